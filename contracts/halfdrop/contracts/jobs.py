@@ -1,0 +1,158 @@
+"""Jobs and what is known of them: the order, its states, its files.
+
+A status is always a whole snapshot, never a difference: whoever holds the newest one knows everything, and a lost
+one costs nothing once the next arrives.
+"""
+
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+from halfdrop.contracts.patterns import PatternSpec
+from halfdrop.contracts.plates import Plates
+
+JobClass = Literal["realtime", "standard", "bulk"]
+
+
+class JobState(StrEnum):
+    """Where a job is. The last three are final: nothing leaves them."""
+
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    RETRYING = "retrying"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELED)
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job.v1"):
+    """One order for files, as it travels from an edge's OUTBOX to a hub's JOBS."""
+
+    id: str
+    tenant: str = "local"
+    job_class: JobClass = "standard"
+    origin: str
+    """Name of the edge that accepted the job; its statuses are addressed there."""
+
+    spec: PatternSpec
+    size_px: int
+    plates: Plates | None = None
+    """The preview's plates. A hub finishes exactly these; without them it samples first."""
+
+    created_at: float
+    """Unix seconds at the edge."""
+
+
+class Artifact(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of a finished job in the object store."""
+
+    name: str
+    """File name, unique within the job: "master.png"."""
+
+    path: str
+    """Object path, relative to the store."""
+
+    media_type: str
+    size_bytes: int
+    sha256: str
+    width_px: int | None = None
+    height_px: int | None = None
+
+
+class JobError(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a job failed, or why its last attempt did."""
+
+    code: str
+    detail: str
+    is_transient: bool = False
+
+
+class JobStatus(msgspec.Struct, frozen=True, kw_only=True, tag="status.v1"):
+    """Everything known of a job at one moment."""
+
+    id: str
+    tenant: str = "local"
+    origin: str
+    state: JobState
+    job_class: JobClass = "standard"
+    spec: PatternSpec
+    size_px: int
+    pattern_key: str
+
+    attempt: int = 0
+    """Deliveries so far; 1 while the first one runs."""
+
+    step: int = 0
+    steps: int = 0
+    """Work done and work in all, in steps of this job (sampling, composing, each file); 0 of 0 before it starts."""
+
+    stage: str = ""
+    """What is going on, for a progress bar: "separations"."""
+
+    created_at: float
+    queued_at: float | None = None
+    """When a hub had it; until then it waits at the edge."""
+
+    started_at: float | None = None
+    completed_at: float | None = None
+
+    worker: str = ""
+    error: JobError | None = None
+    artifacts: tuple[Artifact, ...] = ()
+    log: tuple[str, ...] = ()
+    """A line for each stage finished, at most 64."""
+
+
+def accepted_status(job: Job, pattern_key: str) -> JobStatus:
+    """Return the first status of a job, as the edge that accepted it knows it."""
+    return JobStatus(
+        id=job.id,
+        tenant=job.tenant,
+        origin=job.origin,
+        state=JobState.QUEUED,
+        job_class=job.job_class,
+        spec=job.spec,
+        size_px=job.size_px,
+        pattern_key=pattern_key,
+        created_at=job.created_at,
+    )
+
+
+def supersedes(new: JobStatus, old: JobStatus | None) -> bool:
+    """True if `new` should replace `old`: a final state stays, an older attempt or step never overwrites.
+
+    Statuses arrive at least once and, around a reconnect, out of order; this makes applying them idempotent.
+    """
+    if old is None:
+        return True
+    if old.state.is_final:
+        return False
+    if new.state.is_final:
+        return True
+    rank = {JobState.QUEUED: 0, JobState.PROCESSING: 1, JobState.RETRYING: 2}
+    return (new.attempt, rank[new.state], new.step) >= (old.attempt, rank[old.state], old.step)
+
+
+def encode_job(job: Job) -> bytes:
+    """Return the MessagePack form of a job."""
+    return msgspec.msgpack.encode(job)
+
+
+def decode_job(data: bytes) -> Job:
+    """Return the job in `data`. Raises msgspec.MsgspecError if it is not one."""
+    return msgspec.msgpack.decode(data, type=Job)
+
+
+def encode_status(status: JobStatus) -> bytes:
+    """Return the JSON form of a status: small, and readable with the nats command line."""
+    return msgspec.json.encode(status)
+
+
+def decode_status(data: bytes) -> JobStatus:
+    """Return the status in `data`. Raises msgspec.MsgspecError if it is not one."""
+    return msgspec.json.decode(data, type=JobStatus)

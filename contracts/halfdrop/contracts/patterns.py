@@ -1,0 +1,142 @@
+"""What a pattern is: the request a client sends, the spec it resolves to, and the key that names it.
+
+A key is a digest of everything that decides the picture, and of nothing else: two requests that must look the same
+share a key, and the size of the file is not part of it, because a preview and its master are one pattern.
+"""
+
+import hashlib
+import re
+import unicodedata
+
+import msgspec
+
+from halfdrop.contracts.errors import InvalidInput
+from halfdrop.contracts.repeats import Repeat
+
+PROMPT_MAX_CHARS = 1_000
+"""Far above any prompt that the text encoder can use (32 words); a longer one is a mistake or an attack."""
+
+SEED_MAX = 2**32 - 1
+PALETTE_MAX = 5
+"""Ground and four layers: as many spot colours as the plates hold."""
+
+STEPS_MAX = 8
+GUIDANCE_MAX = 5.0
+PREVIEW_SIZES_PX = (128, 256, 384, 512)
+SIZE_MIN_PX, SIZE_MAX_PX = 64, 8192
+
+_HEX_COLOUR = re.compile(r"#[0-9a-f]{6}")
+_KEY = re.compile(r"[0-9a-f]{32}")
+
+
+class PatternRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a client asks for. Everything but the prompt has a default; unknown members are refused."""
+
+    prompt: str
+    """What to draw, 1 to 1,000 characters: "red polka dots on white". Layout and scale words are understood too."""
+
+    negative_prompt: str = ""
+    """What to avoid, up to 1,000 characters. Costs a second evaluation per step."""
+
+    seed: int = 0
+    """0 to 4294967295. The same request and seed give the same pattern."""
+
+    repeat: Repeat | None = None
+    """The lattice; when absent it is read from the prompt ("… half-drop", "small …"), else straight."""
+
+    palette: tuple[str, ...] = ()
+    """Up to five "#rrggbb" colours in order of role: ground, motif, accents. They replace the model's exactly."""
+
+    num_inference_steps: int = 4
+    """Denoising steps, 1 to 8; the shipped model is distilled for 4."""
+
+    guidance_scale: float = 1.5
+    """0 to 5: how strongly to move away from the negative prompt. Without one it has no effect."""
+
+    model: str = "house"
+    """Name or digest of the model bundle."""
+
+
+class PatternSpec(msgspec.Struct, frozen=True, kw_only=True, tag="pattern.v1"):
+    """A resolved request: normal forms only, the lattice explicit, the model named by digest. Hash it with `key`."""
+
+    prompt: str
+    negative_prompt: str = ""
+    seed: int = 0
+    repeat: Repeat = Repeat()
+    palette: tuple[str, ...] = ()
+    num_inference_steps: int = 4
+    guidance_scale: float = 0.0
+    model_digest: str
+
+
+def resolve_spec(request: PatternRequest, *, prompt: str, repeat: Repeat, model_digest: str) -> PatternSpec:
+    """Return the spec of `request`, given the prompt without its layout words and the lattice that they named.
+
+    Raises InvalidInput for any member outside its limits. Guidance without a negative prompt is dropped, so that it
+    cannot split one picture over two keys.
+    """
+    text = normalise_prompt("prompt", prompt)
+    if not text:
+        raise InvalidInput("prompt", got=prompt, allowed=f"1 to {PROMPT_MAX_CHARS} characters that say what to draw")
+    negative = normalise_prompt("negative_prompt", request.negative_prompt)
+    _check_range("seed", request.seed, 0, SEED_MAX)
+    _check_range("num_inference_steps", request.num_inference_steps, 1, STEPS_MAX)
+    _check_range("guidance_scale", request.guidance_scale, 0, GUIDANCE_MAX)
+    return PatternSpec(
+        prompt=text,
+        negative_prompt=negative,
+        seed=request.seed,
+        repeat=repeat.normalise(),
+        palette=normalise_palette(request.palette),
+        num_inference_steps=request.num_inference_steps,
+        guidance_scale=round(request.guidance_scale, 2) if negative else 0.0,
+        model_digest=model_digest,
+    )
+
+
+def normalise_prompt(field: str, text: str) -> str:
+    """Return `text` in NFKC, lower case, single-spaced; the model is blind to what this removes."""
+    if len(text) > PROMPT_MAX_CHARS:
+        raise InvalidInput(field, got=text, allowed=f"up to {PROMPT_MAX_CHARS} characters")
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    if any(unicodedata.category(c) == "Cc" and not c.isspace() for c in folded):
+        raise InvalidInput(field, got=text, allowed="text without control characters")
+    return " ".join(folded.split()).strip(" ,;.")
+
+
+def normalise_palette(colours: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the colours in lower case. Raises InvalidInput for more than five or for anything but #rrggbb."""
+    if len(colours) > PALETTE_MAX:
+        raise InvalidInput("palette", got=len(colours), allowed=f"up to {PALETTE_MAX} colours")
+    lowered = tuple(c.lower() for c in colours)
+    for position, colour in enumerate(lowered):
+        if not _HEX_COLOUR.fullmatch(colour):
+            raise InvalidInput(f"palette[{position}]", got=colours[position], allowed='a colour such as "#1a2b3c"')
+    return lowered
+
+
+def check_size_px(size_px: int) -> int:
+    """Return `size_px` if a master can have it. Raises InvalidInput otherwise."""
+    _check_range("size_px", size_px, SIZE_MIN_PX, SIZE_MAX_PX)
+    return size_px
+
+
+def canonical_bytes(spec: PatternSpec) -> bytes:
+    """Return the one byte form of `spec`: JSON with sorted members. Golden files in tests hold it still."""
+    return msgspec.json.encode(spec, order="sorted")
+
+
+def pattern_key(spec: PatternSpec) -> str:
+    """Return the pattern's name: 32 hexadecimal digits of SHA-256 over the canonical bytes."""
+    return hashlib.sha256(canonical_bytes(spec)).hexdigest()[:32]
+
+
+def is_pattern_key(text: str) -> bool:
+    """True if `text` has the form of a key; says nothing about whether such a pattern exists."""
+    return _KEY.fullmatch(text) is not None
+
+
+def _check_range(field: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:  # also refuses NaN
+        raise InvalidInput(field, got=value, allowed=f"{low:g} to {high:g}")

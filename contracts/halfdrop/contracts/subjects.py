@@ -1,0 +1,69 @@
+"""Names on the wire: JetStream domains, streams and subjects, and paths in the object store.
+
+An edge's streams and a hub's never share a subject: a leaf node carries every subject both ways, so a shared one
+would land on both.
+"""
+
+HUB_DOMAIN = "hub"
+
+OUTBOX_STREAM = "OUTBOX"
+"""On the edge's own server, work queue: orders accepted, not yet with the hub."""
+
+ORDERS_BUCKET = "ORDERS"
+"""On the edge's own server, key-value: the newest status of each order that this edge accepted."""
+
+JOBS_STREAM = "JOBS"
+"""On the hub's server, work queue: orders waiting for a worker."""
+
+EVENTS_STREAM = "EVENTS"
+"""On the hub's server: every status of every job, newest last, kept for days."""
+
+CANCELS_BUCKET = "CANCELS"
+"""On the hub's server, key-value: ids of jobs that must not run (any more)."""
+
+DEAD_STREAM = "DEAD"
+"""On the hub's server: jobs given up on, with the cause."""
+
+CANCEL_BROADCAST = "halfdrop.cancel"
+"""Core subject prefix on which a cancel reaches the worker that runs the job."""
+
+
+def edge_domain(edge: str) -> str:
+    """JetStream domain of an edge's own server."""
+    return f"edge-{edge}"
+
+
+def outbox_job(job_id: str) -> str:
+    return f"outbox.job.{job_id}"
+
+
+def outbox_cancel(job_id: str) -> str:
+    return f"outbox.cancel.{job_id}"
+
+
+def queued_job(job_class: str, tenant: str, job_id: str) -> str:
+    return f"jobs.{job_class}.{tenant}.{job_id}"
+
+
+def job_event(origin: str, job_id: str) -> str:
+    return f"events.{origin}.{job_id}"
+
+
+def dead_job(job_id: str) -> str:
+    return f"dead.{job_id}"
+
+
+def cancel_broadcast(job_id: str) -> str:
+    return f"{CANCEL_BROADCAST}.{job_id}"
+
+
+def plates_path(pattern_key: str) -> str:
+    return f"patterns/{pattern_key[:2]}/{pattern_key}/plates.msgpack"
+
+
+def preview_path(pattern_key: str, size_px: int) -> str:
+    return f"patterns/{pattern_key[:2]}/{pattern_key}/preview-{size_px}.webp"
+
+
+def artifact_path(tenant: str, job_id: str, name: str) -> str:
+    return f"jobs/{tenant}/{job_id}/{name}"

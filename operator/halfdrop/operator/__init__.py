@@ -1,0 +1,1 @@
+"""The operator's room. Empty until its issue is built: warms GPU pools in Kubernetes before the surge."""

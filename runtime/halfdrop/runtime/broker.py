@@ -1,0 +1,102 @@
+"""A connection to NATS with JetStream: opened once, closed in order, version checked, reconnecting for ever."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import nats
+import structlog
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.errors import NoServersError
+from nats.js import JetStreamContext
+
+from halfdrop.contracts.errors import PermanentError, Unavailable
+
+log = structlog.get_logger()
+
+CONNECT_TIMEOUT_S = 5.0
+REQUEST_TIMEOUT_S = 5.0
+"""A JetStream request that takes longer is an outage for our purposes."""
+
+RECONNECT_WAIT_S = 0.5
+VERSION_MIN = (2, 14)
+"""Older servers accept per-message TTLs, schedules and priorities and silently ignore them."""
+
+
+class Broker:
+    """An open connection and the JetStream of its default domain."""
+
+    def __init__(self, nc: Client, domain: str | None) -> None:
+        self.nc = nc
+        self.domain = domain
+        self.js = self.jetstream(domain)
+
+    def jetstream(self, domain: str | None) -> JetStreamContext:
+        """Return the JetStream of `domain`, such as the hub's as seen through an edge's leaf node."""
+        return self.nc.jetstream(domain=domain, timeout=REQUEST_TIMEOUT_S)
+
+    @property
+    def is_connected(self) -> bool:
+        return self.nc.is_connected
+
+
+@asynccontextmanager
+async def open_broker(url: str, *, name: str, domain: str | None = None) -> AsyncIterator[Broker]:
+    """Connect to the NATS server at `url`; on leaving, flush and close.
+
+    Raises Unavailable when nothing answers within 5 s, PermanentError(old-server) below version 2.14. Afterwards the
+    client reconnects for ever: an outage later shows as failing requests, and ends by itself.
+    """
+    nc = await _connect(url, name)
+    try:
+        _check_version(nc)
+        yield Broker(nc, domain)
+    finally:
+        await _close(nc)
+
+
+async def _connect(url: str, name: str) -> Client:
+    async def on_error(error: Exception) -> None:
+        log.debug("nats_error", error=repr(error))
+
+    async def on_disconnect() -> None:
+        log.warning("nats_disconnected", url=url)
+
+    async def on_reconnect() -> None:
+        log.info("nats_reconnected", url=url)
+
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            return await nats.connect(
+                url,
+                name=name,
+                error_cb=on_error,
+                disconnected_cb=on_disconnect,
+                reconnected_cb=on_reconnect,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=RECONNECT_WAIT_S,
+                # Fail a publish at once while disconnected: our own streams and retries hold the data, not a buffer.
+                pending_size=-1,
+            )
+    except (OSError, TimeoutError, NoServersError, NatsError) as error:
+        raise Unavailable(f"NATS at {url} does not answer: {error or type(error).__name__}") from error
+
+
+def _check_version(nc: Client) -> None:
+    version = str(nc.connected_server_version)
+    numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:2])
+    if numbers < VERSION_MIN:
+        wanted = ".".join(map(str, VERSION_MIN))
+        raise PermanentError(f"NATS server: got version {version}; allowed: {wanted} or newer", code="old-server")
+
+
+async def _close(nc: Client) -> None:
+    try:
+        async with asyncio.timeout(2):
+            if nc.is_connected:
+                await nc.flush()
+            await nc.close()
+    except (TimeoutError, NatsError) as error:
+        log.warning("nats_close_failed", error=repr(error))

@@ -1,0 +1,105 @@
+"""The object store: truth at rest. One small face over obstore's local directory, S3, GCS and Azure.
+
+A missing object is None; an outage raises Unavailable. Writes are atomic: a reader sees the whole object or none.
+"""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, MemoryStore, from_url
+from obstore.store import ObjectStore as Store
+
+from halfdrop.contracts.errors import PermanentError, Unavailable
+
+CHUNK_BYTES = 1024 * 1024
+
+
+class ObjectStore:
+    """Objects by path, relative to the URL that was opened. Safe to share between tasks and threads."""
+
+    def __init__(self, store: Store, url: str) -> None:
+        self._store = store
+        self.url = url
+
+    async def put(self, path: str, data: bytes, *, media_type: str = "application/octet-stream") -> None:
+        """Store `data` under `path`, replacing what was there."""
+        # A plain directory has nowhere to keep a media type and refuses attributes.
+        attributes = None if isinstance(self._store, LocalStore) else {"Content-Type": media_type}
+        try:
+            await obstore.put_async(self._store, path, data, attributes=attributes)
+        except (BaseError, OSError) as error:
+            raise _unavailable("write", path, error) from error
+
+    async def get(self, path: str) -> bytes | None:
+        """Return the whole object, or None if there is none."""
+        try:
+            result = await obstore.get_async(self._store, path)
+            return bytes(await result.bytes_async())
+        except FileNotFoundError:
+            return None
+        except (BaseError, OSError) as error:
+            raise _unavailable("read", path, error) from error
+
+    async def size(self, path: str) -> int | None:
+        """Return the object's size in bytes, or None if there is none."""
+        try:
+            return int((await obstore.head_async(self._store, path))["size"])
+        except FileNotFoundError:
+            return None
+        except (BaseError, OSError) as error:
+            raise _unavailable("read", path, error) from error
+
+    async def stream(self, path: str) -> AsyncIterator[bytes]:
+        """Yield the object in chunks of about 1 MiB. Raises FileNotFoundError if there is none."""
+        try:
+            result = await obstore.get_async(self._store, path)
+            async for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
+                yield bytes(chunk)
+        except FileNotFoundError:
+            raise
+        except (BaseError, OSError) as error:
+            raise _unavailable("read", path, error) from error
+
+    async def delete(self, path: str) -> None:
+        """Remove the object; removing what is not there is no error."""
+        try:
+            await obstore.delete_async(self._store, path)
+        except FileNotFoundError:
+            return
+        except (BaseError, OSError) as error:
+            raise _unavailable("delete", path, error) from error
+
+    async def list(self, prefix: str) -> list[str]:
+        """Return the paths below `prefix`, a whole folder name, sorted."""
+        try:
+            found = [entry["path"] async for batch in obstore.list(self._store, prefix) for entry in batch]
+        except (BaseError, OSError) as error:
+            raise _unavailable("list", prefix, error) from error
+        return sorted(found)
+
+
+def open_objects(url: str) -> ObjectStore:
+    """Return the store at `url`: file:///dir (made if missing), memory://, s3://bucket/prefix, gs://…, az://….
+
+    Credentials and endpoints come from the provider's usual environment variables. Raises PermanentError(bad-store)
+    for a URL that names no store and for a directory that cannot be written.
+    """
+    parts = urlsplit(url)
+    try:
+        if parts.scheme == "file":
+            directory = Path(parts.path)
+            directory.mkdir(parents=True, exist_ok=True)
+            return ObjectStore(LocalStore(prefix=directory), url)
+        if parts.scheme == "memory":
+            return ObjectStore(MemoryStore(), url)
+        return ObjectStore(from_url(url), url)
+    except (BaseError, OSError, ValueError) as error:
+        allowed = "file:///directory, memory://, s3://bucket/prefix, gs://bucket, az://container"
+        raise PermanentError(f"object store {url!r}: {error}; allowed: {allowed}", code="bad-store") from error
+
+
+def _unavailable(verb: str, path: str, error: Exception) -> Unavailable:
+    return Unavailable(f"object store cannot {verb} {path}: {error}")

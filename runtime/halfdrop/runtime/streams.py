@@ -1,0 +1,82 @@
+"""The streams and buckets that Halfdrop keeps, in one place, so that whoever starts first can create them."""
+
+from nats.js import JetStreamContext
+from nats.js.api import (
+    DiscardPolicy,
+    KeyValueConfig,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+from nats.js.errors import BadRequestError, BucketNotFoundError, NotFoundError
+from nats.js.kv import KeyValue
+
+from halfdrop.contracts import subjects
+
+DAY_S = 86_400.0
+STATUS_KEPT_S = 7 * DAY_S
+"""How long a finished job can be asked for through NATS; its result.json in the object store stays."""
+
+DUPLICATE_WINDOW_S = 3_600.0
+"""An outage up to this long cannot enqueue a job twice; after a longer one results are still idempotent by job id."""
+
+JOB_MAX_BYTES = 256 * 1024
+"""A job is its spec and 32 KB of plates."""
+
+STREAM_MAX_BYTES = 1024**3
+
+
+async def ensure_hub_streams(js: JetStreamContext) -> None:
+    """Create or update JOBS, EVENTS, DEAD and CANCELS on the hub's server."""
+    await ensure_stream(js, _work_queue(subjects.JOBS_STREAM, "jobs.>"))
+    await ensure_stream(
+        js,
+        StreamConfig(
+            name=subjects.EVENTS_STREAM,
+            subjects=["events.>"],
+            max_age=STATUS_KEPT_S,
+            max_msgs_per_subject=256,
+            max_bytes=STREAM_MAX_BYTES,
+            discard=DiscardPolicy.OLD,
+            storage=StorageType.FILE,
+            allow_direct=True,
+        ),
+    )
+    await ensure_stream(js, StreamConfig(name=subjects.DEAD_STREAM, subjects=["dead.>"], max_bytes=STREAM_MAX_BYTES))
+    await ensure_bucket(js, subjects.CANCELS_BUCKET)
+
+
+async def ensure_edge_streams(js: JetStreamContext) -> None:
+    """Create or update OUTBOX and ORDERS on an edge's own server."""
+    await ensure_stream(js, _work_queue(subjects.OUTBOX_STREAM, "outbox.>"))
+    await ensure_bucket(js, subjects.ORDERS_BUCKET)
+
+
+async def ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
+    """Create the stream, or bring an existing one to `config`."""
+    try:
+        await js.add_stream(config)
+    except BadRequestError:  # it exists with another configuration
+        await js.update_stream(config)
+
+
+async def ensure_bucket(js: JetStreamContext, bucket: str) -> KeyValue:
+    """Return the key-value bucket, created if it is not there yet; entries live as long as statuses do."""
+    try:
+        return await js.key_value(bucket)
+    except (BucketNotFoundError, NotFoundError):
+        return await js.create_key_value(KeyValueConfig(bucket=bucket, history=1, ttl=STATUS_KEPT_S))
+
+
+def _work_queue(name: str, subject: str) -> StreamConfig:
+    # DiscardPolicy.NEW: when full, refuse new work at the door; never drop what was accepted.
+    return StreamConfig(
+        name=name,
+        subjects=[subject],
+        retention=RetentionPolicy.WORK_QUEUE,
+        discard=DiscardPolicy.NEW,
+        max_bytes=STREAM_MAX_BYTES,
+        max_msg_size=JOB_MAX_BYTES,
+        duplicate_window=DUPLICATE_WINDOW_S,
+        storage=StorageType.FILE,
+    )
