@@ -62,19 +62,19 @@ class Repeat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if self.layout != "drop":
             if self.drop and Fraction(_parse_drop(self.drop)) != self.shift:
                 raise InvalidInput("repeat.drop", got=self.drop, allowed='nothing, unless layout is "drop"')
-            closed = 1 if self.layout == "straight" else 2
+            period = 1 if self.layout == "straight" else 2
             return Repeat(
                 layout=self.layout,
                 drop="1/2" if self.shift else "",
                 axis=self.shifted_axis,
-                units=_round_up(self.units, closed),
+                units=_close(self.units, period),
             )
         shift = _parse_drop(self.drop)
         if shift == 0:
             return Repeat(units=self.units)
         if shift == Fraction(1, 2):
             return Repeat(layout="half-drop" if self.axis == "columns" else "brick", units=self.units).normalise()
-        units = _round_up(self.units, shift.denominator)
+        units = _close(self.units, shift.denominator)
         return Repeat(layout="drop", drop=f"{shift.numerator}/{shift.denominator}", axis=self.axis, units=units)
 
 
@@ -89,5 +89,6 @@ def _parse_drop(text: str) -> Fraction:
     return shift
 
 
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
+def _close(units: int, period: int) -> int:
+    """Return the next number of units at which shifts of `period` units close, or the last one within the limit."""
+    return min(-(-units // period), UNITS_MAX // period) * period
