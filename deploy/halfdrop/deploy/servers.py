@@ -1,0 +1,257 @@
+"""Embedded servers: NATS with JetStream and Valkey, on loopback, from programs inside pip packages.
+
+Each is a subprocess that can be stopped, killed and started again on the same port and data, because the tests of
+outages need exactly that. Configuration is written into the data directory, so what runs can be read there.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from halfdrop.contracts.errors import PermanentError
+from halfdrop.deploy.binaries import locate_nats_server, locate_valkey_server
+from halfdrop.deploy.children import STOP_GRACE_S, Child, wait_until_ready
+from halfdrop.deploy.ports import LOOPBACK, choose_port, is_free
+
+READY_TIMEOUT_S = 30.0
+"""A NATS server that recovers gigabytes of streams takes seconds; a fresh one 20 ms."""
+
+PROBE_TIMEOUT_S = 2.0
+
+JETSTREAM_MEMORY_BYTES = 64 * 2**20
+JETSTREAM_FILE_BYTES = 4 * 2**30
+"""Bounds of one server's streams. A job is about 35 KB, so this holds some 100,000 of them."""
+
+VALKEY_MAXMEMORY_BYTES = 128 * 2**20
+"""A few thousand previews of 30 KB; the rest is in the object store."""
+
+
+class EmbeddedServer:
+    """A server in a subprocess. `start` returns when it answers; `stop`, `kill` and `restart` keep port and data."""
+
+    def __init__(self, process: Child, *, url: str, answers: Callable[[], Awaitable[bool]]) -> None:
+        self.process = process
+        self.url = url
+        self._answers = answers
+
+    async def start(self) -> None:
+        """Start, and return once it answers. Raises PermanentError(not-started) with its last words otherwise."""
+        await self.process.start()
+        await wait_until_ready(self.process, self._answers, timeout_s=READY_TIMEOUT_S)
+
+    async def stop(self, *, grace_s: float = STOP_GRACE_S) -> None:
+        """End it with SIGTERM, after `grace_s` with SIGKILL."""
+        await self.process.stop(grace_s=grace_s)
+
+    async def kill(self) -> None:
+        """End it with SIGKILL, as a crash would."""
+        await self.process.kill()
+
+    async def restart(self) -> None:
+        """Stop and start again."""
+        await self.stop()
+        await self.start()
+
+
+class NatsServer(EmbeddedServer):
+    """A NATS server with JetStream. `leaf_url` is where leaf nodes connect, if it takes any."""
+
+    def __init__(
+        self, process: Child, *, url: str, leaf_url: str | None, answers: Callable[[], Awaitable[bool]]
+    ) -> None:
+        super().__init__(process, url=url, answers=answers)
+        self.leaf_url = leaf_url
+
+
+class ValkeyServer(EmbeddedServer):
+    """A Valkey server that keeps nothing on disk: it is a cache."""
+
+
+@asynccontextmanager
+async def run_nats_server(
+    *,
+    name: str,
+    data_dir: Path,
+    domain: str,
+    port: int = 0,
+    leaf_port: int | None = None,
+    leaf_remote: str | None = None,
+    log_path: Path | None = None,
+) -> AsyncIterator[NatsServer]:
+    """Run a NATS server with its own JetStream `domain` until the block ends.
+
+    port, leaf_port: 0 chooses a free one; leaf_port None takes no leaf nodes. leaf_remote: the `leaf_url` of the
+    server whose leaf this one is; it need not run yet. Raises PermanentError if it cannot start.
+    """
+    server = make_nats_server(
+        name=name,
+        data_dir=data_dir,
+        domain=domain,
+        port=port,
+        leaf_port=leaf_port,
+        leaf_remote=leaf_remote,
+        log_path=log_path,
+    )
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.stop()
+
+
+def make_nats_server(
+    *,
+    name: str,
+    data_dir: Path,
+    domain: str,
+    port: int = 0,
+    leaf_port: int | None = None,
+    leaf_remote: str | None = None,
+    log_path: Path | None = None,
+) -> NatsServer:
+    """Return the server that `run_nats_server` runs, configured and not started."""
+    program = locate_nats_server()
+    port = _take_port(port)
+    leaf_port = None if leaf_port is None else _take_port(leaf_port)
+    config_path = _write_config(
+        data_dir / "nats.conf",
+        _nats_config(
+            name=name,
+            data_dir=data_dir,
+            domain=domain,
+            port=port,
+            leaf_port=leaf_port,
+            leaf_remote=leaf_remote,
+        ),
+    )
+    process = Child(
+        name=f"nats {name}",
+        argv=[str(program), "--config", str(config_path)],
+        log_path=log_path or data_dir / "nats.log",
+    )
+    return NatsServer(
+        process,
+        url=f"nats://{LOOPBACK}:{port}",
+        leaf_url=None if leaf_port is None else f"nats-leaf://{LOOPBACK}:{leaf_port}",
+        answers=lambda: _nats_answers(port),
+    )
+
+
+@asynccontextmanager
+async def run_valkey(
+    *,
+    data_dir: Path,
+    port: int = 0,
+    maxmemory_bytes: int = VALKEY_MAXMEMORY_BYTES,
+    log_path: Path | None = None,
+) -> AsyncIterator[ValkeyServer]:
+    """Run a Valkey server as a bounded cache until the block ends. Raises PermanentError if it cannot start."""
+    server = make_valkey(data_dir=data_dir, port=port, maxmemory_bytes=maxmemory_bytes, log_path=log_path)
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.stop()
+
+
+def make_valkey(
+    *,
+    data_dir: Path,
+    port: int = 0,
+    maxmemory_bytes: int = VALKEY_MAXMEMORY_BYTES,
+    log_path: Path | None = None,
+) -> ValkeyServer:
+    """Return the server that `run_valkey` runs, configured and not started."""
+    program = locate_valkey_server()
+    port = _take_port(port)
+    config = _valkey_config(data_dir=data_dir, port=port, maxmemory_bytes=maxmemory_bytes)
+    config_path = _write_config(data_dir / "valkey.conf", config)
+    process = Child(
+        name="valkey",
+        argv=[str(program), str(config_path)],
+        log_path=log_path or data_dir / "valkey.log",
+    )
+    return ValkeyServer(process, url=f"redis://{LOOPBACK}:{port}/0", answers=lambda: _valkey_answers(port))
+
+
+def _nats_config(
+    *, name: str, data_dir: Path, domain: str, port: int, leaf_port: int | None, leaf_remote: str | None
+) -> str:
+    leaf: list[str] = []
+    if leaf_port is not None:
+        leaf.append(f'listen: "{LOOPBACK}:{leaf_port}"')
+    if leaf_remote is not None:
+        leaf.append(f"remotes: [{{ url: {json.dumps(leaf_remote)} }}]")
+        leaf.append("reconnect: 1")  # seconds
+    leaf_block = f"leafnodes {{ {', '.join(leaf)} }}\n" if leaf else ""
+    return (
+        f"server_name: {json.dumps(name)}\n"
+        f'listen: "{LOOPBACK}:{port}"\n'
+        "jetstream {\n"
+        f"  store_dir: {json.dumps(str(data_dir.resolve()))}\n"
+        f"  domain: {json.dumps(domain)}\n"
+        f"  max_memory_store: {JETSTREAM_MEMORY_BYTES}\n"
+        f"  max_file_store: {JETSTREAM_FILE_BYTES}\n"
+        "}\n"
+        f"{leaf_block}"
+    )
+
+
+def _valkey_config(*, data_dir: Path, port: int, maxmemory_bytes: int) -> str:
+    return (
+        f"bind {LOOPBACK}\n"
+        f"port {port}\n"
+        f'dir "{data_dir.resolve()}"\n'
+        f"maxmemory {maxmemory_bytes}\n"
+        "maxmemory-policy allkeys-lfu\n"
+        'save ""\n'  # the object store is the truth; a cache starts empty
+        "appendonly no\n"
+        "daemonize no\n"
+    )
+
+
+def _write_config(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def _take_port(port: int) -> int:
+    if port == 0:
+        return choose_port()
+    if not is_free(port):
+        raise PermanentError(f"port {port} is taken by another program", code="port-taken")
+    return port
+
+
+async def _nats_answers(port: int) -> bool:
+    """True once the server greets with JetStream on and answers a PING."""
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(LOOPBACK, port)
+            try:
+                greeting = await reader.readline()
+                if not greeting.startswith(b"INFO ") or not json.loads(greeting[5:]).get("jetstream"):
+                    return False
+                writer.write(b'CONNECT {"verbose":false,"name":"ready probe"}\r\nPING\r\n')
+                return (await reader.readline()).startswith(b"PONG")
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, ValueError):
+        return False
+
+
+async def _valkey_answers(port: int) -> bool:
+    """True once the server answers a PING; while it loads it answers with an error."""
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(LOOPBACK, port)
+            try:
+                writer.write(b"PING\r\n")
+                return (await reader.readline()).startswith(b"+PONG")
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return False
