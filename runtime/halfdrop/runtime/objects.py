@@ -4,7 +4,9 @@ A missing object is None; an outage raises Unavailable. Writes are atomic: a rea
 """
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import obstore
@@ -14,7 +16,14 @@ from obstore.store import ObjectStore as Store
 
 from halfdrop.contracts.errors import PermanentError, Unavailable
 
+if TYPE_CHECKING:  # the library defines these names for type checkers only
+    from obstore.store import ClientConfig, RetryConfig
+
 CHUNK_BYTES = 1024 * 1024
+
+CLIENT_OPTIONS: "ClientConfig" = {"connect_timeout": timedelta(seconds=2), "timeout": timedelta(seconds=30)}
+RETRY: "RetryConfig" = {"max_retries": 2, "retry_timeout": timedelta(seconds=5)}
+"""The library would retry for three minutes; our callers have their own fall-backs and want to know sooner."""
 
 
 class ObjectStore:
@@ -95,7 +104,7 @@ def open_objects(url: str) -> ObjectStore:
             return ObjectStore(LocalStore(prefix=directory), url)
         if parts.scheme == "memory":
             return ObjectStore(MemoryStore(), url)
-        return ObjectStore(from_url(url), url)
+        return ObjectStore(from_url(url, client_options=CLIENT_OPTIONS, retry_config=RETRY), url)
     except (BaseError, OSError, ValueError) as error:
         allowed = "file:///directory, memory://, s3://bucket/prefix, gs://bucket, az://container"
         raise PermanentError(f"object store {url!r}: {error}; allowed: {allowed}", code="bad-store") from error
