@@ -3,6 +3,7 @@
 A missing object is None; an outage raises Unavailable. Writes are atomic: a reader sees the whole object or none.
 """
 
+import os
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +22,8 @@ if TYPE_CHECKING:  # the library defines these names for type checkers only
 
 CHUNK_BYTES = 1024 * 1024
 
-CLIENT_OPTIONS: "ClientConfig" = {"connect_timeout": timedelta(seconds=2), "timeout": timedelta(seconds=30)}
+CONNECT_TIMEOUT = timedelta(seconds=2)
+REQUEST_TIMEOUT = timedelta(seconds=30)
 RETRY: "RetryConfig" = {"max_retries": 2, "retry_timeout": timedelta(seconds=5)}
 """The library would retry for three minutes; our callers have their own fall-backs and want to know sooner."""
 
@@ -104,10 +106,16 @@ def open_objects(url: str) -> ObjectStore:
             return ObjectStore(LocalStore(prefix=directory), url)
         if parts.scheme == "memory":
             return ObjectStore(MemoryStore(), url)
-        return ObjectStore(from_url(url, client_options=CLIENT_OPTIONS, retry_config=RETRY), url)
+        return ObjectStore(from_url(url, client_options=_client_options(), retry_config=RETRY), url)
     except (BaseError, OSError, ValueError) as error:
         allowed = "file:///directory, memory://, s3://bucket/prefix, gs://bucket, az://container"
         raise PermanentError(f"object store {url!r}: {error}; allowed: {allowed}", code="bad-store") from error
+
+
+def _client_options() -> "ClientConfig":
+    # Options given here replace what the library would read from the environment, so plain HTTP is read here, too.
+    allow_http = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true")
+    return {"connect_timeout": CONNECT_TIMEOUT, "timeout": REQUEST_TIMEOUT, "allow_http": allow_http}
 
 
 def _unavailable(verb: str, path: str, error: Exception) -> Unavailable:
