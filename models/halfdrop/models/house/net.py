@@ -1,0 +1,251 @@
+"""The two networks of the house model: a text encoder and a denoiser of plates.
+
+The text encoder turns 32 tokens into one condition vector (what to draw) and five colours (how to print it).
+The denoiser is a small diffusion transformer that predicts the clean plates: a convolutional stem and head that
+wrap round the unit, and between them 64 tokens (patches of 8 by 8) with toroidal rotary positions. A learned
+position beside the rotary one anchors the unit: motifs stand in its middle.
+
+Needs torch and safetensors alone, so that it also trains on a machine that has nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextEncoderConfig:
+    """Sizes of the text encoder; all of them are written to its config.json."""
+
+    vocabulary_size: int
+    length: int = 32
+    width: int = 128
+    layers: int = 2
+    heads: int = 4
+    condition_width: int = 256
+    structure_registers: int = 4
+    """Learned tokens whose states become the condition vector."""
+    palette_registers: int = 5
+    """Learned tokens whose states become the colours: ground and layers 1 to 4."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DenoiserConfig:
+    """Sizes of the denoiser; all of them are written to its config.json."""
+
+    plates: int = 4
+    grid: int = 64
+    patch: int = 8
+    width: int = 256
+    layers: int = 6
+    heads: int = 8
+    mlp_ratio: int = 3
+    stem_width: int = 64
+    condition_width: int = 256
+    modulation_rank: int = 96
+    """Width between the condition and each block's scales and shifts: keeps the shipped weights small."""
+
+
+class TextEncoder(nn.Module):
+    """Token numbers [batch, 32] to a condition [batch, 256] and a palette [batch, 5, 3], sRGB 0 to 1."""
+
+    def __init__(self, config: TextEncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        registers = config.structure_registers + config.palette_registers
+        self.words = nn.Embedding(config.vocabulary_size, config.width, padding_idx=0)
+        self.positions = nn.Parameter(torch.randn(config.length, config.width) * 0.02)
+        self.registers = nn.Parameter(torch.randn(registers, config.width) * 0.3)
+        self.blocks = nn.ModuleList([TextBlock(config.width, config.heads) for _ in range(config.layers)])
+        self.norm = nn.LayerNorm(config.width)
+        self.to_condition = nn.Linear(config.structure_registers * config.width, config.condition_width)
+        self.to_colour = nn.Linear(config.width, 3)
+
+    def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        batch, registers = ids.shape[0], self.registers.shape[0]
+        tokens = torch.cat([self.registers.expand(batch, -1, -1), self.words(ids) + self.positions], 1)
+        always = torch.ones(batch, registers, dtype=torch.bool, device=ids.device)
+        mask = torch.cat([always, ids.ne(0)], 1)[:, None, None]
+        for block in self.blocks:
+            tokens = block(tokens, mask)
+        tokens = self.norm(tokens)
+        structure = self.config.structure_registers
+        condition = self.to_condition(tokens[:, :structure].flatten(1))
+        return condition, torch.sigmoid(self.to_colour(tokens[:, structure:registers]))
+
+
+class TextBlock(nn.Module):
+    """One pre-norm transformer block; mask [batch, 1, 1, tokens] is true where a token may be read."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        query, key, value = _split_heads(self.qkv(self.norm_1(tokens)), self.heads)
+        read = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        tokens = tokens + self.out(read.transpose(1, 2).flatten(2))
+        hidden: Tensor = F.gelu(self.up(self.norm_2(tokens)), approximate="tanh")
+        return tokens + self.down(hidden)
+
+
+class Denoiser(nn.Module):
+    """Noisy plates [batch, 4, 64, 64], noise level [batch] (1 is pure noise) and condition [batch, 256] to clean plates.
+
+    `unconditional` is the condition of no prompt at all; it takes a caption's place in a tenth of training.
+    """
+
+    rotary_cos: Tensor
+    rotary_sin: Tensor
+
+    def __init__(self, config: DenoiserConfig) -> None:
+        super().__init__()
+        self.config = config
+        stem, width, tokens = config.stem_width, config.width, config.grid // config.patch
+        self.stem = WrappingConv(16 * config.plates, stem)
+        self.to_tokens = nn.Linear(4 * stem, width)
+        self.positions = nn.Parameter(torch.randn(tokens * tokens, width) * 0.02)
+        self.time_mlp = nn.Sequential(nn.Linear(128, width), nn.SiLU(), nn.Linear(width, width))
+        self.condition_in = nn.Linear(config.condition_width, width)
+        self.unconditional = nn.Parameter(torch.randn(config.condition_width) * 0.3)
+        self.blocks = nn.ModuleList([DenoiserBlock(config) for _ in range(config.layers)])
+        self.out_modulation = nn.Linear(width, 2 * width)
+        self.from_tokens = nn.Linear(width, 4 * stem)
+        self.head_1, self.head_2 = WrappingConv(2 * stem, stem), WrappingConv(stem, stem)
+        self.head_out = nn.Conv2d(stem, 16 * config.plates, 1)
+        for layer in (self.head_out, self.out_modulation):
+            nn.init.zeros_(layer.weight)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+        cos, sin = _toroidal_rotary(tokens, width // config.heads)
+        self.register_buffer("rotary_cos", cos, persistent=False)
+        self.register_buffer("rotary_sin", sin, persistent=False)
+
+    def forward(self, plates: Tensor, level: Tensor, condition: Tensor) -> Tensor:
+        batch, side = plates.shape[0], self.config.grid // self.config.patch
+        # 1. stem: [batch, 64, 16, 16], then a token for each 2 by 2 of it
+        stem = F.silu(self.stem(F.pixel_unshuffle(plates, 4)))
+        tokens = self.to_tokens(F.pixel_unshuffle(stem, 2).flatten(2).transpose(1, 2)) + self.positions
+        # 2. what every block is told: the noise level and the prompt
+        told = F.silu(self.time_mlp(_level_features(level).to(tokens.dtype)) + self.condition_in(condition))
+        cos, sin = self.rotary_cos.to(tokens.dtype), self.rotary_sin.to(tokens.dtype)
+        for block in self.blocks:
+            tokens = block(tokens, told, cos, sin)
+        # 3. back to [batch, 64, 16, 16], refined beside the stem's own view, and out to pixels
+        scale, shift = self.out_modulation(told)[:, None].chunk(2, -1)
+        tokens = self.from_tokens(F.layer_norm(tokens, tokens.shape[-1:]) * (1 + scale) + shift)
+        drawn = F.pixel_shuffle(tokens.transpose(1, 2).reshape(batch, -1, side, side), 2)
+        drawn = F.silu(self.head_1(torch.cat([drawn, stem], 1)))
+        drawn = drawn + F.silu(self.head_2(drawn))
+        return F.pixel_shuffle(self.head_out(drawn), 4)
+
+
+class DenoiserBlock(nn.Module):
+    """Attention and MLP over the unit's tokens, both scaled and shifted by what the block is told."""
+
+    def __init__(self, config: DenoiserConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.heads = config.heads
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up = nn.Linear(width, config.mlp_ratio * width)
+        self.down = nn.Linear(config.mlp_ratio * width, width)
+        self.modulation_in = nn.Linear(width, config.modulation_rank, bias=False)
+        self.modulation_out = nn.Linear(config.modulation_rank, 6 * width)
+        nn.init.zeros_(self.modulation_out.weight)
+        nn.init.zeros_(self.modulation_out.bias)
+
+    def forward(self, tokens: Tensor, told: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        modulation = self.modulation_out(self.modulation_in(told))[:, None]
+        scale_1, shift_1, gate_1, scale_2, shift_2, gate_2 = modulation.chunk(6, -1)
+        normed = F.layer_norm(tokens, tokens.shape[-1:]) * (1 + scale_1) + shift_1
+        query, key, value = _split_heads(self.qkv(normed), self.heads)
+        read = F.scaled_dot_product_attention(_rotate(query, cos, sin), _rotate(key, cos, sin), value)
+        tokens = tokens + (1 + gate_1) * self.out(read.transpose(1, 2).flatten(2))
+        normed = F.layer_norm(tokens, tokens.shape[-1:]) * (1 + scale_2) + shift_2
+        return tokens + (1 + gate_2) * self.down(F.gelu(self.up(normed), approximate="tanh"))
+
+
+class WrappingConv(nn.Conv2d):
+    """A 3 by 3 convolution on the torus. It pads by slices: no exporter or loader can lose the wrapping."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(channels_in, channels_out, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        image = torch.cat([image[..., -1:], image, image[..., :1]], -1)
+        image = torch.cat([image[..., -1:, :], image, image[..., :1, :]], -2)
+        return F.conv2d(image, self.weight, self.bias)
+
+
+def _split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries, keys and values, each [batch, heads, tokens, width of a head]."""
+    batch, tokens, width = qkv.shape
+    query, key, value = qkv.view(batch, tokens, 3, heads, width // 3 // heads).permute(2, 0, 3, 1, 4)
+    return query, key, value
+
+
+def _rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    half = heads.shape[-1] // 2
+    return heads * cos + torch.cat([-heads[..., half:], heads[..., :half]], -1) * sin
+
+
+def _toroidal_rotary(side: int, head_width: int) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines [tokens, head width] of whole turns round the torus, 1 to 4 of them each way."""
+    turns = torch.arange(head_width // 4) % 4 + 1
+    down, across = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    angles = torch.cat([across.reshape(-1, 1) * turns, down.reshape(-1, 1) * turns], -1) * 2 * math.pi / side
+    angles = torch.cat([angles, angles], -1)
+    return angles.cos(), angles.sin()
+
+
+def _level_features(level: Tensor, width: int = 128) -> Tensor:
+    """Return sines and cosines [batch, width] of a noise level."""
+    half = width // 2
+    frequencies = torch.exp(-math.log(1e3) * torch.arange(half, device=level.device) / half)
+    angles = level[:, None].float() * 100 * frequencies
+    return torch.cat([angles.cos(), angles.sin()], -1)
+
+
+def parameter_count(*modules: nn.Module) -> int:
+    """Return how many numbers the modules were trained to."""
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+
+def config_json(config: TextEncoderConfig | DenoiserConfig, class_name: str) -> str:
+    """Return a config as diffusers writes it: the class's name, then its sizes."""
+    return json.dumps({"_class_name": class_name, **asdict(config)}, indent=2) + "\n"
+
+
+def load_student(bundle: Path) -> tuple[TextEncoder, Denoiser]:
+    """Read the shipped student from a bundle's directory, in float32 and evaluation mode.
+
+    Raises FileNotFoundError for an incomplete bundle and RuntimeError for weights of another shape.
+    """
+    text_encoder = TextEncoder(TextEncoderConfig(**_read_config(bundle / "text_encoder")))
+    denoiser = Denoiser(DenoiserConfig(**_read_config(bundle / "denoiser")))
+    _load_weights(text_encoder, bundle / "text_encoder" / "model.safetensors")
+    _load_weights(denoiser, bundle / "denoiser" / "diffusion_pytorch_model.safetensors")
+    return text_encoder, denoiser
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    sizes = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return {name: value for name, value in sizes.items() if not name.startswith("_")}
+
+
+def _load_weights(module: nn.Module, path: Path) -> None:
+    module.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
+    module.eval()
