@@ -18,14 +18,13 @@ JOBS_STREAM = "JOBS"
 EVENTS_STREAM = "EVENTS"
 """On the hub's server: every status of every job, newest last, kept for days."""
 
-CANCELS_BUCKET = "CANCELS"
-"""On the hub's server, key-value: ids of jobs that must not run (any more)."""
+CANCELS_STREAM = "CANCELS"
+"""On the hub's server: one message for each job that must not run (any more). A stream and not a key-value bucket,
+because a leaf node carries plain subjects both ways but not a bucket's puts. A worker asks it for the last message of
+a job's subject before it starts, and listens to the same subject while it runs."""
 
 DEAD_STREAM = "DEAD"
 """On the hub's server: jobs given up on, with the cause."""
-
-CANCEL_BROADCAST = "halfdrop.cancel"
-"""Core subject prefix on which a cancel reaches the worker that runs the job."""
 
 
 def edge_domain(edge: str) -> str:
@@ -53,8 +52,8 @@ def dead_job(job_id: str) -> str:
     return f"dead.{job_id}"
 
 
-def cancel_broadcast(job_id: str) -> str:
-    return f"{CANCEL_BROADCAST}.{job_id}"
+def cancel_job(job_id: str) -> str:
+    return f"cancels.{job_id}"
 
 
 def plates_path(pattern_key: str) -> str:

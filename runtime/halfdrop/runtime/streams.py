@@ -23,11 +23,17 @@ DUPLICATE_WINDOW_S = 3_600.0
 JOB_MAX_BYTES = 256 * 1024
 """A job is its spec and 32 KB of plates."""
 
-STREAM_MAX_BYTES = 1024**3
+WORK_MAX_BYTES = 1024**3
+"""About 30,000 jobs with their plates; when it is full, new orders are refused."""
+
+EVENTS_MAX_BYTES = 512 * 1024**2
+DEAD_MAX_BYTES = 128 * 1024**2
+CANCELS_MAX_BYTES = 16 * 1024**2
+"""A cancel is its subject alone: about 100 bytes."""
 
 
 async def ensure_hub_streams(js: JetStreamContext) -> None:
-    """Create or update JOBS, EVENTS, DEAD and CANCELS on the hub's server."""
+    """Create or update JOBS, EVENTS, CANCELS and DEAD on the hub's server."""
     await ensure_stream(js, _work_queue(subjects.JOBS_STREAM, "jobs.>"))
     await ensure_stream(
         js,
@@ -36,14 +42,24 @@ async def ensure_hub_streams(js: JetStreamContext) -> None:
             subjects=["events.>"],
             max_age=STATUS_KEPT_S,
             max_msgs_per_subject=256,
-            max_bytes=STREAM_MAX_BYTES,
+            max_bytes=EVENTS_MAX_BYTES,
             discard=DiscardPolicy.OLD,
             storage=StorageType.FILE,
             allow_direct=True,
         ),
     )
-    await ensure_stream(js, StreamConfig(name=subjects.DEAD_STREAM, subjects=["dead.>"], max_bytes=STREAM_MAX_BYTES))
-    await ensure_bucket(js, subjects.CANCELS_BUCKET)
+    await ensure_stream(js, StreamConfig(name=subjects.DEAD_STREAM, subjects=["dead.>"], max_bytes=DEAD_MAX_BYTES))
+    await ensure_stream(
+        js,
+        StreamConfig(
+            name=subjects.CANCELS_STREAM,
+            subjects=["cancels.>"],
+            max_age=STATUS_KEPT_S,
+            max_msgs_per_subject=1,
+            max_bytes=CANCELS_MAX_BYTES,
+            allow_direct=True,
+        ),
+    )
 
 
 async def ensure_edge_streams(js: JetStreamContext) -> None:
@@ -75,7 +91,7 @@ def _work_queue(name: str, subject: str) -> StreamConfig:
         subjects=[subject],
         retention=RetentionPolicy.WORK_QUEUE,
         discard=DiscardPolicy.NEW,
-        max_bytes=STREAM_MAX_BYTES,
+        max_bytes=WORK_MAX_BYTES,
         max_msg_size=JOB_MAX_BYTES,
         duplicate_window=DUPLICATE_WINDOW_S,
         storage=StorageType.FILE,
