@@ -1,0 +1,101 @@
+"""The tier on local disk: LMDB, memory-mapped, used straight from the event loop.
+
+A read takes a few microseconds and a write some tens; a hop to a thread alone costs 23. It is a cache: whatever goes
+wrong with the file, it is begun anew, and only time is lost.
+"""
+
+import asyncio
+from pathlib import Path
+
+import lmdb
+import structlog
+
+from halfdrop.cache.lmdb_file import UNREADABLE, LmdbFile, mark_synced, set_aside
+from halfdrop.cache.seal import SEAL_BYTES, has_seal, make_seal
+from halfdrop.contracts.errors import PermanentError, Unavailable
+
+log = structlog.get_logger()
+
+CAPACITY_BYTES = 2**30
+"""Some 30,000 previews of 30 KB."""
+
+VALUE_SHARE_MAX = 8
+"""A value larger than the capacity divided by this is not kept: it would push out too much for one thing."""
+
+
+class LmdbTier:
+    """Sealed bytes in one LMDB file. Made by `open_lmdb_tier`."""
+
+    name = "lmdb"
+    is_remote = False
+
+    def __init__(self, file: LmdbFile, *, directory: Path, capacity_bytes: int) -> None:
+        self._file = file
+        self._directory = directory
+        self._capacity_bytes = capacity_bytes
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of the pages that hold values now."""
+        return self._file.used_bytes
+
+    async def get(self, key: str) -> bytes | None:
+        try:
+            stored = self._file.read(key.encode())
+        except (lmdb.Error, OSError) as error:
+            raise self._failed("read", error) from error
+        if stored is None:
+            return None
+        seal, data = stored[:SEAL_BYTES], stored[SEAL_BYTES:]
+        if has_seal(seal, key, data):
+            return data
+        log.warning("cache_value_damaged", tier=self.name, key=key)
+        return None
+
+    async def put(self, key: str, data: bytes) -> None:
+        if len(data) * VALUE_SHARE_MAX > self._capacity_bytes:
+            await self.delete(key)
+            return
+        try:
+            self._file.write(key.encode(), make_seal(key, data) + data)
+        except (lmdb.Error, OSError) as error:
+            raise self._failed("write", error) from error
+
+    async def delete(self, key: str) -> None:
+        try:
+            self._file.remove(key.encode())
+        except (lmdb.Error, OSError) as error:
+            raise self._failed("delete", error) from error
+
+    async def aclose(self) -> None:
+        try:
+            await asyncio.to_thread(self._file.sync)
+            self._file.close()
+            mark_synced(self._directory)
+        except (lmdb.Error, OSError) as error:
+            log.warning("cache_not_synced", tier=self.name, error=str(error))
+
+    def _failed(self, verb: str, error: Exception) -> Unavailable:
+        """Return what to raise for `error`; after damage the next call finds a new, empty file."""
+        if isinstance(error, UNREADABLE):
+            self._file.close()
+            try:
+                set_aside(self._directory, cause=str(error))
+                self._file = LmdbFile.open(self._directory, capacity_bytes=self._capacity_bytes)
+            except (lmdb.Error, OSError) as again:
+                return Unavailable(f"lmdb cannot begin a new file: {again}")
+        return Unavailable(f"lmdb cannot {verb}: {error}")
+
+
+def open_lmdb_tier(directory: Path, *, capacity_bytes: int = CAPACITY_BYTES) -> LmdbTier:
+    """Return the tier in `directory`, which is made if missing and belongs to one process at a time.
+
+    A file that is damaged, not LMDB's, or left open by a crash of the machine is renamed (one such file is kept) and a
+    new one begun. Raises PermanentError(bad-cache-dir) if the directory cannot be used at all.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = LmdbFile.open(directory, capacity_bytes=capacity_bytes)
+    except (lmdb.Error, OSError) as error:
+        raise PermanentError(f"cache directory {directory}: {error}", code="bad-cache-dir") from error
+    return LmdbTier(file, directory=directory, capacity_bytes=capacity_bytes)
