@@ -1,0 +1,108 @@
+"""How a unit meets its neighbours: the fields' continuation beyond the unit, and their fit to the lattice.
+
+The model draws on the *straight* torus: a field leaves the unit on the right and comes in again on the left at the
+same height. In a drop the right-hand neighbour hangs lower. A motif with a clear margin does not mind; a field that
+covers everything would be torn at every column. docs/adr/0004 explains what is done about it.
+"""
+
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halfdrop.contracts.plates import BAND_PX, GRID_PX
+from halfdrop.contracts.repeats import Repeat
+from halfdrop.models.fields import Fields
+
+TORN_SHARE = 0.03
+"""Share of the border that may meet the wrong thing: two samples of 64. A line 1.5 grid pixels wide tears more."""
+
+
+def fit_to_lattice(fields: Fields, repeat: Repeat) -> Fields:
+    """Return `fields` such that they continue over every border of the lattice.
+
+    Fields that do so already (a clear margin, or the shift is one of their symmetries) come back as they are; others
+    are sheared by the drop. The result belongs to this lattice only: fit each unit once, from its plates.
+    """
+    shift = repeat.shift
+    if shift == 0 or torn_share(fields, repeat) <= TORN_SHARE:
+        return fields
+    if repeat.shifted_axis == "rows":
+        return np.ascontiguousarray(_shear(fields.swapaxes(-1, -2), shift).swapaxes(-1, -2))
+    return _shear(fields, shift)
+
+
+def torn_share(fields: Fields, repeat: Repeat) -> float:
+    """Return the share of the shifted border, 0 to 1, at which ink meets no ink; of the worst layer.
+
+    Only ink on both sides of the straight join counts: what merely touches the border from one side is a motif
+    drawn a little too large, and slanting it would do more harm than the touch does.
+    """
+    upright = fields if repeat.shifted_axis == "columns" else fields.swapaxes(-1, -2)
+    inside = np.clip(0.5 + BAND_PX * np.minimum(upright[..., :, 0], upright[..., :, -1]), 0, 1)
+    moved = _move_down(inside[..., None].astype(np.float32), np.array([float(repeat.shift) * GRID_PX]))[..., 0]
+    return float(np.abs(inside - moved).mean(axis=-1).max())
+
+
+def extend_unit(fields: Fields, repeat: Repeat, margin: int) -> Fields:
+    """Return [layers, 64 + 2 margin, 64 + 2 margin]: the unit with the borders of its true neighbours round it."""
+    if repeat.layout == "mirror":
+        return np.pad(fields, ((0, 0), (margin, margin), (margin, margin)), mode="symmetric")
+    if repeat.shifted_axis == "rows":
+        return _extend_columns(fields.swapaxes(-1, -2), repeat.shift, margin).swapaxes(-1, -2)
+    return _extend_columns(fields, repeat.shift, margin)
+
+
+def keys_weights(offset: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return [n, 4] weights of the samples at -1, 0, 1, 2 for points at `offset` (0 to 1) past sample 0.
+
+    Keys' cubic convolution with a = -1/2: third-order exact, and reaching only two samples far.
+    Source: R. Keys, IEEE Trans. ASSP 29 (1981).
+    """
+    t = offset
+    return np.stack(
+        [
+            ((-0.5 * t + 1) * t - 0.5) * t,
+            (1.5 * t - 2.5) * t * t + 1,
+            ((-1.5 * t + 2) * t + 0.5) * t,
+            (0.5 * t - 0.5) * t * t,
+        ],
+        axis=-1,
+    )
+
+
+def _extend_columns(fields: Fields, shift: Fraction, margin: int) -> Fields:
+    drop_px = float(shift) * GRID_PX
+    if shift:
+        right = _move_down(fields[..., :margin], np.full(margin, drop_px))
+        left = _move_down(fields[..., -margin:], np.full(margin, -drop_px))
+    else:
+        right, left = fields[..., :margin], fields[..., -margin:]
+    wide = np.concatenate([left, fields, right], axis=-1)
+    return np.concatenate([wide[..., -margin:, :], wide, wide[..., :margin, :]], axis=-2)
+
+
+def _shear(fields: Fields, shift: Fraction) -> Fields:
+    """Hang each column lower in proportion to its place, so that the unit's right edge is one whole drop below.
+
+    f(x, y - d (x - ½)) laid with drop d is f(X, Y - d X + d/2) over the whole plane: continuous as f is. Of the
+    drops that give the same lattice the gentlest is taken (two thirds down is one third up). Edges stay where the
+    slant puts them; only their anti-aliasing ramp grows or shrinks, by about a quarter at most.
+    """
+    slant = float(shift if shift <= Fraction(1, 2) else shift - 1)
+    places = (np.arange(GRID_PX) + 0.5) / GRID_PX - 0.5
+    return _move_down(fields, slant * places * GRID_PX)
+
+
+def _move_down(columns: Fields, by_px: NDArray[np.float64]) -> Fields:
+    """Return [..., 64, n] periodic columns, each moved down by its own number of grid pixels, whole or not."""
+    source = np.arange(GRID_PX)[:, None] - by_px
+    base = np.floor(source).astype(np.int64)
+    weights = keys_weights(source - base).astype(np.float32)
+    width = columns.shape[-1]
+    flat = np.ascontiguousarray(columns).reshape(*columns.shape[:-2], GRID_PX * width)
+    moved = np.zeros_like(columns)
+    for tap in range(4):
+        places = (base + (tap - 1)) % GRID_PX * width + np.arange(width)
+        moved += weights[..., tap] * flat.take(places, axis=-1)
+    return moved
