@@ -8,18 +8,13 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-
-from halfdrop.contracts.errors import PermanentError
 
 LEASH = Path(__file__).with_name("leash.py")
 
 STOP_GRACE_S = 10.0
 """Between SIGTERM and SIGKILL. A server that flushes its files needs a tenth of a second."""
-
-READY_POLL_S = 0.02
-"""Between two looks at a server that is starting; they start in 20 to 200 ms."""
 
 TAIL_LINES = 5
 """Lines of the child's own last words in an error."""
@@ -32,6 +27,9 @@ class Child:
         self.name = name
         self.argv = argv
         self.log_path = log_path
+        self.log_start = 0
+        """Where in the log the present run began, in bytes."""
+
         self._environ = environ
         self._process: asyncio.subprocess.Process | None = None
 
@@ -56,6 +54,7 @@ class Child:
         argv = [sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), *self.argv]
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:  # append mode: the supervisor may cut the file while it is written
+            self.log_start = log.tell()
             self._process = await asyncio.create_subprocess_exec(
                 *argv,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -82,12 +81,16 @@ class Child:
             await self.kill()
 
     async def kill(self) -> None:
-        """Kill the child and its whole group with SIGKILL, and wait until it is gone."""
-        if not self.is_running:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
-        await self.wait()
+        """Kill the child and whatever it started with SIGKILL, and wait until it is gone."""
+        self.kill_soon()
+        if self.is_running:
+            await self.wait()
+
+    def kill_soon(self) -> None:
+        """Send SIGKILL to the child's whole group, and do not wait."""
+        if self.is_running:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
 
     def signal(self, number: signal.Signals) -> None:
         """Send `number` to the child itself, if it still runs."""
@@ -102,25 +105,3 @@ class Child:
         except OSError:
             return ""
         return "\n".join(lines[-TAIL_LINES:])
-
-
-async def wait_until_ready(child: Child, is_ready: Callable[[], Awaitable[bool]], *, timeout_s: float) -> None:
-    """Wait until `is_ready` says so. Raises PermanentError(not-started) if the child ends or stays silent.
-
-    The child is killed before the error is raised.
-    """
-    try:
-        async with asyncio.timeout(timeout_s):
-            while not await is_ready():
-                if not child.is_running:
-                    raise PermanentError(
-                        f"{child.name} ended with status {child.returncode} at its start:\n{child.last_words()}",
-                        code="not-started",
-                    )
-                await asyncio.sleep(READY_POLL_S)
-    except TimeoutError as error:
-        await child.kill()
-        raise PermanentError(
-            f"{child.name} was not ready within {timeout_s:g} s; its last words:\n{child.last_words()}",
-            code="not-started",
-        ) from error

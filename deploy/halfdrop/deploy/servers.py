@@ -12,11 +12,9 @@ from pathlib import Path
 
 from halfdrop.contracts.errors import PermanentError
 from halfdrop.deploy.binaries import locate_nats_server, locate_valkey_server
-from halfdrop.deploy.children import STOP_GRACE_S, Child, wait_until_ready
+from halfdrop.deploy.children import Child
+from halfdrop.deploy.parts import Part
 from halfdrop.deploy.ports import LOOPBACK, choose_port, is_free
-
-READY_TIMEOUT_S = 30.0
-"""A NATS server that recovers gigabytes of streams takes seconds; a fresh one 20 ms."""
 
 PROBE_TIMEOUT_S = 2.0
 
@@ -28,45 +26,23 @@ VALKEY_MAXMEMORY_BYTES = 128 * 2**20
 """A few thousand previews of 30 KB; the rest is in the object store."""
 
 
-class EmbeddedServer:
-    """A server in a subprocess. `start` returns when it answers; `stop`, `kill` and `restart` keep port and data."""
-
-    def __init__(self, process: Child, *, url: str, answers: Callable[[], Awaitable[bool]]) -> None:
-        self.process = process
-        self.url = url
-        self._answers = answers
-
-    async def start(self) -> None:
-        """Start, and return once it answers. Raises PermanentError(not-started) with its last words otherwise."""
-        await self.process.start()
-        await wait_until_ready(self.process, self._answers, timeout_s=READY_TIMEOUT_S)
-
-    async def stop(self, *, grace_s: float = STOP_GRACE_S) -> None:
-        """End it with SIGTERM, after `grace_s` with SIGKILL."""
-        await self.process.stop(grace_s=grace_s)
-
-    async def kill(self) -> None:
-        """End it with SIGKILL, as a crash would."""
-        await self.process.kill()
-
-    async def restart(self) -> None:
-        """Stop and start again."""
-        await self.stop()
-        await self.start()
-
-
-class NatsServer(EmbeddedServer):
+class NatsServer(Part):
     """A NATS server with JetStream. `leaf_url` is where leaf nodes connect, if it takes any."""
 
     def __init__(
         self, process: Child, *, url: str, leaf_url: str | None, answers: Callable[[], Awaitable[bool]]
     ) -> None:
-        super().__init__(process, url=url, answers=answers)
+        super().__init__(process, answers=answers)
+        self.url = url
         self.leaf_url = leaf_url
 
 
-class ValkeyServer(EmbeddedServer):
+class ValkeyServer(Part):
     """A Valkey server that keeps nothing on disk: it is a cache."""
+
+    def __init__(self, process: Child, *, url: str, answers: Callable[[], Awaitable[bool]]) -> None:
+        super().__init__(process, answers=answers)
+        self.url = url
 
 
 @asynccontextmanager

@@ -1,0 +1,87 @@
+"""Halfdrop's own processes as parts: how an edge and a hub worker are started, and how to see that they are ready."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from halfdrop.deploy.children import Child
+from halfdrop.deploy.parts import Part
+from halfdrop.deploy.ports import LOOPBACK
+
+EDGE_NAME = "local"
+
+EDGE_GRACE_S = 15.0
+HUB_GRACE_S = 25.0
+"""A hub finishes its job within 20 s of SIGTERM or hands it back; the rest is for flushing."""
+
+READY_TIMEOUT_S = 90.0
+"""Python, a model and two cores that compile byte code for the first time."""
+
+PROBE_TIMEOUT_S = 2.0
+
+HUB_READY_EVENT = b'"jobs_bound"'
+"""What a hub worker logs once its consumer stands and it can take jobs."""
+
+
+def make_edge(*, port: int, nats_url: str, redis_url: str, objects_url: str, data_dir: Path, log_path: Path) -> Part:
+    """Return an edge that serves on `port` of the loopback address, not started."""
+    settings = {
+        "HALFDROP_EDGE_HOST": LOOPBACK,
+        "HALFDROP_EDGE_PORT": str(port),
+        "HALFDROP_EDGE_NAME": EDGE_NAME,
+        "HALFDROP_EDGE_NATS_URL": nats_url,
+        "HALFDROP_EDGE_REDIS_URL": redis_url,
+        "HALFDROP_EDGE_OBJECTS_URL": objects_url,
+        "HALFDROP_EDGE_DATA_DIR": str(data_dir.resolve()),
+    }
+    process = _make_python(name="edge", module="halfdrop.edge", settings=settings, log_path=log_path)
+    return Part(
+        process,
+        answers=lambda: _serves_health(port),
+        grace_s=EDGE_GRACE_S,
+        ready_timeout_s=READY_TIMEOUT_S,
+    )
+
+
+def make_hub(*, name: str, nats_url: str, objects_url: str, log_path: Path) -> Part:
+    """Return a hub worker, not started."""
+    settings = {
+        "HALFDROP_HUB_NAME": name,
+        "HALFDROP_HUB_NATS_URL": nats_url,
+        "HALFDROP_HUB_OBJECTS_URL": objects_url,
+    }
+    process = _make_python(name=name, module="halfdrop.hub", settings=settings, log_path=log_path)
+    return Part(
+        process,
+        answers=lambda: _has_logged(process, HUB_READY_EVENT),
+        grace_s=HUB_GRACE_S,
+        ready_timeout_s=READY_TIMEOUT_S,
+    )
+
+
+def _make_python(*, name: str, module: str, settings: Mapping[str, str], log_path: Path) -> Child:
+    environ = {**os.environ, "HALFDROP_LOG": "json", **settings}
+    return Child(name=name, argv=[sys.executable, "-m", module], log_path=log_path, environ=environ)
+
+
+async def _serves_health(port: int) -> bool:
+    """True once GET /healthz answers 200."""
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(LOOPBACK, port)
+            try:
+                writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                return (await reader.readline()).split()[1:2] == [b"200"]
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return False
+
+
+async def _has_logged(process: Child, event: bytes) -> bool:
+    """True once the present run of `process` has written `event` to its log."""
+    with process.log_path.open("rb") as log:
+        log.seek(process.log_start)
+        return event in log.read()

@@ -1,0 +1,209 @@
+"""`halfdrop up`: the whole system on this machine, with embedded servers.
+
+Check, hold the data directory, start the parts in order, say `ready`, keep them running, stop them in reverse.
+Ctrl-C, SIGTERM or a closed terminal stops in order; a second Ctrl-C kills what is left.
+"""
+
+import asyncio
+import json
+import shlex
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from halfdrop.contracts.errors import HalfdropError, InvalidInput, PermanentError
+from halfdrop.contracts.subjects import HUB_DOMAIN, edge_domain
+from halfdrop.deploy.binaries import locate_nats_server, locate_valkey_server
+from halfdrop.deploy.folder import DataFolder
+from halfdrop.deploy.log_watch import LogWatch, watch_logs
+from halfdrop.deploy.parts import Part
+from halfdrop.deploy.ports import LOOPBACK, choose_port, is_free
+from halfdrop.deploy.processes import EDGE_NAME, make_edge, make_hub
+from halfdrop.deploy.servers import make_nats_server, make_valkey
+from halfdrop.deploy.supervisor import Supervisor, open_tasks
+
+PORT = 8080
+DATA_DIR = Path("data")
+HUBS_MAX = 16
+
+EXAMPLE = "red polka dots on white, half-drop"
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class UpSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What `halfdrop up` can be told."""
+
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = PORT
+    """Where the edge serves, on the loopback address; 0 chooses a free one."""
+
+    data_dir: Path = DATA_DIR
+    """Where everything is kept. A second start on it continues where the first stopped."""
+
+    hubs: Annotated[int, msgspec.Meta(ge=0, le=HUBS_MAX)] = 1
+    """Hub workers. With none, previews are served and orders wait."""
+
+
+def up_command(*, port: int = PORT, data_dir: Path = DATA_DIR, hubs: int = 1) -> int:
+    """Run the system until it is stopped. Returns the exit status; says what is wrong in one line on stderr."""
+    try:
+        settings = _check_settings(port=port, data_dir=data_dir, hubs=hubs)
+        return asyncio.run(run_up(settings))
+    except HalfdropError as error:
+        sys.stderr.write(f"halfdrop up: {error}\n")
+    except OSError as error:
+        sys.stderr.write(f"halfdrop up: {error}; nothing was left running\n")
+    return 1
+
+
+async def run_up(settings: UpSettings) -> int:
+    """Run the system until a signal stops it, then return 0.
+
+    Raises PermanentError, with nothing left running, if it cannot start or a part cannot be kept alive.
+    """
+    check_programs()
+    folder = DataFolder(settings.data_dir)
+    folder.prepare()
+    with folder.hold():
+        for name in folder.end_leftovers():
+            say(f"ended {name}, left over from a start that was killed")
+        port = choose_port() if settings.port == 0 else check_port(settings.port)
+        supervisor = Supervisor(folder=folder, url=f"http://{LOOPBACK}:{port}", say=say)
+        stopping = _Stopping(supervisor)
+        try:
+            await _run_parts(settings, folder, supervisor, port)
+        except asyncio.CancelledError:
+            if not stopping.requested:
+                raise
+    say("stopped; a second start continues from here")
+    return 0
+
+
+def check_programs() -> None:
+    """See that the servers' programs are installed. Raises PermanentError(binary-missing)."""
+    locate_nats_server()
+    locate_valkey_server()
+
+
+def check_port(port: int) -> int:
+    """Return `port` if it is free. Raises PermanentError(port-taken)."""
+    if not is_free(port):
+        raise PermanentError(f"port {port} is taken by another program; choose another with --port", code="port-taken")
+    return port
+
+
+def say(line: str) -> None:
+    """Show one line to the person at the terminal; a terminal that went away is no reason to stop working."""
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        return
+
+
+class _Stopping:
+    """Turns signals into a stop: the first cancels the task that made this, any later one kills the children."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self.requested = False
+        self._supervisor = supervisor
+        self._task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        for number in STOP_SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's wish
+                loop.add_signal_handler(number, self._on_signal, number)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self.requested:
+            if number is signal.SIGINT:  # make, too, passes SIGTERM on; only a person presses Ctrl-C twice
+                say("killing what is left")
+                self._supervisor.kill_all()
+            return
+        self.requested = True
+        say("stopping … (Ctrl-C again kills)")
+        assert self._task is not None
+        self._task.cancel()
+
+
+async def _run_parts(settings: UpSettings, folder: DataFolder, supervisor: Supervisor, port: int) -> None:
+    """Start everything, announce it, keep it running until cancelled; everything is stopped on the way out."""
+    began = time.monotonic()
+    say(f"halfdrop starts; data in {folder.root}, logs in {folder.logs}")
+    stages = plan_stages(settings, folder, port)
+    async with supervisor.running(stages):
+        _announce(port, seconds=time.monotonic() - began)
+        logs = [LogWatch(part.name, part.process.log_path) for stage in stages for part in stage]
+        async with open_tasks() as group:
+            group.create_task(watch_logs(logs, say))
+            group.create_task(supervisor.keep_running())
+
+
+def plan_stages(settings: UpSettings, folder: DataFolder, port: int) -> list[list[Part]]:
+    """Return the parts, not started, in the order of their start; those of one stage start side by side."""
+    nats_hub = make_nats_server(
+        name="hub",
+        data_dir=folder.nats_hub,
+        domain=HUB_DOMAIN,
+        leaf_port=0,
+        log_path=folder.logs / "nats-hub.log",
+    )
+    nats_edge = make_nats_server(
+        name=edge_domain(EDGE_NAME),
+        data_dir=folder.nats_edge,
+        domain=edge_domain(EDGE_NAME),
+        leaf_remote=nats_hub.leaf_url,
+        log_path=folder.logs / "nats-edge.log",
+    )
+    valkey = make_valkey(data_dir=folder.valkey, log_path=folder.logs / "valkey.log")
+    objects_url = folder.objects.resolve().as_uri()
+    edge = make_edge(
+        port=port,
+        nats_url=nats_edge.url,
+        redis_url=valkey.url,
+        objects_url=objects_url,
+        data_dir=folder.edge,
+        log_path=folder.logs / "edge.log",
+    )
+    hubs = [
+        make_hub(name=name, nats_url=nats_hub.url, objects_url=objects_url, log_path=folder.logs / f"{name}.log")
+        for name in (f"hub-{number}" for number in range(1, settings.hubs + 1))
+    ]
+    return [[nats_hub], [nats_edge, valkey], [edge, *hubs]]
+
+
+def _announce(port: int, *, seconds: float) -> None:
+    url = f"http://{LOOPBACK}:{port}"
+    command = _own_command()
+    where = "" if port == PORT else f" --url {url}"
+    body = json.dumps({"prompt": EXAMPLE})
+    curl = f"curl -s {url}/v1/previews -H 'content-type: application/json' -d {shlex.quote(body)} -o pattern.webp"
+    say(f"ready {url}")
+    say(f"  started in {seconds:.1f} s; try:")
+    say(f"  in a browser    {url}/")
+    say(f"  with curl       {curl}")
+    say(f"  a preview       {command} preview {shlex.quote(EXAMPLE)} -o pattern.webp{where}")
+    say(f"  a print file    {command} render {shlex.quote(EXAMPLE)} --size 4096 -o pattern.png{where}")
+    say("  Ctrl-C stops everything")
+
+
+def _own_command() -> str:
+    """Return how the person can call `halfdrop`: by its name where that finds it, else by the environment's path."""
+    if shutil.which("halfdrop"):
+        return "halfdrop"
+    program = Path(sys.executable).with_name("halfdrop")
+    return str(program.relative_to(Path.cwd())) if program.is_relative_to(Path.cwd()) else str(program)
+
+
+def _check_settings(*, port: int, data_dir: Path, hubs: int) -> UpSettings:
+    given = {"port": port, "data_dir": data_dir, "hubs": hubs}
+    try:
+        return msgspec.convert(given, UpSettings, dec_hook=lambda kind, value: kind(value))
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).partition(" - at `$.")
+        name = path.rstrip("`")
+        raise InvalidInput(f"--{name.replace('_', '-')}", got=given.get(name), allowed=reason) from error
