@@ -135,12 +135,12 @@ class LmdbFile:
             txn.put(key, order + value, db=self._values)
             txn.put(order, key, db=self._orders, append=True)
 
-    def _remove(self, txn: lmdb.Transaction[bytes], key: bytes) -> None:
+    def _remove(self, txn: "lmdb.Transaction[bytes]", key: bytes) -> None:
         stored = txn.pop(key, db=self._values)
         if stored is not None:
             txn.delete(stored[:ORDER_BYTES], db=self._orders)
 
-    def _make_room(self, txn: lmdb.Transaction[bytes], need_bytes: int) -> None:
+    def _make_room(self, txn: "lmdb.Transaction[bytes]", need_bytes: int) -> None:
         with txn.cursor(db=self._orders) as oldest:
             for _ in range(EVICTIONS_MAX):
                 if self._used_bytes(txn) + need_bytes <= self._capacity_bytes or not oldest.first():
@@ -149,12 +149,12 @@ class LmdbFile:
                 txn.delete(key, db=self._values)
                 txn.delete(order, db=self._orders)
 
-    def _next_order(self, txn: lmdb.Transaction[bytes]) -> bytes:
+    def _next_order(self, txn: "lmdb.Transaction[bytes]") -> bytes:
         with txn.cursor(db=self._orders) as newest:
             last = int.from_bytes(newest.key(), "big") if newest.last() else 0
         return (last + 1).to_bytes(ORDER_BYTES, "big")
 
-    def _used_bytes(self, txn: lmdb.Transaction[bytes]) -> int:
+    def _used_bytes(self, txn: "lmdb.Transaction[bytes]") -> int:
         used = 0
         for table in (self._values, self._orders):
             stat = txn.stat(table)
