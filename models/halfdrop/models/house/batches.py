@@ -1,0 +1,37 @@
+"""An endless supply of shuffled training batches from one seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from halfdrop.models.house.data import Units, draw_units, encode_texts
+from halfdrop.models.house.settings import DistillationSettings, TrainingSettings
+from halfdrop.models.house.tokenizer import Tokenizer
+
+
+def draw_batches(
+    settings: TrainingSettings | DistillationSettings, tokenizer: Tokenizer, seed: int
+) -> Iterator[tuple[Units, Tensor, torch.Generator]]:
+    """Yield shuffled batches of fresh units, their token numbers, and the dice for the noise; without end."""
+    numbers, words = torch.Generator().manual_seed(seed), random.Random(seed)
+    while True:
+        pool = draw_units(settings.units_per_kind, numbers, words)
+        ids = encode_texts(tokenizer, pool.texts, words)
+        order = torch.randperm(len(ids), generator=numbers)
+        for picks in order.split(settings.batch):
+            if len(picks) == settings.batch:
+                yield (
+                    Units(
+                        plates=pool.plates[picks],
+                        texts=[pool.texts[pick] for pick in picks.tolist()],
+                        palette=pool.palette[picks],
+                        is_used=pool.is_used[picks],
+                        kinds=pool.kinds[picks],
+                    ),
+                    ids[picks],
+                    numbers,
+                )
