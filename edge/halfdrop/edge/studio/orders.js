@@ -1,0 +1,166 @@
+// The orders of this edge: a card for each, kept current by its event stream, or by polling where streams run out.
+
+import { call } from "./api.js";
+
+const STREAMS_MAX = 2;
+/** A browser opens six HTTP/1.1 connections per host; two streams leave four for pictures. Other orders are polled. */
+const POLL_MS = 2000;
+const FINAL = ["succeeded", "failed", "canceled"];
+const STAGE_WORDS = { "": "working", svg: "drawing the SVG", proof: "drawing the proof" };
+
+export class Orders {
+  #list = document.getElementById("orders-list");
+  #older = document.getElementById("orders-older");
+  #predictions = new Map();
+  #cards = new Map();
+  #streams = new Map();
+  #next = null;
+  #onRecall;
+  #onChange;
+
+  /** `onRecall(input)` takes an order's design back to the bench; `onChange(prediction, active)` follows every change. */
+  constructor({ onRecall, onChange }) {
+    this.#onRecall = onRecall;
+    this.#onChange = onChange;
+    this.#older.addEventListener("click", () => this.#page(this.#next));
+    setInterval(() => this.#poll(), POLL_MS);
+  }
+
+  /** Read the newest orders, so that a reload loses nothing. Throws Problem. */
+  async load() {
+    await this.#page(null);
+  }
+
+  /** Order print files for a request body. Returns the prediction. Throws Problem. */
+  async order(input) {
+    const { body } = await call("/v1/predictions", { method: "POST", body: { input } });
+    this.#apply(body, { isNew: true });
+    return body;
+  }
+
+  get activeCount() {
+    return [...this.#predictions.values()].filter((p) => !FINAL.includes(p.status)).length;
+  }
+
+  async #page(cursor) {
+    const { body } = await call(`/v1/predictions${cursor ? `?cursor=${encodeURIComponent(cursor)}` : ""}`);
+    for (const prediction of body.results) this.#apply(prediction);
+    if (cursor || !this.#next) this.#next = body.next;
+    this.#older.hidden = !this.#next;
+  }
+
+  #apply(prediction, { isNew = false } = {}) {
+    const known = this.#predictions.get(prediction.id);
+    if (known && FINAL.includes(known.status)) return;
+    this.#predictions.set(prediction.id, prediction);
+    const card = this.#cards.get(prediction.id) ?? this.#addCard(prediction, isNew);
+    paintCard(card, prediction);
+    document.getElementById("orders-empty").hidden = true;
+    if (FINAL.includes(prediction.status)) this.#unfollow(prediction.id);
+    else this.#follow(prediction.id);
+    if (known?.status !== prediction.status) this.#onChange(prediction, this.activeCount, Boolean(known) || isNew);
+  }
+
+  #addCard(prediction, isNew) {
+    const card = document.getElementById("order-card").content.firstElementChild.cloneNode(true);
+    card.dataset.id = prediction.id;
+    card.querySelector(".thumb").style.backgroundImage = `url("/p/${prediction.pattern_key}.webp?px=256")`;
+    card.querySelector(".card-title").textContent = prediction.input.prompt;
+    card.querySelector(".recall").addEventListener("click", () => this.#onRecall(prediction.input));
+    card.querySelector(".cancel").addEventListener("click", () => this.#cancel(prediction.id));
+    this.#cards.set(prediction.id, card);
+    if (isNew) this.#list.prepend(card);
+    else this.#list.append(card);
+    return card;
+  }
+
+  async #cancel(id) {
+    const card = this.#cards.get(id);
+    card.querySelector(".cancel").disabled = true;
+    try {
+      this.#apply((await call(`/v1/predictions/${id}/cancel`, { method: "POST" })).body);
+    } catch (problem) {
+      card.querySelector(".cancel").disabled = false;
+      card.querySelector(".card-state").textContent = problem.message;
+    }
+  }
+
+  #follow(id) {
+    if (this.#streams.has(id) || this.#streams.size >= STREAMS_MAX) return;
+    const stream = new EventSource(`/v1/predictions/${id}/stream`);
+    const take = (event) => this.#apply(JSON.parse(event.data));
+    stream.addEventListener("status", take);
+    stream.addEventListener("completed", (event) => { this.#unfollow(id); take(event); });
+    // While it is CONNECTING the browser tries again by itself; CLOSED is final, and polling takes over.
+    stream.addEventListener("error", () => { if (stream.readyState === EventSource.CLOSED) this.#unfollow(id); });
+    this.#streams.set(id, stream);
+  }
+
+  #unfollow(id) {
+    this.#streams.get(id)?.close();
+    this.#streams.delete(id);
+  }
+
+  async #poll() {
+    for (const { id, status } of this.#predictions.values()) {
+      const isStreamed = this.#streams.get(id)?.readyState === EventSource.OPEN;
+      if (FINAL.includes(status) || isStreamed) continue;
+      try {
+        this.#apply((await call(`/v1/predictions/${id}`)).body);
+      } catch {
+        return; // the edge is away; the next round asks again
+      }
+    }
+  }
+}
+
+function paintCard(card, prediction) {
+  const isFinal = FINAL.includes(prediction.status);
+  const { step = 0, steps = 0 } = prediction.progress ?? {};
+  card.dataset.status = prediction.status;
+  card.querySelector(".card-state").textContent = describe(prediction);
+  const bar = card.querySelector("progress");
+  bar.hidden = isFinal;
+  bar.value = steps ? step / steps : 0;
+  card.querySelector(".cancel").hidden = isFinal;
+  if (prediction.output) card.querySelector(".files").replaceChildren(...listFiles(prediction));
+}
+
+/** One line on where an order is: "4096 px · separations, step 5 of 8". */
+export function describe(prediction) {
+  const size = `${prediction.input.size_px ?? 4096} px`;
+  const { step = 0, steps = 0, stage = "" } = prediction.progress ?? {};
+  if (prediction.status === "succeeded") return `${size} · ready in ${elapsed(prediction)}`;
+  if (prediction.status === "failed") return `${size} · failed: ${prediction.error ?? "no reason given"}`;
+  if (prediction.status === "canceled") return `${size} · canceled`;
+  if (prediction.state === "retrying") return `${size} · trying again, attempt ${prediction.attempt}`;
+  if (prediction.status === "processing") return `${size} · ${STAGE_WORDS[stage] ?? stage}, step ${step} of ${steps}`;
+  const place = prediction.queue_position > 0 ? `, number ${prediction.queue_position} in line` : "";
+  const eta = prediction.eta_seconds > 0 ? `, about ${Math.ceil(prediction.eta_seconds)} s` : "";
+  return `${size} · waiting${place}${eta}`;
+}
+
+function elapsed({ created_at: from, completed_at: to }) {
+  const seconds = (Date.parse(to) - Date.parse(from)) / 1000;
+  return seconds < 90 ? `${seconds.toFixed(1)} s` : `${Math.round(seconds / 60)} min`;
+}
+
+function listFiles({ output, input }) {
+  const size = input.size_px ?? 4096;
+  const plates = (output.separations ?? []).map((url, at) => [url, `Plate ${at + 1}`]);
+  const files = [[output.master, `Master, ${size} × ${size} px PNG`], ...plates, [output.svg, "SVG, all layers"], [output.proof, "Proof, 3 × 3 repeats"]];
+  return files.filter(([url]) => url).map(([url, words]) => {
+    const name = decodeURIComponent(new URL(url, location.href).pathname.split("/").at(-1));
+    const link = Object.assign(document.createElement("a"), { href: url, download: name, title: name });
+    const hex = /([0-9a-f]{6})\.png$/i.exec(name)?.[1];
+    if (hex) {
+      const chip = document.createElement("i");
+      chip.style.backgroundColor = `#${hex}`;
+      link.append(chip);
+    }
+    link.append(words);
+    const item = document.createElement("li");
+    item.append(link);
+    return item;
+  });
+}
