@@ -56,28 +56,36 @@ class DataFolder:
         self.ledger = root / "up.json"
 
     def prepare(self, *, free_min_bytes: int = FREE_MIN_BYTES) -> None:
-        """Make the directory and see that it can be written and has room.
-
-        Raises PermanentError(data-dir) in one line that says what to do.
-        """
+        """Make the directory and what is in it, and check it. Raises PermanentError(data-dir or disk-full)."""
         try:
             for folder in (self.root, self.objects, self.edge, self.logs):
                 folder.mkdir(parents=True, exist_ok=True)
             probe = self.root / ".writable"
             probe.write_bytes(b"x" * 4096)
             probe.unlink()
-            free_bytes = shutil.disk_usage(self.root).free
         except OSError as error:
-            raise PermanentError(
-                f"data directory {self.root} cannot be written ({error.strerror}); choose another with --data-dir",
-                code="data-dir",
-            ) from error
+            raise self._cannot_write(error.strerror or str(error)) from error
+        self.check(free_min_bytes=free_min_bytes)
+
+    def check(self, *, free_min_bytes: int = FREE_MIN_BYTES) -> None:
+        """See that the directory, or the nearest one above it that exists, can be written and has room.
+
+        Changes nothing. Raises PermanentError(data-dir or disk-full), in one line that says what to do.
+        """
+        nearest = self._nearest()
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            raise self._cannot_write(f"{nearest} is no folder that we may write")
+        free_bytes = self.free_bytes()
         if free_bytes < free_min_bytes:
             raise PermanentError(
                 f"data directory {self.root}: {free_bytes // 2**20} MB free, {free_min_bytes // 2**20} MB needed; "
                 "make room, or choose another with --data-dir",
                 code="disk-full",
             )
+
+    def free_bytes(self) -> int:
+        """Return the room on the directory's file system."""
+        return shutil.disk_usage(self._nearest()).free
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -110,6 +118,14 @@ class DataFolder:
             _signal_and_wait([child for child in left if is_alive(child)], number, grace_s)
         self.ledger.unlink(missing_ok=True)
         return [child.name for child in left]
+
+    def _nearest(self) -> Path:
+        root = self.root.absolute()
+        return next(folder for folder in (root, *root.parents) if folder.exists())
+
+    def _cannot_write(self, reason: str) -> PermanentError:
+        detail = f"data directory {self.root} cannot be written ({reason}); choose another with --data-dir"
+        return PermanentError(detail, code="data-dir")
 
     def _describe_holder(self) -> str:
         ledger = self.read_ledger()

@@ -1,0 +1,82 @@
+# `make up` runs all of Halfdrop on this machine; `make test` tests it. Python 3.11 or newer is all that is needed.
+
+PYTHON ?= python3
+VENV ?= .venv
+PORT ?= 8080
+DATA ?= data
+HUBS ?= 1
+ARGS ?=
+PIP_FLAGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --require-virtualenv
+INSTALL := $(PIP) install $(PIP_FLAGS) -c requirements.lock
+PINS := pyproject.toml requirements.lock requirements-binaries.lock
+PACKAGES := $(foreach part,contracts runtime models cache edge hub forecaster operator deploy,$(part)/halfdrop)
+SOURCES := $(PACKAGES) bench tests
+
+# Resolved beside the extras: what builds us, and versions held back (the reasons stand in docs/dependencies.md).
+LOCK_ALSO := pip==26.0 hatchling editables "huggingface_hub<1"
+
+.PHONY: help up setup test check bench train lock clean
+
+help: ## list what make can do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: $(VENV)/.ready-up ## run everything on this machine: PORT=8080 DATA=data HUBS=1
+	@exec $(BIN)/halfdrop up --port $(PORT) --data-dir $(DATA) --hubs $(HUBS)
+
+setup: $(VENV)/.ready-up ## install what `make up` needs into .venv, and stop
+
+test: $(VENV)/.ready-dev ## install what the tests need, and run every test: ARGS="-k name"
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.ready-dev ## lint, format, types, import order
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy $(PACKAGES)
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.ready-dev ## run every benchmark; each prints one JSON object last
+	@for script in $$(grep -l __main__ bench/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+train: $(VENV)/.ready-dev ## train the house model and write its bundle: about 40 minutes on two cores
+	$(BIN)/python -m halfdrop.models.house.make_bundle $(ARGS)
+
+lock: ## resolve every extra anew and write requirements.lock
+	@set -e; room=$$(mktemp -d); trap 'rm -rf "$$room"' EXIT; \
+	$(PYTHON) -m venv $$room/venv; \
+	$$room/venv/bin/python -m pip install -q pip==26.0; \
+	$$room/venv/bin/python -m pip install -q --dry-run --ignore-installed --report $$room/report.json \
+		-e ".[all,dev]" $(LOCK_ALSO); \
+	$(PYTHON) deploy/halfdrop/deploy/lock.py $$room/report.json > $$room/lock; \
+	cp $$room/lock requirements.lock; git diff --stat -- requirements.lock
+
+clean: ## remove the environment and caches; keeps data
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps: installed once, again only when a pin changes. .ready-dev covers what .ready-up covers.
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "make: Python 3.11 or newer is needed and $(PYTHON) is not; set it with make PYTHON=python3.12 …" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+		{ echo "make: $(PYTHON) has no venv module; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "make: creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.tools: $(VENV)/.created $(PINS)
+	@echo "make: installing into $(VENV); the first time this takes some minutes"
+	@$(INSTALL) pip hatchling editables
+	@$(PIP) install $(PIP_FLAGS) --require-hashes --no-deps -r requirements-binaries.lock
+	@touch $@
+
+$(VENV)/.ready-up: $(VENV)/.tools
+	@$(INSTALL) --no-build-isolation -e ".[up]"
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.tools
+	@$(INSTALL) --no-build-isolation -e ".[dev]"
+	@touch $@ $(VENV)/.ready-up
