@@ -1,0 +1,181 @@
+"""Plates to print files: the master, its separations, the vector drawing and the proof, each stored as it is done.
+
+Master and separations are composed side by side, each in its own thread, because both release the interpreter for
+nearly all of their time; drawing and proof follow in whichever thread is free first.
+"""
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from halfdrop.models.vector import trace_svg
+
+from halfdrop.contracts.jobs import Artifact, Job
+from halfdrop.contracts.plates import Plates
+from halfdrop.contracts.subjects import artifact_path
+from halfdrop.hub.files import encode_coverage, encode_picture
+from halfdrop.hub.reporting import Report
+from halfdrop.hub.sampler import Stopped
+from halfdrop.models.fields import Fields, decode_fields
+from halfdrop.models.renderer import Bytes, compose_layers, compose_proof, compose_tile, seam_ratio, used_layers
+from halfdrop.runtime.objects import ObjectStore
+
+COMPOSING_STEPS = 8
+FINISHING_STEPS = COMPOSING_STEPS + 4
+"""Composing in eighths; then master, separations, drawing and proof."""
+
+MASTER_NAME, VECTOR_NAME, PROOF_NAME = "master.png", "pattern.svg", "proof.png"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    name: str
+    media_type: str
+    data: bytes
+    sha256: str
+    width_px: int
+    height_px: int
+
+
+class _Bench:
+    """One job's work: what to draw, where to put it, and how to call it off."""
+
+    def __init__(self, job: Job, plates: Plates, objects: ObjectStore, threads: Executor, report: Report) -> None:
+        self.job = job
+        self.fields: Fields = decode_fields(plates)
+        self.palette = plates.palette
+        self.repeat = job.spec.repeat
+        self.report = report
+        self.called_off = threading.Event()
+        self._objects = objects
+        self._threads = threads
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._unless_called_off, work)
+
+    def _unless_called_off(self, work: Callable[[], T]) -> T:
+        if self.called_off.is_set():
+            raise Stopped
+        return work()
+
+    async def store(self, file: _File) -> Artifact:
+        path = artifact_path(self.job.tenant, self.job.id, file.name)
+        await self._objects.put(path, file.data, media_type=file.media_type)
+        return Artifact(
+            name=file.name,
+            path=path,
+            media_type=file.media_type,
+            size_bytes=len(file.data),
+            sha256=file.sha256,
+            width_px=file.width_px,
+            height_px=file.height_px,
+        )
+
+
+async def finish(
+    job: Job, plates: Plates, *, objects: ObjectStore, threads: Executor, report: Report
+) -> tuple[Artifact, ...]:
+    """Make and store every file of the job, and return them: master, separations, drawing, proof.
+
+    Raises Unavailable when the store is away. When the caller is cancelled, threads stop at their next strip or
+    file; what was stored stays, to be overwritten with the same bytes by the next attempt.
+    """
+    bench = _Bench(job, plates, objects, threads, report)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            master = tasks.create_task(_make_master(bench))
+            separations = tasks.create_task(_make_separations(bench))
+            drawing = tasks.create_task(_make_drawing(bench))
+            proof = tasks.create_task(_make_proof(bench))
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from group
+    finally:
+        bench.called_off.set()
+    return (master.result(), *separations.result(), drawing.result(), proof.result())
+
+
+async def _make_master(bench: _Bench) -> Artifact:
+    size_px = bench.job.size_px
+    progress = _CountEighths(bench)
+
+    def compose() -> tuple[_File, float]:
+        tile = compose_tile(bench.fields, bench.palette, bench.repeat, size_px, on_rows=progress)
+        seams = seam_ratio(tile, bench.repeat)
+        return _file(MASTER_NAME, "image/png", encode_picture(tile, bench.job.spec), size_px), seams
+
+    with bench.report.stage("master"):
+        file, seams = await bench.in_thread(compose)
+        artifact = await bench.store(file)
+    bench.report.note(f"seams: {seams:.3f} of the steps inside")
+    bench.report.advance()
+    return artifact
+
+
+async def _make_separations(bench: _Bench) -> list[Artifact]:
+    """One greyscale PNG for each layer that has ink, named by its place in the palette and its colour."""
+    size_px = bench.job.size_px
+    artifacts = []
+    with bench.report.stage("separations"):
+        planes = await bench.in_thread(lambda: compose_layers(bench.fields, bench.repeat, size_px))
+        for plane, layer in zip(planes, used_layers(bench.fields), strict=True):
+            place = layer + 1
+            name = f"plate-{place}-{bench.palette[place].removeprefix('#')}.png"
+            file = await bench.in_thread(partial(_encode_plate, name, plane))
+            artifacts.append(await bench.store(file))
+    bench.report.advance()
+    return artifacts
+
+
+def _encode_plate(name: str, plane: Bytes) -> _File:
+    return _file(name, "image/png", encode_coverage(plane), len(plane))
+
+
+async def _make_drawing(bench: _Bench) -> Artifact:
+    size_px = bench.job.size_px
+
+    def trace() -> _File:
+        drawing = trace_svg(bench.fields, bench.palette, bench.repeat, size_px, title=bench.job.spec.prompt)
+        return _file(VECTOR_NAME, "image/svg+xml", drawing.encode(), size_px)
+
+    with bench.report.stage("drawing"):
+        artifact = await bench.store(await bench.in_thread(trace))
+    bench.report.advance()
+    return artifact
+
+
+async def _make_proof(bench: _Bench) -> Artifact:
+    def lay() -> _File:
+        pixels = compose_proof(bench.fields, bench.palette, bench.repeat, bench.job.size_px)
+        return _file(PROOF_NAME, "image/png", encode_picture(pixels, bench.job.spec), len(pixels))
+
+    with bench.report.stage("proof"):
+        artifact = await bench.store(await bench.in_thread(lay))
+    bench.report.advance()
+    return artifact
+
+
+class _CountEighths:
+    """The renderer's `on_rows`: counts eighths of the way as steps, and stops the work once it is called off."""
+
+    def __init__(self, bench: _Bench) -> None:
+        self._bench = bench
+        self._counted = 0
+
+    def __call__(self, rows_done: int, rows: int) -> None:
+        if self._bench.called_off.is_set():
+            raise Stopped
+        while self._counted < COMPOSING_STEPS * rows_done // rows:
+            self._counted += 1
+            self._bench.report.advance_from_thread()
+
+
+def _file(name: str, media_type: str, data: bytes, side_px: int) -> _File:
+    sha256 = hashlib.sha256(data).hexdigest()
+    return _File(name=name, media_type=media_type, data=data, sha256=sha256, width_px=side_px, height_px=side_px)

@@ -1,0 +1,29 @@
+"""Which plates a job is finished from: its own, else those stored under its key, else newly sampled ones."""
+
+from halfdrop.contracts.jobs import Job
+from halfdrop.contracts.plates import Plates, decode_plates, encode_plates
+from halfdrop.contracts.subjects import plates_path
+from halfdrop.hub.finishing import FINISHING_STEPS
+from halfdrop.hub.reporting import Report
+from halfdrop.hub.sampler import Sampler
+from halfdrop.runtime.objects import ObjectStore
+
+
+async def render(job: Job, key: str, *, objects: ObjectStore, sampler: Sampler, report: Report) -> Plates:
+    """Return the plates of the job's pattern, `key`.
+
+    What was previewed is what is printed: plates that exist are never drawn again, and new ones are stored before
+    anything is made of them, so that a later preview shows the same picture.
+    """
+    plates = job.plates
+    if plates is None:
+        stored = await objects.get(plates_path(key))
+        plates = decode_plates(stored) if stored is not None else None
+    if plates is not None:
+        report.plan(FINISHING_STEPS)
+        return plates
+    report.plan(job.spec.num_inference_steps + FINISHING_STEPS)
+    with report.stage("sampling"):
+        plates = await sampler.draw(job.spec, on_step=report.advance_from_thread)
+        await objects.put(plates_path(key), encode_plates(plates), media_type="application/msgpack")
+    return plates

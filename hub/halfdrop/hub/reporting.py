@@ -1,0 +1,132 @@
+"""What the world is told of a running job: snapshots to EVENTS, each stage at least once, steps at a bounded rate."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import structlog
+from msgspec.structs import replace
+from nats.errors import Error as NatsError
+from nats.js.api import Header
+from nats.js.errors import NotFoundError
+
+from halfdrop.contracts.errors import Unavailable
+from halfdrop.contracts.jobs import Job, JobState, JobStatus, accepted_status, decode_status, encode_status
+from halfdrop.contracts.subjects import EVENTS_STREAM, job_event
+from halfdrop.hub.delivery import Delivery
+from halfdrop.runtime.broker import Broker
+
+log = structlog.get_logger()
+
+INTERVAL_S = 0.1
+"""At most this often: EVENTS keeps 256 snapshots of a job, and nobody sees more than ten a second."""
+
+WAITING_MAX = 16
+LOG_LINES_MAX = 64
+
+
+class Report:
+    """The newest status of a running job, and its way to EVENTS. One per delivery, used from the loop's thread."""
+
+    def __init__(self, broker: Broker, status: JobStatus) -> None:
+        self.status = status
+        self._broker = broker
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[JobStatus] = deque(maxlen=WAITING_MAX)
+        self._changed = asyncio.Event()
+
+    def plan(self, steps: int) -> None:
+        """Say how many steps the job has in all; known once it is known whether it must be sampled."""
+        self._change(replace(self.status, steps=steps))
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Say that `name` is going on; when it is done, note how long it took."""
+        began_s = time.perf_counter()
+        self._change(replace(self.status, stage=name))
+        yield
+        self.note(f"{name}: {time.perf_counter() - began_s:.2f} s")
+
+    def advance(self) -> None:
+        """Count one more step as done."""
+        self._change(replace(self.status, step=min(self.status.step + 1, self.status.steps)))
+
+    def advance_from_thread(self) -> None:
+        """Count one more step as done, from any thread."""
+        self._loop.call_soon_threadsafe(self.advance)
+
+    def note(self, line: str) -> None:
+        """Add a line to the job's log; it goes out with the next snapshot."""
+        self.status = replace(self.status, log=(*self.status.log, line)[-LOG_LINES_MAX:])
+
+    def _change(self, status: JobStatus) -> None:
+        if self._waiting and self._waiting[-1].stage == status.stage:
+            self._waiting.pop()  # a newer snapshot of the same stage says all that it said
+        self._waiting.append(status)
+        self.status = status
+        self._changed.set()
+
+    async def publish_changes(self) -> None:
+        """Publish snapshots until cancelled. One that is lost costs nothing once the next arrives, so none is
+        acknowledged."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            while self._waiting:
+                status = self._waiting.popleft()
+                try:
+                    await self._broker.nc.publish(job_event(status.origin, status.id), encode_status(status))
+                except (NatsError, OSError) as error:
+                    log.debug("progress_lost", job_id=status.id, error=repr(error))
+            await asyncio.sleep(INTERVAL_S)
+
+
+async def announce(broker: Broker, status: JobStatus) -> None:
+    """Publish `status` and wait until EVENTS has it. Raises Unavailable if it does not take it.
+
+    A final status goes under one message id, so that announcing it again within the window changes nothing.
+    """
+    headers = {Header.MSG_ID.value: f"{status.id}.{status.state}"} if status.state.is_final else None
+    try:
+        await broker.js.publish(job_event(status.origin, status.id), encode_status(status), headers=headers)
+    except (NatsError, OSError, TimeoutError) as error:
+        raise Unavailable(f"EVENTS did not take the status: {error!r}") from error
+
+
+async def begin_status(
+    broker: Broker,
+    job: Job,
+    pattern_key: str,
+    delivery: Delivery,
+    *,
+    worker: str,
+    clock: Callable[[], float] = time.time,
+) -> JobStatus:
+    """Return the status of a job whose delivery begins now.
+
+    From the second delivery on, the first start and the log go on from what EVENTS last heard.
+    """
+    earlier = await _last_status(broker, job) if delivery.attempt > 1 else None
+    started_at = earlier.started_at if earlier is not None else None
+    return replace(
+        accepted_status(job, pattern_key),
+        state=JobState.PROCESSING,
+        attempt=delivery.attempt,
+        queued_at=delivery.queued_at,
+        started_at=clock() if started_at is None else started_at,
+        worker=worker,
+        log=earlier.log if earlier is not None else (),
+    )
+
+
+async def _last_status(broker: Broker, job: Job) -> JobStatus | None:
+    try:
+        message = await broker.js.get_last_msg(EVENTS_STREAM, job_event(job.origin, job.id))
+    except NotFoundError:
+        return None
+    except (NatsError, OSError, TimeoutError) as error:
+        log.warning("history_unavailable", job_id=job.id, error=repr(error))
+        return None
+    return decode_status(message.data) if message.data else None

@@ -1,0 +1,105 @@
+"""The model at hand: loaded when first needed or warmed in the background, in one thread of its own."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import structlog
+
+from halfdrop.contracts.errors import PermanentError
+from halfdrop.contracts.patterns import PatternSpec, pattern_key
+from halfdrop.contracts.plates import Plates
+from halfdrop.models.bundle import open_bundle
+from halfdrop.models.fields import choose_palette, fields_to_plates, tidy_fields
+
+if TYPE_CHECKING:
+    from halfdrop.hub.pipeline import HousePipeline
+
+log = structlog.get_logger()
+
+
+class Stopped(Exception):
+    """The work was called off while a thread was at it; not an error of the job."""
+
+
+class Sampler:
+    """Draws plates for specs, one at a time. Close it (`with`) to end its thread."""
+
+    def __init__(self, bundle_dir: Path, *, device: Literal["auto", "cpu", "cuda"], threads: int) -> None:
+        self._bundle_dir = bundle_dir
+        self._device = device
+        self._threads = threads
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sampler")
+        self._loaded: tuple[HousePipeline, str] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def warm(self) -> None:
+        """Load everything that the first sampling needs. A bundle that cannot be loaded is logged: jobs that bring
+        their plates can still be finished."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._load)
+        except PermanentError as error:
+            log.error("model_unavailable", error=error.detail)
+
+    async def draw(self, spec: PatternSpec, *, on_step: Callable[[], None]) -> Plates:
+        """Return new plates for `spec`; `on_step` is called in the sampler's thread after each step.
+
+        Raises PermanentError(unknown-model) if this worker's bundle is not the one that the spec names. When the
+        caller is cancelled, the thread stops at its next step.
+        """
+        stop = threading.Event()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, self._draw, spec, on_step, stop)
+        finally:
+            stop.set()
+
+    def _draw(self, spec: PatternSpec, on_step: Callable[[], None], stop: threading.Event) -> Plates:
+        pipeline, digest = self._load()
+        if spec.model_digest != digest:
+            detail = f"model: got {spec.model_digest[:80]}; this worker has {digest}"
+            raise PermanentError(detail, code="unknown-model")
+
+        def end_step(_: object, __: int, ___: float, values: dict[str, Any]) -> dict[str, Any]:
+            if stop.is_set():
+                raise Stopped
+            on_step()
+            return values
+
+        fields, palettes = pipeline(
+            [spec.prompt],
+            seeds=[spec.seed],
+            negative_prompts=[spec.negative_prompt] if spec.negative_prompt else None,
+            guidance_scale=spec.guidance_scale,
+            num_inference_steps=spec.num_inference_steps,
+            callback_on_step_end=end_step,
+        )
+        return fields_to_plates(
+            tidy_fields(fields[0]),
+            choose_palette(palettes[0], spec.palette),
+            pattern_key=pattern_key(spec),
+            model_digest=digest,
+        )
+
+    def _load(self) -> "tuple[HousePipeline, str]":
+        if self._loaded is None:
+            bundle = open_bundle(self._bundle_dir)
+            import torch  # noqa: PLC0415  seconds: not before something must be sampled
+
+            from halfdrop.hub.pipeline import HousePipeline  # noqa: PLC0415
+
+            torch.set_num_threads(self._threads)
+            wants_cuda = self._device == "cuda" or (self._device == "auto" and torch.cuda.is_available())
+            dtype = torch.bfloat16 if wants_cuda else torch.float32
+            pipeline = HousePipeline.from_pretrained(bundle.directory, torch_dtype=dtype)
+            pipeline.to("cuda" if wants_cuda else "cpu")
+            self._loaded = pipeline, bundle.digest
+            log.info("model_loaded", bundle=bundle.name, digest=bundle.digest, device=str(pipeline.device))
+        return self._loaded

@@ -1,0 +1,43 @@
+"""What a hub worker can be told, each setting with its unit and the reason for its default."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+PREFIX = "HALFDROP_HUB_"
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
+
+class HubSettings(Struct, frozen=True, kw_only=True):
+    """Settings of one hub process, read once from the environment: HALFDROP_HUB_NATS_URL and so on."""
+
+    name: Name = "hub-1"
+    """This worker's name in statuses and logs; two workers with one name do no harm but are hard to tell apart."""
+
+    nats_url: str = "nats://127.0.0.1:4222"
+    """The hub's NATS server."""
+
+    objects_url: str
+    """Where plates are found and files are put; no default, because a wrong guess would look like lost files."""
+
+    bundle_dir: str = ""
+    """The model bundle, for jobs that come without plates; empty means the one that is shipped."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where sampling runs; auto takes CUDA when torch finds one."""
+
+    threads: Annotated[int, Meta(ge=1, le=64)] = 2
+    """Threads that compose and encode; two keep an 8192 px job's memory under 1 GB and halve its time."""
+
+    warm: bool = True
+    """Load torch and the model in the background after the start, so that the first job without plates need not."""
+
+    grace_s: Annotated[float, Meta(ge=0, le=600)] = 20.0
+    """After SIGTERM a running job may take this long before it is handed back; under Kubernetes' default of 30."""
+
+    ack_wait_s: Annotated[float, Meta(ge=1, le=600)] = 30.0
+    """Seconds without a sign of life after which the server gives a job to another worker; we sign every third."""
+
+    max_deliver: Annotated[int, Meta(ge=1, le=100)] = 5
+    """Deliveries before a job is given up on: enough to outlive a rolling restart, too few to burn a pool."""

@@ -1,0 +1,87 @@
+"""The end of a delivery: first the truth at rest, then the news, then the answer to the queue.
+
+Each step may be the last before a crash. Whatever was done is found again by the next delivery, and doing it twice
+changes nothing.
+"""
+
+import msgspec
+import structlog
+from nats.errors import Error as NatsError
+from nats.js.api import Header
+
+from halfdrop.contracts.errors import PermanentError, Unavailable
+from halfdrop.contracts.jobs import Job, JobStatus, decode_status, encode_status
+from halfdrop.contracts.subjects import artifact_path, dead_job
+from halfdrop.hub.delivery import Delivery
+from halfdrop.hub.outcomes import Outcome, Verdict
+from halfdrop.hub.reporting import announce
+from halfdrop.runtime.broker import Broker
+from halfdrop.runtime.objects import ObjectStore
+
+log = structlog.get_logger()
+
+RESULT_NAME = "result.json"
+"""Written last: a job that has one is finished, whatever else is known."""
+
+CAUSE_HEADER = "Halfdrop-Cause"
+
+
+async def find_result(objects: ObjectStore, job: Job) -> JobStatus | None:
+    """Return the final status of a job that was finished before, or None."""
+    data = await objects.get(artifact_path(job.tenant, job.id, RESULT_NAME))
+    if data is None:
+        return None
+    try:
+        return decode_status(data)
+    except msgspec.MsgspecError as error:
+        log.warning("result_unreadable", job_id=job.id, error=str(error))
+        return None
+
+
+async def settle(broker: Broker, objects: ObjectStore, delivery: Delivery, outcome: Outcome) -> None:
+    """Carry out `outcome`. Raises Unavailable where that is not possible; the job is then delivered again."""
+    status = outcome.status
+    match outcome.verdict:
+        case Verdict.COMPLETE:
+            path = artifact_path(status.tenant, status.id, RESULT_NAME)
+            await objects.put(path, encode_status(status), media_type="application/json")
+            await announce(broker, status)
+            await delivery.ack()
+        case Verdict.REPEAT:
+            await announce(broker, status)
+            await delivery.ack()
+        case Verdict.CANCEL:
+            for path in await objects.list(artifact_path(status.tenant, status.id, "").rstrip("/")):
+                await objects.delete(path)
+            await announce(broker, status)
+            await delivery.ack()
+        case Verdict.RETRY:
+            # The nak first: telling is worth less than another worker's early start.
+            await delivery.nak(outcome.retry_after_s)
+            await announce(broker, status)
+        case Verdict.BURY:
+            cause = status.error.code if status.error is not None else "unknown"
+            await _copy_to_dead(broker, delivery, status.id, cause)
+            await announce(broker, status)
+            await delivery.term(cause)
+
+
+async def bury_unreadable(broker: Broker, delivery: Delivery, error: PermanentError) -> None:
+    """Move a message that is no job to DEAD. It names no origin, so nobody can be told but the operator."""
+    log.error("job_unreadable", subject=delivery.subject, sequence=delivery.sequence, error=error.detail)
+    await _copy_to_dead(broker, delivery, f"unreadable-{delivery.sequence}", error.detail)
+    await delivery.term(error.code)
+
+
+async def _copy_to_dead(broker: Broker, delivery: Delivery, job_id: str, cause: str) -> None:
+    headers = {
+        # One header line of plain text, whatever the cause says.
+        CAUSE_HEADER: cause.encode("ascii", "replace").decode().replace("\r", " ").replace("\n", " ")[:200],
+        "Halfdrop-Subject": delivery.subject,
+        "Halfdrop-Deliveries": str(delivery.attempt),
+        Header.MSG_ID.value: f"dead.{delivery.sequence}",
+    }
+    try:
+        await broker.js.publish(dead_job(job_id), delivery.data, headers=headers)
+    except (NatsError, OSError, TimeoutError) as error:
+        raise Unavailable(f"DEAD did not take the job: {error!r}") from error

@@ -1,0 +1,142 @@
+"""The hub worker, top to bottom: collect jobs → render → finish → settle.
+
+One job at a time: a job uses all threads that the worker has. More jobs at once are more workers.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import structlog
+from msgspec.structs import replace
+
+from halfdrop.contracts.errors import PermanentError, TransientError, Unavailable
+from halfdrop.contracts.jobs import Job, JobState
+from halfdrop.contracts.patterns import pattern_key
+from halfdrop.hub import outcomes
+from halfdrop.hub.cancels import is_canceled, wait_for_cancel
+from halfdrop.hub.collecting import collect_jobs
+from halfdrop.hub.delivery import Delivery
+from halfdrop.hub.finishing import finish
+from halfdrop.hub.outcomes import Outcome, Verdict
+from halfdrop.hub.reading import check_job, read_job
+from halfdrop.hub.rendering import render
+from halfdrop.hub.reporting import Report, begin_status
+from halfdrop.hub.sampler import Sampler
+from halfdrop.hub.settings import HubSettings
+from halfdrop.hub.settling import bury_unreadable, find_result, settle
+from halfdrop.runtime.broker import Broker
+from halfdrop.runtime.objects import ObjectStore
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hub:
+    """What a worker works with; opened and closed by its owner."""
+
+    settings: HubSettings
+    broker: Broker
+    objects: ObjectStore
+    sampler: Sampler
+    threads: Executor
+    clock: Callable[[], float] = time.time
+
+
+async def run_worker(hub: Hub, stop: asyncio.Event) -> None:
+    """Take jobs, one at a time, until `stop`; then finish or hand back the running one within grace_s."""
+    deliveries = collect_jobs(hub.broker, stop, ack_wait_s=hub.settings.ack_wait_s)
+    async with aclosing(deliveries):
+        async for delivery in deliveries:
+            try:
+                await handle_delivery(hub, delivery, stop)
+            except Unavailable as error:
+                # Neither news nor answer reached the server: ack_wait gives the job to the next worker.
+                log.warning("delivery_abandoned", sequence=delivery.sequence, error=error.detail)
+
+
+async def handle_delivery(hub: Hub, delivery: Delivery, stop: asyncio.Event) -> None:
+    """Do one delivery from its bytes to its answer. Raises Unavailable if the answer could not be given."""
+    try:
+        job = read_job(delivery.data)
+    except PermanentError as error:
+        await bury_unreadable(hub.broker, delivery, error)
+        return
+    began_s = time.perf_counter()
+    with structlog.contextvars.bound_contextvars(job_id=job.id, attempt=delivery.attempt):
+        outcome = await _process(hub, delivery, job, stop)
+        await settle(hub.broker, hub.objects, delivery, outcome)
+        status = outcome.status
+        log.info(
+            "job_" + outcome.verdict.value,
+            pattern_key=status.pattern_key,
+            size_px=status.size_px,
+            elapsed_s=round(time.perf_counter() - began_s, 3),
+            error=status.error.code if status.error is not None else None,
+            stages=status.log,
+        )
+
+
+async def _process(hub: Hub, delivery: Delivery, job: Job, stop: asyncio.Event) -> Outcome:
+    """Decide what is to be done with a delivery, and do the work if there is any."""
+    max_deliver = hub.settings.max_deliver
+    status = await begin_status(
+        hub.broker, job, pattern_key(job.spec), delivery, worker=hub.settings.name, clock=hub.clock
+    )
+    try:
+        earlier = await find_result(hub.objects, job)
+    except TransientError as error:
+        return outcomes.failed(status, error, max_deliver=max_deliver, now=hub.clock())
+    if earlier is not None:
+        return Outcome(verdict=Verdict.REPEAT, status=earlier)
+    if delivery.attempt > max_deliver:
+        return outcomes.exhausted(status, max_deliver=max_deliver, now=hub.clock())
+    if await is_canceled(hub.broker, job.id):
+        return outcomes.canceled(status, now=hub.clock())
+    return await _work_unless_stopped(hub, delivery, job, Report(hub.broker, status), stop)
+
+
+async def _work_unless_stopped(hub: Hub, delivery: Delivery, job: Job, report: Report, stop: asyncio.Event) -> Outcome:
+    """Work on the job with a heartbeat, until it is done, cancelled, or this worker's grace is over."""
+    async with asyncio.TaskGroup() as tasks:
+        work = tasks.create_task(_work(hub, job, report))
+        cancel = tasks.create_task(wait_for_cancel(hub.broker, job.id))
+        leave = tasks.create_task(_grace_over(stop, hub.settings.grace_s))
+        alive = tasks.create_task(delivery.keep_alive(hub.settings.ack_wait_s / 3))
+        telling = tasks.create_task(report.publish_changes())
+        await asyncio.wait({work, cancel, leave}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (work, cancel, leave, alive, telling):
+            task.cancel()
+    if not work.cancelled():
+        return work.result()
+    if not cancel.cancelled():
+        return outcomes.canceled(report.status, now=hub.clock())
+    return outcomes.handed_back(report.status)
+
+
+async def _work(hub: Hub, job: Job, report: Report) -> Outcome:
+    """Turn the job into files. Every error becomes an outcome: the queue must go on."""
+    try:
+        key = check_job(job)
+        plates = await render(job, key, objects=hub.objects, sampler=hub.sampler, report=report)
+        artifacts = await finish(job, plates, objects=hub.objects, threads=hub.threads, report=report)
+    except Exception as error:
+        if not isinstance(error, (TransientError, PermanentError)):
+            log.exception("job_crashed")
+        return outcomes.failed(report.status, error, max_deliver=hub.settings.max_deliver, now=hub.clock())
+    done = replace(
+        report.status,
+        state=JobState.COMPLETED,
+        step=report.status.steps,
+        completed_at=hub.clock(),
+        artifacts=artifacts,
+    )
+    return Outcome(verdict=Verdict.COMPLETE, status=done)
+
+
+async def _grace_over(stop: asyncio.Event, grace_s: float) -> None:
+    await stop.wait()
+    await asyncio.sleep(grace_s)

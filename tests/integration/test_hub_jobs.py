@@ -1,0 +1,369 @@
+"""A hub worker in this process, over a real NATS server and an object store in a folder."""
+
+import asyncio
+import hashlib
+import io
+import shutil
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+import numpy as np
+import pytest
+from nats.js.errors import NotFoundError
+from PIL import Image
+
+from halfdrop.contracts import subjects
+from halfdrop.contracts.jobs import Job, JobState, JobStatus, decode_status, encode_job
+from halfdrop.contracts.patterns import PatternSpec, pattern_key
+from halfdrop.contracts.plates import BAND_PX, GRID_PX, LAYERS, Plates
+from halfdrop.contracts.repeats import Repeat
+from halfdrop.deploy.servers import NatsServer
+from halfdrop.hub.sampler import Sampler
+from halfdrop.hub.settings import HubSettings
+from halfdrop.hub.worker import Hub, run_worker
+from halfdrop.models.fields import fields_to_plates
+from halfdrop.runtime.broker import Broker, open_broker
+from halfdrop.runtime.objects import ObjectStore, open_objects
+from halfdrop.runtime.streams import ensure_hub_streams
+
+WaitUntil = Callable[..., Awaitable[None]]
+
+PALETTE = ("#f4efe6", "#c0392b", "#1d3557", "#000000", "#ffffff")
+SPEC = PatternSpec(prompt="red dots", repeat=Repeat(layout="half-drop", units=2).normalise(), model_digest="0" * 64)
+
+
+def dots(spec: PatternSpec) -> Plates:
+    """Plates with two used layers: a round dot, and a smaller one upon it."""
+    places = np.arange(GRID_PX) + 0.5 - GRID_PX / 2
+    distance = np.hypot(places[:, None], places[None, :])
+    fields = np.full((LAYERS, GRID_PX, GRID_PX), -1, np.float32)
+    fields[0] = np.clip((24 - distance) / BAND_PX, -1, 1)
+    fields[1] = np.clip((9 - distance) / BAND_PX, -1, 1)
+    return fields_to_plates(fields, PALETTE, pattern_key=pattern_key(spec), model_digest=spec.model_digest)
+
+
+def make_job(job_id: str = "job1", *, size_px: int = 256, spec: PatternSpec = SPEC) -> Job:
+    return Job(id=job_id, origin="test", spec=spec, size_px=size_px, plates=dots(spec), created_at=time.time())
+
+
+class Bench:
+    """What a test needs: the hub's streams from outside, and workers to start."""
+
+    def __init__(self, broker: Broker, objects: ObjectStore, tmp_path: Path, nats_url: str) -> None:
+        self.broker = broker
+        self.objects = objects
+        self.settings = HubSettings(nats_url=nats_url, objects_url=objects.url, ack_wait_s=2, grace_s=20, warm=False)
+        self._bundle_dir = tmp_path / "no-bundle"
+
+    async def order(self, job: Job) -> None:
+        subject = subjects.queued_job(job.job_class, job.tenant, job.id)
+        await self.broker.js.publish(subject, encode_job(job), headers={"Nats-Msg-Id": job.id})
+
+    async def last(self, job_id: str) -> JobStatus | None:
+        try:
+            message = await self.broker.js.get_last_msg(subjects.EVENTS_STREAM, subjects.job_event("test", job_id))
+        except NotFoundError:
+            return None
+        assert message.data is not None
+        return decode_status(message.data)
+
+    async def has_state(self, job_id: str, state: JobState) -> bool:
+        status = await self.last(job_id)
+        return status is not None and status.state == state
+
+    async def statuses(self, job_id: str) -> list[JobStatus]:
+        consumer = await self.broker.js.subscribe(
+            subjects.job_event("test", job_id), stream=subjects.EVENTS_STREAM, ordered_consumer=True
+        )
+        count = (await consumer.consumer_info()).num_pending or 0
+        found = [decode_status((await consumer.next_msg(timeout=2)).data) for _ in range(count)]
+        await consumer.unsubscribe()
+        return found
+
+    async def waiting(self, stream: str = subjects.JOBS_STREAM) -> int:
+        return (await self.broker.js.stream_info(stream)).state.messages
+
+    async def is_empty(self) -> bool:
+        return await self.waiting() == 0
+
+    async def read(self, job: Job, name: str) -> bytes:
+        data = await self.objects.get(subjects.artifact_path(job.tenant, job.id, name))
+        assert data is not None, name
+        return data
+
+    @asynccontextmanager
+    async def worker(self, name: str = "hub-1", **changes: float) -> AsyncIterator[asyncio.Event]:
+        """Run a worker until the block ends; the event it gives stops it earlier."""
+        settings = msgspec.structs.replace(self.settings, name=name, **changes)
+        stop = asyncio.Event()
+        with (
+            ThreadPoolExecutor(2) as threads,
+            Sampler(self._bundle_dir, device="cpu", threads=1) as sampler,
+        ):
+            async with open_broker(settings.nats_url, name=name, domain=subjects.HUB_DOMAIN) as broker:
+                hub = Hub(settings=settings, broker=broker, objects=self.objects, sampler=sampler, threads=threads)
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(run_worker(hub, stop))
+                    try:
+                        yield stop
+                    finally:
+                        stop.set()
+
+
+@pytest.fixture
+async def bench(hub_nats: NatsServer, objects_url: str, tmp_path: Path) -> AsyncIterator[Bench]:
+    async with open_broker(hub_nats.url, name="test", domain=subjects.HUB_DOMAIN) as broker:
+        await ensure_hub_streams(broker.js)
+        yield Bench(broker, open_objects(objects_url), tmp_path, hub_nats.url)
+
+
+async def test_a_job_becomes_files_that_wrap_on_its_lattice_and_agree_with_each_other(
+    bench: Bench, wait_until: WaitUntil
+) -> None:
+    job = make_job(size_px=256)
+    async with bench.worker():
+        await bench.order(job)
+        await wait_until(lambda: bench.has_state(job.id, JobState.COMPLETED))
+
+    status = await bench.last(job.id)
+    assert status is not None
+    assert [a.name for a in status.artifacts] == [
+        "master.png",
+        "plate-1-c0392b.png",
+        "plate-2-1d3557.png",
+        "pattern.svg",
+        "proof.png",
+    ]
+    for artifact in status.artifacts:
+        data = await bench.objects.get(artifact.path)
+        assert data is not None
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (artifact.size_bytes, artifact.sha256)
+
+    png = Image.open(io.BytesIO(await bench.read(job, "master.png")))
+    master = np.asarray(png)
+    assert master.shape == (256, 256, 3)
+    assert png.info["dpi"] == pytest.approx((300, 300), abs=0.01)
+    assert "icc_profile" in png.info
+    assert "trainedAlgorithmicMedia" in png.info["XML:com.adobe.xmp"]
+    assert '"prompt":"red dots"' in png.info["XML:com.adobe.xmp"]
+    # a half-drop: one unit across and half a unit down is the same place
+    np.testing.assert_array_equal(master, np.roll(master, (64, 128), axis=(0, 1)))
+    colours = {tuple(c) for c in master.reshape(-1, 3).tolist()}
+    assert {(0xF4, 0xEF, 0xE6), (0xC0, 0x39, 0x2B), (0x1D, 0x35, 0x57)} <= colours
+
+    outer, inner = [
+        np.asarray(Image.open(io.BytesIO(await bench.read(job, name)))) for name in
+        ("plate-1-c0392b.png", "plate-2-1d3557.png")
+    ]  # fmt: skip
+    assert outer.dtype == np.uint8
+    assert outer.shape == (256, 256)
+    assert (master[(outer == 255) & (inner == 0)] == (0xC0, 0x39, 0x2B)).all()
+    assert (master[inner == 255] == (0x1D, 0x35, 0x57)).all()
+    assert (master[outer == 0] == (0xF4, 0xEF, 0xE6)).all()
+    assert outer.mean() / 255 == pytest.approx(np.pi * 24**2 / 64**2, rel=0.01)
+
+    proof = np.asarray(Image.open(io.BytesIO(await bench.read(job, "proof.png"))))
+    np.testing.assert_array_equal(proof, np.tile(master, (3, 3, 1)))
+    drawing = ET.fromstring(await bench.read(job, "pattern.svg"))
+    assert drawing.tag.endswith("svg")
+    assert await bench.waiting() == 0
+
+
+async def test_the_result_lies_beside_the_files_and_is_what_was_announced(bench: Bench, wait_until: WaitUntil) -> None:
+    job = make_job()
+    async with bench.worker():
+        await bench.order(job)
+        await wait_until(lambda: bench.has_state(job.id, JobState.COMPLETED))
+    status = await bench.last(job.id)
+    assert status is not None
+    assert decode_status(await bench.read(job, "result.json")) == status
+    assert status.worker == "hub-1"
+    assert status.step == status.steps > 0
+    assert status.queued_at is not None
+    assert status.started_at is not None
+    assert status.completed_at is not None
+    assert status.created_at <= status.queued_at <= status.started_at <= status.completed_at
+    assert any(line.startswith("seams: ") for line in status.log)
+
+
+async def test_two_orders_of_one_pattern_give_the_same_bytes(bench: Bench, wait_until: WaitUntil) -> None:
+    first, second = make_job("job1"), make_job("job2")
+    async with bench.worker():
+        await bench.order(first)
+        await bench.order(second)
+        await wait_until(lambda: bench.has_state("job2", JobState.COMPLETED))
+    one, two = await bench.last("job1"), await bench.last("job2")
+    assert one is not None
+    assert two is not None
+    assert [a.sha256 for a in one.artifacts] == [a.sha256 for a in two.artifacts]
+
+
+async def test_progress_names_each_stage_and_never_goes_back(bench: Bench, wait_until: WaitUntil) -> None:
+    job = make_job(size_px=2048)
+    async with bench.worker():
+        await bench.order(job)
+        await wait_until(lambda: bench.has_state(job.id, JobState.COMPLETED))
+    statuses = await bench.statuses(job.id)
+    assert statuses[0].state == JobState.PROCESSING
+    assert {"master", "separations", "drawing", "proof"} <= {s.stage for s in statuses}
+    steps = [s.step for s in statuses]
+    assert steps == sorted(steps)
+    assert len(statuses) < 30
+
+
+async def test_a_finished_job_that_comes_again_is_only_announced_again(bench: Bench, wait_until: WaitUntil) -> None:
+    job = make_job()
+    async with bench.worker():
+        await bench.order(job)
+        await wait_until(lambda: bench.has_state(job.id, JobState.COMPLETED))
+        result = await bench.read(job, "result.json")
+        master = Path(urlsplit(bench.objects.url).path) / subjects.artifact_path("local", job.id, "master.png")
+        written_ns = master.stat().st_mtime_ns
+        # the same order again, past the broker's own memory of it
+        await bench.broker.js.publish(subjects.queued_job("standard", "local", job.id), encode_job(job))
+        await wait_until(bench.is_empty)
+    assert await bench.read(job, "result.json") == result
+    assert master.stat().st_mtime_ns == written_ns
+    assert [s.state for s in await bench.statuses(job.id)].count(JobState.COMPLETED) == 1
+
+
+async def test_a_message_that_is_no_job_goes_to_the_dead_letters_and_stops_nobody(
+    bench: Bench, wait_until: WaitUntil
+) -> None:
+    job = make_job()
+    bad_id = msgspec.structs.replace(make_job(), id="../../etc")
+    async with bench.worker():
+        await bench.broker.js.publish(subjects.queued_job("standard", "local", "poison"), b"\xff not a job")
+        await bench.broker.js.publish(subjects.queued_job("standard", "local", "sly"), encode_job(bad_id))
+        await bench.order(job)
+        await wait_until(lambda: bench.has_state(job.id, JobState.COMPLETED))
+    assert await bench.waiting(subjects.DEAD_STREAM) == 2
+    dead = await bench.broker.js.get_msg(subjects.DEAD_STREAM, seq=1)
+    assert dead.data == b"\xff not a job"
+    assert dead.headers is not None
+    assert "not a job" in dead.headers["Halfdrop-Cause"]
+    assert await bench.waiting() == 0
+
+
+async def test_what_can_never_be_finished_fails_at_once_with_its_cause(bench: Bench, wait_until: WaitUntil) -> None:
+    other = msgspec.structs.replace(SPEC, seed=7)
+    job = msgspec.structs.replace(make_job(), plates=dots(other))
+    async with bench.worker():
+        await bench.order(job)
+        await wait_until(lambda: bench.has_state(job.id, JobState.FAILED))
+        await wait_until(bench.is_empty)
+    status = await bench.last(job.id)
+    assert status is not None
+    assert status.error is not None
+    assert (status.error.code, status.attempt) == ("bad-plates", 1)
+    assert await bench.waiting(subjects.DEAD_STREAM) == 1
+
+
+async def test_a_job_cancelled_before_its_start_never_runs(bench: Bench, wait_until: WaitUntil) -> None:
+    job = make_job()
+    await bench.order(job)
+    await bench.broker.js.publish(subjects.cancel_job(job.id))
+    async with bench.worker():
+        await wait_until(lambda: bench.has_state(job.id, JobState.CANCELED))
+        await wait_until(bench.is_empty)
+    assert [s.state for s in await bench.statuses(job.id)] == [JobState.CANCELED]
+    assert await bench.objects.list("jobs") == []
+
+
+async def test_a_running_job_is_cancelled_at_once_and_leaves_no_files(bench: Bench, wait_until: WaitUntil) -> None:
+    job = make_job(size_px=8192)
+    async with bench.worker():
+        await bench.order(job)
+        await wait_until(lambda: bench.has_state(job.id, JobState.PROCESSING))
+        await bench.broker.js.publish(subjects.cancel_job(job.id))
+        began_s = time.monotonic()
+        await wait_until(lambda: bench.has_state(job.id, JobState.CANCELED))
+        assert time.monotonic() - began_s < 1.0
+        await wait_until(bench.is_empty)
+    assert await bench.objects.list("jobs") == []
+
+
+async def test_with_the_object_store_away_a_job_is_tried_again_and_completes(
+    bench: Bench, wait_until: WaitUntil
+) -> None:
+    job = make_job()
+    folder = Path(urlsplit(bench.objects.url).path)
+    shutil.rmtree(folder)
+    folder.write_text("no folder at the moment")
+    async with bench.worker():
+        await bench.order(job)
+        await wait_until(lambda: bench.has_state(job.id, JobState.RETRYING))
+        retrying = await bench.last(job.id)
+        assert retrying is not None
+        assert retrying.error is not None
+        assert retrying.error.is_transient
+        folder.unlink()
+        folder.mkdir()
+        await wait_until(lambda: bench.has_state(job.id, JobState.COMPLETED))
+    status = await bench.last(job.id)
+    assert status is not None
+    assert status.attempt == 2
+    assert status.started_at == retrying.started_at
+
+
+async def test_after_its_last_delivery_a_job_fails_and_lies_with_the_dead_letters(
+    bench: Bench, wait_until: WaitUntil
+) -> None:
+    job = make_job()
+    folder = Path(urlsplit(bench.objects.url).path)
+    shutil.rmtree(folder)
+    folder.write_text("no folder at all")
+    async with bench.worker(max_deliver=2):
+        await bench.order(job)
+        await wait_until(lambda: bench.has_state(job.id, JobState.FAILED))
+        await wait_until(bench.is_empty)
+    status = await bench.last(job.id)
+    assert status is not None
+    assert status.error is not None
+    assert (status.error.code, status.attempt) == ("transient", 2)
+    dead = await bench.broker.js.get_last_msg(subjects.DEAD_STREAM, subjects.dead_job(job.id))
+    assert dead.data == encode_job(job)
+
+
+async def test_a_worker_that_stops_hands_its_job_back_to_the_next_at_once(bench: Bench, wait_until: WaitUntil) -> None:
+    job = make_job(size_px=8192)
+    async with bench.worker("hub-1", grace_s=0, ack_wait_s=30) as stop:
+        await bench.order(job)
+        await wait_until(lambda: bench.has_state(job.id, JobState.PROCESSING))
+        stop.set()
+        await wait_until(lambda: bench.has_state(job.id, JobState.RETRYING))
+    async with bench.worker("hub-2", ack_wait_s=30):
+        await wait_until(lambda: bench.has_state(job.id, JobState.COMPLETED), timeout_s=20)
+    status = await bench.last(job.id)
+    assert status is not None
+    assert (status.worker, status.attempt) == ("hub-2", 2)
+
+
+async def test_a_worker_that_stops_finishes_what_its_grace_allows(bench: Bench, wait_until: WaitUntil) -> None:
+    job, later = make_job("job1", size_px=4096), make_job("job2")
+    async with bench.worker() as stop:
+        await bench.order(job)
+        await bench.order(later)
+        await wait_until(lambda: bench.has_state(job.id, JobState.PROCESSING))
+        stop.set()
+        await wait_until(lambda: bench.has_state(job.id, JobState.COMPLETED))
+    assert await bench.last("job2") is None
+    assert await bench.waiting() == 1
+
+
+async def test_a_worker_outlives_its_broker(bench: Bench, hub_nats: NatsServer, wait_until: WaitUntil) -> None:
+    async with bench.worker():
+        await bench.order(make_job("job1"))
+        await wait_until(lambda: bench.has_state("job1", JobState.COMPLETED))
+        await hub_nats.kill()
+        await wait_until(lambda: not bench.broker.is_connected)
+        await hub_nats.start()
+        await wait_until(lambda: bench.broker.is_connected)
+        await bench.order(make_job("job2"))
+        await wait_until(lambda: bench.has_state("job2", JobState.COMPLETED), timeout_s=20)
