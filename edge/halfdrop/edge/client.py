@@ -1,0 +1,379 @@
+"""The Python client of an edge: previews, orders, files. Synchronous; every error is one of contracts.errors.
+
+    with HalfdropClient("http://127.0.0.1:8080") as client:
+        preview = client.preview("red polka dots on white, half-drop", seed=7)
+        prediction = client.wait(client.order("red polka dots on white, half-drop", seed=7, size_px=4096).id)
+        client.download(prediction, "master.png", Path("dots.png"))
+
+Calls that change nothing are tried again, a few times, when the edge is away or busy. An order is sent once: whether
+it arrived cannot be known when the answer is lost, and two orders cost twice.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypedDict, TypeVar, Unpack
+from urllib.parse import unquote, urlsplit
+
+import httpx
+import msgspec
+
+from halfdrop.contracts.errors import (
+    HalfdropError,
+    InvalidInput,
+    NotFound,
+    Overloaded,
+    PermanentError,
+    TransientError,
+    Unavailable,
+)  # fmt: skip
+from halfdrop.contracts.patterns import PatternRequest, PatternSpec
+from halfdrop.contracts.repeats import Repeat
+from halfdrop.edge.event_stream import ServerEvent, read_events
+
+ATTEMPTS_MAX = 4
+"""Tries of a call that is safe to repeat, the first included."""
+
+RETRY_MAX_S = 5.0
+"""Longest pause between two tries, whatever Retry-After asks for: a person may be waiting."""
+
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 30.0
+"""Above the slowest answer of a healthy edge: a cold preview behind a full queue."""
+
+FINAL_STATUSES = ("succeeded", "failed", "canceled")
+
+
+class PatternOptions(TypedDict, total=False):
+    """Members of a PatternRequest beside its prompt; their meaning and limits stand there."""
+
+    negative_prompt: str
+    seed: int
+    repeat: Repeat | None
+    palette: tuple[str, ...]
+    num_inference_steps: int
+    guidance_scale: float
+    model: str
+
+
+class Preview(msgspec.Struct, frozen=True, kw_only=True):
+    """A preview: one rectangular tile that wraps plainly in x and y."""
+
+    key: str
+    url: str
+    size_px: int
+    spec: PatternSpec
+    palette: tuple[str, ...]
+    """Five "#rrggbb" colours: the ground, then the layers from the bottom up."""
+
+    unknown_words: tuple[str, ...] = ()
+    cache_status: str = ""
+    """RFC 9211, as the edge sent it: "halfdrop; hit; detail=memory"."""
+
+    data: bytes = b""
+    """WebP, size_px x size_px."""
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a job is: step of steps, 0 of 0 before it starts."""
+
+    step: int = 0
+    steps: int = 0
+    stage: str = ""
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True):
+    """URLs of a finished job's files."""
+
+    master: str | None = None
+    separations: tuple[str, ...] = ()
+    svg: str | None = None
+    proof: str | None = None
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """An order and everything known of it. Members that this client does not know are ignored."""
+
+    id: str
+    status: str
+    """starting, processing, succeeded, failed or canceled."""
+
+    state: str = ""
+    input: dict[str, Any] = {}
+    """What was ordered, as it was sent; open-ended, so a dict."""
+
+    output: Output | None = None
+    error: str | None = None
+    created_at: str | None = None
+    started_at: str | None = None
+    completed_at: str | None = None
+    attempt: int = 0
+    queue_position: int | None = None
+    eta_seconds: float | None = None
+    progress: Progress = Progress()
+    pattern_key: str = ""
+
+    @property
+    def is_final(self) -> bool:
+        return self.status in FINAL_STATUSES
+
+    @property
+    def files(self) -> dict[str, str]:
+        """URL of each file by its name: "master.png", "pattern.svg"."""
+        if self.output is None:
+            return {}
+        urls = (self.output.master, *self.output.separations, self.output.svg, self.output.proof)
+        return {unquote(urlsplit(url).path.rpartition("/")[2]): url for url in urls if url}
+
+
+class PredictionPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some predictions, newest first; `next` is the cursor of the following page, None on the last."""
+
+    results: tuple[Prediction, ...]
+    next: str | None = None
+
+
+Answer = TypeVar("Answer", bound=msgspec.Struct)
+
+
+class HalfdropClient:
+    """One edge, over a pool of connections. Close it, or use it in a `with`."""
+
+    def __init__(self, base_url: str, *, transport: httpx.BaseTransport | None = None) -> None:
+        """`transport` replaces the network, for tests of a caller's own code."""
+        self.base_url = base_url.rstrip("/")
+        timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
+        self._http = httpx.Client(base_url=self.base_url, timeout=timeout, transport=transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._http.close()
+
+    def preview(self, prompt: str, *, size_px: int = 256, **pattern: Unpack[PatternOptions]) -> Preview:
+        """Return the preview of a pattern, drawn or from a cache. Raises HalfdropError."""
+        body = _encode_pattern(prompt, size_px, pattern)
+        response = self._call("POST", "/v1/previews", body=body, is_repeatable=True)
+        preview = _decode(response, Preview)
+        picture = self._call("GET", preview.url, is_repeatable=True, accept="image/webp")
+        return msgspec.structs.replace(
+            preview,
+            data=picture.content,
+            url=str(picture.request.url),
+            cache_status=response.headers.get("cache-status", ""),
+        )
+
+    def order(self, prompt: str, *, size_px: int = 4096, **pattern: Unpack[PatternOptions]) -> Prediction:
+        """Order the print files of a pattern. Raises HalfdropError; never tried twice."""
+        body = {"input": _encode_pattern(prompt, size_px, pattern)}
+        return _decode(self._call("POST", "/v1/predictions", body=body, is_repeatable=False), Prediction)
+
+    def get(self, prediction_id: str) -> Prediction:
+        """Return what is known of an order. Raises NotFound."""
+        return _decode(self._call("GET", f"/v1/predictions/{prediction_id}", is_repeatable=True), Prediction)
+
+    def list(self, *, cursor: str | None = None) -> PredictionPage:
+        """Return a page of orders, newest first."""
+        parameters = {"cursor": cursor} if cursor else {}
+        response = self._call("GET", "/v1/predictions", is_repeatable=True, parameters=parameters)
+        return _decode(response, PredictionPage)
+
+    def cancel(self, prediction_id: str) -> Prediction:
+        """Cancel an order; one that is final stays as it is. Raises NotFound."""
+        path = f"/v1/predictions/{prediction_id}/cancel"
+        return _decode(self._call("POST", path, is_repeatable=True), Prediction)
+
+    def watch(self, prediction_id: str, *, timeout_s: float | None = None) -> Iterator[Prediction]:
+        """Yield an order at each change, from now until it is final; reconnects when the stream breaks.
+
+        Raises TimeoutError after `timeout_s`, NotFound, or Unavailable once the edge stays away.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        last_id, failures = "", 0
+        while True:
+            try:
+                for event in self._stream(prediction_id, last_id, deadline):
+                    failures, last_id = 0, event.id or last_id
+                    prediction = msgspec.json.decode(event.data, type=Prediction)
+                    yield prediction
+                    if prediction.is_final:
+                        return
+            except TransientError as error:
+                failures += 1
+                if failures >= ATTEMPTS_MAX:
+                    raise
+                _pause(error, failures, deadline)
+            _check_deadline(deadline)
+
+    def wait(self, prediction_id: str, *, timeout_s: float | None = None) -> Prediction:
+        """Return an order once it is final, whatever its end. Raises as `watch` does."""
+        *_, last = self.watch(prediction_id, timeout_s=timeout_s)
+        return last
+
+    def download(
+        self,
+        prediction: Prediction,
+        name: str,
+        path: Path,
+        *,
+        on_progress: Callable[[int, int | None], None] | None = None,
+    ) -> Path:
+        """Write one file of a finished order to `path`, whole or not at all, and return the path.
+
+        `on_progress` gets the bytes so far and in all (None if unknown). Raises NotFound if there is no such file.
+        """
+        url = prediction.files.get(name)
+        if url is None:
+            have = ", ".join(prediction.files) or f"none, its status is {prediction.status}"
+            raise NotFound(f"order {prediction.id} has no file {name!r}; it has: {have}")
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            self._fetch_to(url, part, on_progress)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        return path
+
+    def _fetch_to(self, url: str, part: Path, on_progress: Callable[[int, int | None], None] | None) -> None:
+        try:
+            with self._http.stream("GET", url) as response, part.open("wb") as file:
+                if response.is_error:
+                    response.read()
+                    raise _translate(response)
+                length = response.headers.get("content-length")
+                for chunk in response.iter_bytes():
+                    file.write(chunk)
+                    if on_progress:
+                        on_progress(response.num_bytes_downloaded, int(length) if length else None)
+        except httpx.TransportError as error:
+            raise self._away(error) from error
+
+    def _stream(self, prediction_id: str, last_id: str, deadline: float | None) -> Iterator[ServerEvent]:
+        """Yield the events of one connection. Returns when it was quiet for READ_TIMEOUT_S; raises when it broke."""
+        headers = {"accept": "text/event-stream"} | ({"last-event-id": last_id} if last_id else {})
+        quiet_s = READ_TIMEOUT_S if deadline is None else min(READ_TIMEOUT_S, max(deadline - time.monotonic(), 0.05))
+        timeout = httpx.Timeout(quiet_s, connect=CONNECT_TIMEOUT_S)
+        path = f"/v1/predictions/{prediction_id}/stream"
+        try:
+            with self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
+                if response.is_error:
+                    response.read()
+                    raise _translate(response)
+                yield from read_events(response.iter_lines())
+            raise Unavailable(f"the edge at {self.base_url} ended the stream of order {prediction_id} early")
+        except httpx.ReadTimeout:
+            return
+        except httpx.TransportError as error:
+            raise self._away(error) from error
+
+    def _call(
+        self,
+        method: str,
+        url: str,
+        *,
+        is_repeatable: bool,
+        body: object = None,
+        parameters: dict[str, str] | None = None,
+        accept: str = "application/json",
+    ) -> httpx.Response:
+        """Send one request, again if that is safe and may help. Raises HalfdropError."""
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            try:
+                return self._send(method, url, body, parameters, accept)
+            except TransientError as error:
+                if not is_repeatable or attempt == ATTEMPTS_MAX:
+                    raise
+                _pause(error, attempt, None)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _send(
+        self, method: str, url: str, body: object, parameters: dict[str, str] | None, accept: str
+    ) -> httpx.Response:
+        headers = {"accept": accept}
+        content = None
+        if body is not None:
+            headers["content-type"] = "application/json"
+            content = msgspec.json.encode(body)
+        try:
+            response = self._http.request(method, url, content=content, params=parameters, headers=headers)
+        except httpx.TransportError as error:
+            raise self._away(error) from error
+        if response.is_error:
+            raise _translate(response)
+        return response
+
+    def _away(self, error: httpx.TransportError) -> Unavailable:
+        return Unavailable(f"no answer from the edge at {self.base_url} ({error or type(error).__name__})")
+
+
+def _encode_pattern(prompt: str, size_px: int, pattern: PatternOptions) -> dict[str, Any]:
+    """Return the wire form; msgspec leaves the limits to the edge, whose words are better than ours could be."""
+    encoded: dict[str, Any] = msgspec.to_builtins(PatternRequest(prompt=prompt, **pattern))
+    if encoded["repeat"] is None:
+        del encoded["repeat"]
+    return encoded | {"size_px": size_px}
+
+
+def _decode(response: httpx.Response, kind: type[Answer]) -> Answer:
+    try:
+        return msgspec.json.decode(response.content, type=kind)
+    except msgspec.MsgspecError as error:
+        detail = f"{response.request.url} is not a Halfdrop edge, or a much newer one ({error})"
+        raise PermanentError(detail, code="unexpected-answer") from error
+
+
+class _ProblemDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """RFC 9457, as an edge writes it."""
+
+    type: str = ""
+    title: str = ""
+    detail: str = ""
+    field: str | None = None
+    got: Any = None
+    allowed: Any = None
+
+
+def _translate(response: httpx.Response) -> HalfdropError:
+    """Return the error that a status and its problem document stand for."""
+    try:
+        problem = msgspec.json.decode(response.content, type=_ProblemDocument)
+    except msgspec.MsgspecError:
+        problem = _ProblemDocument()
+    detail = problem.detail or problem.title or f"{response.status_code} {response.reason_phrase}"
+    if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
+        return Overloaded(detail, retry_after_s=_read_retry_after(response))
+    if response.status_code in (502, 503, 504):
+        return Unavailable(detail, retry_after_s=_read_retry_after(response))
+    if response.status_code == httpx.codes.NOT_FOUND:
+        return NotFound(detail)
+    if problem.field and problem.allowed is not None:
+        allowed = problem.allowed if isinstance(problem.allowed, str) else repr(problem.allowed)
+        return InvalidInput(problem.field, got=problem.got, allowed=allowed)
+    return PermanentError(detail, code=problem.type.rpartition("/")[2] or f"http-{response.status_code}")
+
+
+def _read_retry_after(response: httpx.Response) -> float:
+    text = response.headers.get("retry-after", "")
+    return float(text) if text.isdigit() else 1.0
+
+
+def _pause(error: TransientError, attempt: int, deadline: float | None) -> None:
+    """Wait as long as the error asks, doubling, but never beyond RETRY_MAX_S nor past the deadline."""
+    pause_s = min(error.retry_after_s * 2 ** (attempt - 1) * 0.5, RETRY_MAX_S)
+    if deadline is not None:
+        pause_s = min(pause_s, max(deadline - time.monotonic(), 0))
+    time.sleep(pause_s)
+
+
+def _check_deadline(deadline: float | None) -> None:
+    if deadline is not None and time.monotonic() >= deadline:
+        raise TimeoutError("the order is not final yet; it goes on, and can be watched again")
