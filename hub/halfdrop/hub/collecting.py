@@ -40,11 +40,13 @@ async def collect_jobs(broker: Broker, stop: asyncio.Event, *, ack_wait_s: float
             wait_s = RETRY_MIN_S
         except NatsTimeoutError:
             if not broker.is_connected:
-                subscription = await _unbind(subscription)
+                await _unbind(subscription)
+                subscription = None
             continue
         except (NatsError, OSError, TimeoutError) as error:
             log.warning("jobs_unavailable", error=repr(error), retry_after_s=wait_s)
-            subscription = await _unbind(subscription)
+            await _unbind(subscription)
+            subscription = None
             await _wait_for(stop, wait_s)
             wait_s = min(2 * wait_s, RETRY_MAX_S)
             continue

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from halfdrop.models.vector import trace_svg
-
 from halfdrop.contracts.jobs import Artifact, Job
 from halfdrop.contracts.plates import Plates
 from halfdrop.contracts.subjects import artifact_path
@@ -23,6 +21,7 @@ from halfdrop.hub.reporting import Report
 from halfdrop.hub.sampler import Stopped
 from halfdrop.models.fields import Fields, decode_fields
 from halfdrop.models.renderer import Bytes, compose_layers, compose_proof, compose_tile, seam_ratio, used_layers
+from halfdrop.models.vector import trace_svg
 from halfdrop.runtime.objects import ObjectStore
 
 COMPOSING_STEPS = 8

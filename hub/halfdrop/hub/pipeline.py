@@ -32,7 +32,7 @@ class HouseTextEncoder(TextEncoder, ModelMixin, ConfigMixin):  # type: ignore[mi
 
     config_name = "config.json"
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         *,
@@ -73,7 +73,7 @@ class HouseTextEncoder(TextEncoder, ModelMixin, ConfigMixin):  # type: ignore[mi
         return model.to(torch_dtype or torch.float32).eval()
 
     def save_pretrained(self, folder: str | Path, **_: object) -> None:
-        self.save_config(folder)
+        ConfigMixin.save_config(self, folder)
         save_file({name: value.contiguous() for name, value in self.state_dict().items()},
                   Path(folder) / TEXT_WEIGHTS_NAME)  # fmt: skip
 
@@ -83,7 +83,7 @@ class HouseDenoiser(Denoiser, ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     config_name = "config.json"
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         *,
@@ -127,7 +127,7 @@ class HouseScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
 
     order = 1
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(self, *, num_inference_steps: int = STUDENT_STEPS, clean_limit: float = CLEAN_LIMIT) -> None:
         self.set_timesteps(num_inference_steps)
 

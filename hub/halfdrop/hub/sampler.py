@@ -92,9 +92,11 @@ class Sampler:
         if self._loaded is None:
             bundle = open_bundle(self._bundle_dir)
             import torch  # noqa: PLC0415  seconds: not before something must be sampled
+            from diffusers.utils.logging import disable_progress_bar  # noqa: PLC0415
 
             from halfdrop.hub.pipeline import HousePipeline  # noqa: PLC0415
 
+            disable_progress_bar()
             torch.set_num_threads(self._threads)
             wants_cuda = self._device == "cuda" or (self._device == "auto" and torch.cuda.is_available())
             dtype = torch.bfloat16 if wants_cuda else torch.float32

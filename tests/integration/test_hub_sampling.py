@@ -1,0 +1,146 @@
+"""The hub draws plates itself: the diffusers pipeline, over a whole bundle of small untrained weights."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from halfdrop.contracts.errors import PermanentError
+from halfdrop.contracts.patterns import PatternSpec, pattern_key
+from halfdrop.hub.pipeline import HouseDenoiser, HousePipeline, HouseScheduler, HouseTextEncoder, draw_noise
+from halfdrop.hub.sampler import Sampler
+from halfdrop.models.bundle import MANIFEST_NAME, Manifest, file_table, open_bundle
+from halfdrop.models.fields import decode_fields
+from halfdrop.models.house.net import load_student
+from halfdrop.models.house.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="module")
+def bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle")
+    torch.manual_seed(5)
+    tokenizer = Tokenizer.build(["red dots on white", "blue stars"])
+    pipeline = HousePipeline(
+        HouseTextEncoder(vocabulary_size=tokenizer.size), HouseDenoiser(layers=2, width=64), HouseScheduler()
+    )
+    for weights in pipeline.denoiser.parameters():
+        if not weights.any():  # what training starts at zero: nothing would depend on the prompt
+            torch.nn.init.normal_(weights, std=0.05)
+    pipeline.tokenizer = tokenizer
+    pipeline.save_pretrained(folder)
+    manifest = Manifest(name="small", version="1", licence="Apache-2.0", training_data="none", files=file_table(folder))
+    (folder / MANIFEST_NAME).write_bytes(msgspec.json.encode(manifest))
+    return folder
+
+
+def spec_for(bundle_dir: Path, **changes: object) -> PatternSpec:
+    spec = PatternSpec(prompt="red dots on white", seed=11, model_digest=open_bundle(bundle_dir).digest)
+    return msgspec.structs.replace(spec, **changes)
+
+
+async def draw(bundle_dir: Path, spec: PatternSpec) -> tuple[np.ndarray, tuple[str, ...], int]:
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    with Sampler(bundle_dir, device="cpu", threads=1) as sampler:
+        plates = await sampler.draw(spec, on_step=count)
+    assert plates.pattern_key == pattern_key(spec)
+    assert plates.model_digest == spec.model_digest
+    return decode_fields(plates), plates.palette, steps
+
+
+async def test_a_spec_always_gives_the_same_plates_and_a_step_is_told_for_each(bundle_dir: Path) -> None:
+    spec = spec_for(bundle_dir)
+    fields, palette, steps = await draw(bundle_dir, spec)
+    again, palette_again, _ = await draw(bundle_dir, spec)
+    np.testing.assert_array_equal(fields, again)
+    assert palette == palette_again
+    assert steps == 4
+
+
+async def test_another_seed_a_negative_prompt_and_other_steps_give_other_plates(bundle_dir: Path) -> None:
+    fields, _, _ = await draw(bundle_dir, spec_for(bundle_dir))
+    for changes in (
+        {"seed": 12},
+        {"negative_prompt": "blue stars", "guidance_scale": 2.0},
+        {"num_inference_steps": 2},
+    ):
+        other, _, _ = await draw(bundle_dir, spec_for(bundle_dir, **changes))
+        assert np.abs(other - fields).max() > 0.01, changes
+
+
+async def test_the_palette_given_replaces_the_models_in_order(bundle_dir: Path) -> None:
+    _, own, _ = await draw(bundle_dir, spec_for(bundle_dir))
+    _, palette, _ = await draw(bundle_dir, spec_for(bundle_dir, palette=("#102030", "#405060")))
+    assert palette == ("#102030", "#405060", *own[2:])
+
+
+async def test_a_spec_for_another_model_is_refused(bundle_dir: Path) -> None:
+    with pytest.raises(PermanentError) as caught:
+        await draw(bundle_dir, spec_for(bundle_dir, model_digest="f" * 64))
+    assert caught.value.code == "unknown-model"
+
+
+async def test_a_broken_bundle_is_said_so_and_does_not_stop_the_worker(tmp_path: Path) -> None:
+    with Sampler(tmp_path, device="cpu", threads=1) as sampler:
+        await sampler.warm()
+        with pytest.raises(PermanentError) as caught:
+            await sampler.draw(PatternSpec(prompt="x", model_digest="0" * 64), on_step=lambda: None)
+    assert caught.value.code == "bad-bundle"
+
+
+async def test_a_cancelled_drawing_ends_at_its_next_step(bundle_dir: Path) -> None:
+    spec = spec_for(bundle_dir, num_inference_steps=8)
+    steps = 0
+    started = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+        loop.call_soon_threadsafe(started.set)
+
+    with Sampler(bundle_dir, device="cpu", threads=1) as sampler:
+        drawing = asyncio.create_task(sampler.draw(spec, on_step=count))
+        await started.wait()
+        drawing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await drawing
+        after = await sampler.draw(spec, on_step=lambda: None)  # the thread is free again
+    assert steps < 8
+    assert after.palette
+
+
+def test_a_batch_changes_no_image(bundle_dir: Path) -> None:
+    pipeline = HousePipeline.from_pretrained(bundle_dir)
+    alone, _ = pipeline(["blue stars"], seeds=[4])
+    batch, _ = pipeline(["red dots", "blue stars"], seeds=[3, 4])
+    np.testing.assert_allclose(batch[1], alone[0], atol=1e-5)
+
+
+def test_trainings_own_loader_and_diffusers_read_the_same_weights(bundle_dir: Path) -> None:
+    pipeline = HousePipeline.from_pretrained(bundle_dir)
+    text_encoder, denoiser = load_student(bundle_dir)
+    ids = torch.tensor([pipeline.tokenizer.encode("red dots on white")])
+    condition, palette = text_encoder(ids)
+    theirs, their_palette = pipeline.text_encoder(ids)
+    torch.testing.assert_close(condition, theirs)
+    torch.testing.assert_close(palette, their_palette)
+    noise = torch.from_numpy(draw_noise(1, (1, 4, 64, 64)))
+    torch.testing.assert_close(
+        denoiser(noise, torch.ones(1), condition), pipeline.denoiser(noise, torch.ones(1), theirs)
+    )
+
+
+async def test_a_worker_is_ready_before_torch_is_there() -> None:
+    code = "import halfdrop.hub.worker, sys; sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, env=dict(os.environ))
+    assert await process.wait() == 0
