@@ -1,0 +1,57 @@
+"""The edge's HTTP application: the front, then Litestar with every route of the API and the Studio page."""
+
+from pathlib import Path
+
+from litestar import Litestar
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+
+from halfdrop.contracts.errors import HalfdropError
+from halfdrop.edge.front import Front
+from halfdrop.edge.health import get_health
+from halfdrop.edge.openapi import get_openapi
+from halfdrop.edge.pages import load_studio, studio_handlers
+from halfdrop.edge.prediction_routes import (
+    cancel_prediction,
+    create_prediction,
+    get_file,
+    get_prediction,
+    list_predictions,
+    stream_prediction,
+)
+from halfdrop.edge.preview_routes import create_preview, get_picture
+from halfdrop.edge.problems import answer_problem
+from halfdrop.edge.requests import BODY_MAX_BYTES
+from halfdrop.edge.services import Services
+
+STUDIO_DIR = Path(__file__).parent / "studio"
+
+API_HANDLERS = [
+    create_preview,
+    get_picture,
+    create_prediction,
+    list_predictions,
+    get_prediction,
+    cancel_prediction,
+    stream_prediction,
+    get_file,
+    get_health,
+    get_openapi,
+]
+
+
+def make_app(services: Services) -> Front:
+    """Return the ASGI application that serves `services`."""
+    inner = Litestar(
+        route_handlers=[*API_HANDLERS, *studio_handlers(load_studio(STUDIO_DIR))],
+        dependencies={"edge": Provide(lambda: services, sync_to_thread=False)},
+        exception_handlers={
+            HalfdropError: answer_problem,
+            HTTPException: answer_problem,
+            Exception: answer_problem,
+        },
+        request_max_body_size=BODY_MAX_BYTES,
+        openapi_config=None,  # openapi.py says more than can be derived
+        logging_config=None,
+    )
+    return Front(services.shelf, inner)

@@ -1,0 +1,138 @@
+"""The raw ASGI front: pictures that are on the shelf go out from here, everything else goes on to Litestar.
+
+A hit costs a look-up and two ready-made messages; through the framework it would be twice that. Here, too, are the two
+rules that concern every request whatever its route: foreign Host names, and HEAD.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import xxhash
+from moka_py import Moka
+
+from halfdrop.edge.problems import MEDIA_TYPE, MisdirectedRequest, problem_of
+
+CACHE_CONTROL = "public, max-age=31536000, immutable, stale-while-revalidate=86400, stale-if-error=604800"
+"""A key names one picture for ever: whoever has it need not ask again."""
+
+CACHE_NAME = "halfdrop"
+_SHELF_STATUS = f"{CACHE_NAME}; hit; detail=memory".encode()
+_ALLOWED_HOSTS = frozenset({b"127.0.0.1", b"[::1]", b"localhost", b""})
+_ENTRY_OVERHEAD_BYTES = 2048
+"""Headers, messages and their dictionaries."""
+
+Message = dict[str, Any]
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+_NO_BODY: Message = {"type": "http.response.body", "body": b""}
+
+
+class Shelved(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One picture as finished messages."""
+
+    etag: bytes
+    start: Message
+    body: Message
+    unchanged: Message
+
+
+class Shelf:
+    """Pictures as finished answers, by path and query; bounded in bytes, the popular ones stay."""
+
+    def __init__(self, capacity_bytes: int) -> None:
+        self._shelved: Moka[str, Shelved] = Moka(capacity_bytes, weigher=_weigh)
+
+    def peek(self, target: str) -> Shelved | None:
+        """Return the answer for `target`, a path or "path?px=256"."""
+        return self._shelved.get(target)
+
+    def put(self, target: str, webp: bytes) -> None:
+        """Keep `webp` as the answer for `target`."""
+        etag = make_etag(webp).encode()
+        kept = [(b"etag", etag), (b"cache-control", CACHE_CONTROL.encode()), (b"cache-status", _SHELF_STATUS)]
+        sized = [(b"content-type", b"image/webp"), (b"content-length", str(len(webp)).encode())]
+        shelved = Shelved(
+            etag=etag,
+            start={"type": "http.response.start", "status": 200, "headers": [*sized, *kept]},
+            body={"type": "http.response.body", "body": webp},
+            unchanged={"type": "http.response.start", "status": 304, "headers": kept},
+        )
+        self._shelved.set(target, shelved)
+
+
+def make_etag(data: bytes) -> str:
+    """Return a strong entity tag: a digest of the bytes, so that another encoder's file has another one."""
+    return f'"{xxhash.xxh3_64_hexdigest(data)}"'
+
+
+def matches_etag(if_none_match: bytes, etag: bytes) -> bool:
+    """True if a client that sent `if_none_match` has what `etag` names; weak comparison, as RFC 9110 wants it."""
+    return if_none_match.strip() == b"*" or etag in (t.strip().removeprefix(b"W/") for t in if_none_match.split(b","))
+
+
+class Front:
+    """The ASGI application that the server runs."""
+
+    def __init__(self, shelf: Shelf, inner: Callable[[Any, Any, Any], Awaitable[None]]) -> None:
+        self._shelf = shelf
+        self._inner = inner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            method = scope["method"]
+            if method in ("GET", "HEAD"):
+                query = scope["query_string"]
+                path = scope["path"]
+                shelved = self._shelf.peek(f"{path}?{query.decode('latin-1')}" if query else path)
+                if shelved is not None:
+                    await _send_shelved(shelved, scope, send)
+                    return
+            if not _is_allowed_host(scope):
+                await _send_misdirected(scope, send)
+                return
+            if method == "HEAD":
+                scope["method"] = "GET"
+                send = _without_body(send)
+        await self._inner(scope, receive, send)
+
+
+async def _send_shelved(shelved: Shelved, scope: Scope, send: Send) -> None:
+    for name, value in scope["headers"]:
+        if name == b"if-none-match" and matches_etag(value, shelved.etag):
+            await send(shelved.unchanged)
+            await send(_NO_BODY)
+            return
+    await send(shelved.start)
+    await send(shelved.body if scope["method"] == "GET" else _NO_BODY)
+
+
+def _is_allowed_host(scope: Scope) -> bool:
+    # A page of a foreign site can rebind its own name to 127.0.0.1 and post here; its Host gives it away.
+    for name, value in scope["headers"]:
+        if name == b"host":
+            return value.lower().rpartition(b":")[0] in _ALLOWED_HOSTS or value.lower() in _ALLOWED_HOSTS
+    return True
+
+
+async def _send_misdirected(scope: Scope, send: Send) -> None:
+    allowed = "127.0.0.1, localhost or [::1]"
+    error = MisdirectedRequest(f"host: got another name; allowed: {allowed}", code="misdirected-request")
+    problem, _ = problem_of(error, scope["path"])
+    headers = [(b"content-type", MEDIA_TYPE.encode())]
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": msgspec.json.encode(problem), "more_body": False})
+
+
+def _without_body(send: Send) -> Send:
+    async def send_headers(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return send_headers
+
+
+def _weigh(target: str, shelved: Shelved) -> int:
+    return len(target) + len(shelved.body["body"]) + _ENTRY_OVERHEAD_BYTES

@@ -1,0 +1,55 @@
+"""What the edge knows of its way to the hub: up or down, since when. Logged when it changes, not at each failure."""
+
+import time
+
+import structlog
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.errors import ServiceUnavailableError
+
+log = structlog.get_logger()
+
+FETCH_TIMEOUT_S = 2.0
+"""A pull that brings nothing is made anew after this; a pull lost in an outage costs as long."""
+
+
+class HubLink:
+    """The hub's JetStream, as seen through the leaf node, and whether it last answered."""
+
+    def __init__(self, js: JetStreamContext) -> None:
+        self.js = js
+        self.is_up: bool | None = None
+        """None until the first attempt."""
+
+        self.detail = "not tried yet"
+        self._since_s = time.monotonic()
+
+    def report_up(self) -> None:
+        """Something on the hub answered."""
+        if self.is_up is not True:
+            log.info("hub_reached", after_s=round(time.monotonic() - self._since_s, 1))
+            self._turn(True, "")
+
+    def report_down(self, error: BaseException) -> None:
+        """Something on the hub did not answer."""
+        if self.is_up is not False:
+            log.warning("hub_unreachable", error=repr(error))
+            self._turn(False, str(error) or type(error).__name__)
+
+    def _turn(self, is_up: bool, detail: str) -> None:
+        self.is_up, self.detail, self._since_s = is_up, detail, time.monotonic()
+
+
+async def fetch_next(subscription: JetStreamContext.PullSubscription) -> Msg | None:
+    """Return the next message, or None if none came in FETCH_TIMEOUT_S. Raises ServiceUnavailableError at an outage.
+
+    nats-py reports "nobody answered" like "nothing came", only sooner: told apart by the time it took, or a lost
+    server would be asked thousands of times a second.
+    """
+    asked_s = time.monotonic()
+    try:
+        return (await subscription.fetch(1, timeout=FETCH_TIMEOUT_S))[0]
+    except TimeoutError as error:
+        if time.monotonic() - asked_s > FETCH_TIMEOUT_S / 2:
+            return None
+        raise ServiceUnavailableError(description="no server answers the pull") from error

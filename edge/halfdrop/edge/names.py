@@ -1,0 +1,46 @@
+"""Names inside an edge: keys of its cache and the object paths behind them, ids of orders."""
+
+import secrets
+import time
+
+from halfdrop.contracts.subjects import plates_path, preview_path
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+ID_LENGTH = 26
+"""48 bits of time in milliseconds and 80 bits of chance, five bits a character: sorts by age, cannot be guessed."""
+
+
+def picture_key(pattern_key: str, size_px: int) -> str:
+    """Cache key of a preview as WebP."""
+    return f"{pattern_key}/{size_px}"
+
+
+def plates_key(pattern_key: str) -> str:
+    """Cache key of the plates."""
+    return f"{pattern_key}/plates"
+
+
+def spec_key(pattern_key: str) -> str:
+    """Cache key of the spec, which says how the plates repeat."""
+    return f"{pattern_key}/spec"
+
+
+def object_path(cache_key: str) -> str:
+    """Return where the object store keeps what the cache knows as `cache_key`."""
+    pattern_key, _, part = cache_key.partition("/")
+    if part == "plates":
+        return plates_path(pattern_key)
+    if part == "spec":
+        return plates_path(pattern_key).replace("plates.msgpack", "spec.json")
+    return preview_path(pattern_key, int(part))
+
+
+def new_order_id() -> str:
+    """Return a fresh id: 26 lower-case letters and digits, later ones sort after earlier ones."""
+    number = (int(time.time() * 1000) << 80) | secrets.randbits(80)
+    return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def is_order_id(text: str) -> bool:
+    """True if `text` has the form of an order's id; anything else must not reach a subject or a path."""
+    return len(text) == ID_LENGTH and all(c in _ALPHABET for c in text)

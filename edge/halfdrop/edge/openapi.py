@@ -1,0 +1,197 @@
+"""The API's description: OpenAPI 3.1, served at /schema/openapi.json.
+
+Schemas come from the very Structs that decode requests and encode answers; paths are written here, with what a client
+may send and every status it may get. A test holds routes and paths together.
+"""
+
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+from litestar import MediaType, Response, get
+
+from halfdrop.contracts.patterns import (
+    GUIDANCE_MAX,
+    PALETTE_MAX,
+    PREVIEW_SIZES_PX,
+    PROMPT_MAX_CHARS,
+    SEED_MAX,
+    SIZE_MAX_PX,
+    SIZE_MIN_PX,
+    STEPS_MAX,
+)
+from halfdrop.contracts.repeats import UNITS_MAX
+from halfdrop.edge.health import Health
+from halfdrop.edge.names import ID_LENGTH
+from halfdrop.edge.prediction_routes import WAIT_DEFAULT_S
+from halfdrop.edge.predictions import Prediction, PredictionPage
+from halfdrop.edge.preview_routes import Preview
+from halfdrop.edge.problems import MEDIA_TYPE, Problem
+from halfdrop.edge.requests import PredictionInput, PredictionRequest, PreviewRequest
+
+Json = dict[str, Any]
+
+_REFERENCE = "#/components/schemas/{name}"
+_STRUCTS = (PreviewRequest, Preview, PredictionRequest, PredictionInput, Prediction, PredictionPage, Health, Problem)
+
+_PROBLEMS = {
+    400: "The body is not JSON",
+    404: "No such thing",
+    413: "The body is too large",
+    415: "The body is not declared to be application/json",
+    421: "The Host header names another server",
+    422: "A member is outside its limits; the problem names it, what was got and what is allowed",
+    429: "Too much to do; try again after Retry-After seconds",
+    503: "Something behind the edge is away; try again after Retry-After seconds",
+}
+
+_LIMITS: dict[str, Json] = {
+    "prompt": {"minLength": 1, "maxLength": PROMPT_MAX_CHARS, "examples": ["red polka dots on white, half-drop"]},
+    "negative_prompt": {"maxLength": PROMPT_MAX_CHARS},
+    "seed": {"minimum": 0, "maximum": SEED_MAX},
+    "palette": {"maxItems": PALETTE_MAX, "items": {"type": "string", "pattern": "^#[0-9a-fA-F]{6}$"}},
+    "num_inference_steps": {"minimum": 1, "maximum": STEPS_MAX},
+    "guidance_scale": {"minimum": 0, "maximum": GUIDANCE_MAX},
+}
+
+_PREVIEW_EXAMPLE: Json = {"prompt": "small red hearts on pink, half-drop", "seed": 7}
+_ORDER_EXAMPLE: Json = {
+    "input": {"prompt": "navy stripes on cream", "repeat": {"layout": "straight", "units": 4}, "size_px": 4096}
+}
+
+
+@get("/schema/openapi.json")
+async def get_openapi() -> Response[bytes]:
+    """This description."""
+    return Response(msgspec.json.encode(describe_api()), media_type=MediaType.JSON)
+
+
+@cache
+def describe_api() -> Json:
+    """Return the OpenAPI document."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Halfdrop edge",
+            "version": version("halfdrop"),
+            "description": "Seamless repeats: previews at once, print files from the hub.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "paths": {
+            "/v1/previews": {"post": _create_preview()},
+            "/p/{name}": {"get": _get_picture()},
+            "/v1/predictions": {"post": _create_prediction(), "get": _list_predictions()},
+            "/v1/predictions/{order_id}": {"get": _about_order("Tell what is known of an order", _json(Prediction))},
+            "/v1/predictions/{order_id}/cancel": {
+                "post": _about_order("Ask that an order stop; harmless when it is finished", _json(Prediction))
+            },
+            "/v1/predictions/{order_id}/stream": {
+                "get": _about_order(
+                    "Send the prediction at each change: events `status`, then one `completed`",
+                    {"text/event-stream": {"schema": {"type": "string"}}},
+                )
+            },
+            "/v1/predictions/{order_id}/files/{name}": {"get": _get_file()},
+            "/healthz": {"get": _operation("Tell each part's state", 200, _json(Health), problems=())},
+            "/schema/openapi.json": {
+                "get": _operation("This description", 200, {"application/json": {"schema": {"type": "object"}}}, ())
+            },
+        },
+        "components": {"schemas": _schemas()},
+    }
+
+
+def _create_preview() -> Json:
+    answers = {"image/webp": {"schema": {"type": "string", "format": "binary"}}, **_json(Preview)}
+    operation = _operation(
+        "Draw a pattern, or find it: a WebP tile, or JSON about it", 200, answers, (400, 413, 415, 422, 429)
+    )
+    operation["requestBody"] = _body(PreviewRequest, _PREVIEW_EXAMPLE)
+    operation["responses"]["200"]["headers"] = {
+        "Halfdrop-Key": _header("The pattern's key"),
+        "Content-Location": _header("Where the picture is, for ever"),
+        "ETag": _header("Digest of the picture"),
+        "Cache-Status": _header("RFC 9211: whether it was drawn now or found, and where"),
+    }
+    return operation
+
+
+def _get_picture() -> Json:
+    answers = {"image/webp": {"schema": {"type": "string", "format": "binary"}}}
+    operation = _operation("The picture of a key, immutable", 200, answers, (404, 422, 429))
+    operation["responses"]["304"] = {"description": "You have it already (If-None-Match)"}
+    size = {"type": "integer", "enum": list(PREVIEW_SIZES_PX), "default": 256}
+    operation["parameters"] = [
+        _parameter("name", "path", {"type": "string", "pattern": r"^[0-9a-f]{32}\.webp$"}, "The key and .webp"),
+        _parameter("px", "query", size, "Width and height in pixels"),
+    ]
+    return operation
+
+
+def _create_prediction() -> Json:
+    operation = _operation("Order the files of a pattern", 201, _json(Prediction), (400, 413, 415, 422, 429, 503))
+    operation["requestBody"] = _body(PredictionRequest, _ORDER_EXAMPLE)
+    prefer = f"`wait` or `wait=n`: answer when finished, or after n seconds ({WAIT_DEFAULT_S:g} at most)"
+    operation["parameters"] = [_parameter("Prefer", "header", {"type": "string"}, prefer)]
+    operation["responses"]["201"]["headers"] = {"Location": _header("Address of the prediction")}
+    return operation
+
+
+def _list_predictions() -> Json:
+    operation = _operation("List orders, newest first", 200, _json(PredictionPage), (422, 503))
+    cursor = {"type": "string", "minLength": ID_LENGTH, "maxLength": ID_LENGTH}
+    operation["parameters"] = [_parameter("cursor", "query", cursor, "From `next` of the page before")]
+    return operation
+
+
+def _about_order(summary: str, answers: Json) -> Json:
+    operation = _operation(summary, 200, answers, (404, 503))
+    schema = {"type": "string", "minLength": ID_LENGTH, "maxLength": ID_LENGTH}
+    operation["parameters"] = [_parameter("order_id", "path", schema, "The prediction's id")]
+    return operation
+
+
+def _get_file() -> Json:
+    answers = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+    operation = _about_order("Send a file of a finished order", answers)
+    operation["parameters"].append(_parameter("name", "path", {"type": "string"}, "File name: master.png"))
+    return operation
+
+
+def _operation(summary: str, status: int, answers: Json, problems: tuple[int, ...]) -> Json:
+    problem = {MEDIA_TYPE: {"schema": {"$ref": _REFERENCE.format(name=Problem.__name__)}}}
+    refused = {str(code): {"description": _PROBLEMS[code], "content": problem} for code in sorted({*problems, 421})}
+    return {"summary": summary, "responses": {str(status): {"description": summary, "content": answers}, **refused}}
+
+
+def _json(kind: type[msgspec.Struct]) -> Json:
+    return {"application/json": {"schema": {"$ref": _REFERENCE.format(name=kind.__name__)}}}
+
+
+def _body(kind: type[msgspec.Struct], example: Json) -> Json:
+    content = _json(kind)
+    content["application/json"]["example"] = example
+    return {"required": True, "content": content}
+
+
+def _parameter(name: str, place: str, schema: Json, description: str) -> Json:
+    found = {"name": name, "in": place, "schema": schema, "description": description}
+    return {**found, "required": True} if place == "path" else found
+
+
+def _header(description: str) -> Json:
+    return {"description": description, "schema": {"type": "string"}}
+
+
+def _schemas() -> Json:
+    _, schemas = msgspec.json.schema_components(_STRUCTS, ref_template=_REFERENCE)
+    for name in (PreviewRequest.__name__, PredictionInput.__name__):
+        for member, limits in _LIMITS.items():
+            schemas[name]["properties"][member].update(limits)
+    schemas[PreviewRequest.__name__]["properties"]["size_px"]["enum"] = list(PREVIEW_SIZES_PX)
+    size = {"minimum": SIZE_MIN_PX, "maximum": SIZE_MAX_PX}
+    schemas[PredictionInput.__name__]["properties"]["size_px"].update(size)
+    schemas["Repeat"]["properties"]["units"].update({"minimum": 1, "maximum": UNITS_MAX})
+    return schemas

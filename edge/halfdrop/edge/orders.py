@@ -1,0 +1,158 @@
+"""Orders: accepted into the edge's own OUTBOX before anybody is told so, and known by their newest status in ORDERS.
+
+The path: `submit_order` → `publish_job`, then the forwarder. The edge's own NATS server is all it needs; a hub may be
+away for days. This process is the only writer of its ORDERS bucket, so a lock is enough to keep statuses in order.
+"""
+
+import asyncio
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+import structlog
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.api import Header
+from nats.js.errors import KeyNotFoundError
+from nats.js.kv import KeyValue
+
+from halfdrop.contracts.errors import NotFound, Unavailable
+from halfdrop.contracts.jobs import (
+    Job,
+    JobState,
+    JobStatus,
+    accepted_status,
+    decode_status,
+    encode_job,
+    encode_status,
+    supersedes,
+)
+from halfdrop.contracts.subjects import ORDERS_BUCKET, OUTBOX_STREAM, outbox_cancel, outbox_job
+from halfdrop.edge.listeners import Listeners
+from halfdrop.edge.names import is_order_id
+from halfdrop.runtime.broker import Broker
+from halfdrop.runtime.streams import ensure_edge_streams
+
+log = structlog.get_logger()
+
+
+class OrderBook:
+    """The orders of this edge. Made by `open_orders`."""
+
+    def __init__(self, js: JetStreamContext, bucket: KeyValue, listeners: Listeners) -> None:
+        self._js = js
+        self._bucket = bucket
+        self._listeners = listeners
+        self._lock = asyncio.Lock()
+        self._ids: list[str] = []
+        """All ids, oldest first: they sort by age. 75 bytes each."""
+        self._open: dict[str, JobStatus] = {}
+        """Newest status of orders that are not finished."""
+
+    async def load(self) -> None:
+        """Read what earlier runs of this edge left in the bucket."""
+        watcher = await self._bucket.watchall(ignore_deletes=True)
+        try:
+            async for entry in watcher:
+                if entry is None:  # all that was there has come
+                    break
+                self._note(decode_status(entry.value or b""))
+        finally:
+            await watcher.stop()  # type: ignore[no-untyped-call]
+
+    async def submit(self, job: Job, pattern_key: str) -> JobStatus:
+        """Accept `job`: durable in OUTBOX, then visible in ORDERS. Raises Unavailable if the edge's NATS is away."""
+        with _translated("accept the order"):
+            await self._publish(outbox_job(job.id), encode_job(job), message_id=job.id)
+            return await self.apply(accepted_status(job, pattern_key))
+
+    async def cancel(self, order_id: str, now: float) -> JobStatus:
+        """Ask that `order_id` stop; what has not started is canceled at once, a running job when its worker hears.
+
+        Canceling what is finished changes nothing. Raises NotFound, and Unavailable if the edge's NATS is away.
+        """
+        status = await self.find(order_id)
+        if status.state.is_final:
+            return status
+        with _translated("cancel the order"):
+            await self._publish(outbox_cancel(order_id), order_id.encode(), message_id=f"{order_id}.cancel")
+            if status.state is JobState.QUEUED:
+                canceled = msgspec.structs.replace(status, state=JobState.CANCELED, completed_at=now, stage="")
+                return await self.apply(canceled)
+        return status
+
+    async def find(self, order_id: str) -> JobStatus:
+        """Return the newest status. Raises NotFound for an id that this edge does not know."""
+        if order_id in self._open:
+            return self._open[order_id]
+        status = await self._read(order_id) if is_order_id(order_id) else None
+        if status is None:
+            raise NotFound(f"no prediction has the id {order_id[:40]!r}")
+        return status
+
+    async def newest(self, *, before: str | None, limit: int) -> list[JobStatus]:
+        """Return up to `limit` orders, newest first, those older than the id `before`."""
+        end = bisect_left(self._ids, before) if before else len(self._ids)
+        found = []
+        for order_id in reversed(self._ids[max(0, end - limit) : end]):
+            status = self._open.get(order_id) or await self._read(order_id)
+            if status is not None:
+                found.append(status)
+        return found
+
+    def queue_position(self, status: JobStatus) -> int | None:
+        """Return how many unfinished orders of this edge are older; None once `status` is no longer queued."""
+        if status.state is not JobState.QUEUED:
+            return None
+        return sum(order_id < status.id for order_id in self._open)
+
+    async def apply(self, status: JobStatus) -> JobStatus:
+        """Take `status` into the book if it is news, and tell the listeners; return the one that counts now."""
+        async with self._lock:
+            current = self._open.get(status.id) or await self._read(status.id)
+            if current is not None and not supersedes(status, current):
+                return current
+            with _translated("record a status"):
+                await self._bucket.put(status.id, encode_status(status))
+            self._note(status)
+        self._listeners.tell(status)
+        return status
+
+    async def _publish(self, subject: str, payload: bytes, *, message_id: str) -> None:
+        headers = {Header.MSG_ID.value: message_id}
+        await self._js.publish(subject, payload, stream=OUTBOX_STREAM, headers=headers)
+
+    async def _read(self, order_id: str) -> JobStatus | None:
+        with _translated("read the order"):
+            try:
+                entry = await self._bucket.get(order_id)
+            except KeyNotFoundError:
+                return None
+            return decode_status(entry.value or b"")
+
+    def _note(self, status: JobStatus) -> None:
+        place = bisect_left(self._ids, status.id)
+        if place == len(self._ids) or self._ids[place] != status.id:
+            insort(self._ids, status.id)
+        if status.state.is_final:
+            self._open.pop(status.id, None)
+        else:
+            self._open[status.id] = status
+
+
+async def open_orders(broker: Broker, listeners: Listeners) -> OrderBook:
+    """Return the book with what earlier runs left in it. Raises Unavailable if the edge's NATS does not answer."""
+    with _translated("open the orders"):
+        await ensure_edge_streams(broker.js)
+        book = OrderBook(broker.js, await broker.js.key_value(ORDERS_BUCKET), listeners)
+        await book.load()
+        return book
+
+
+@contextmanager
+def _translated(verb: str) -> Iterator[None]:
+    try:
+        yield
+    except (NatsError, TimeoutError, OSError) as error:
+        raise Unavailable(f"the edge's NATS server cannot {verb}: {error or type(error).__name__}") from error

@@ -1,0 +1,169 @@
+"""HTTP: orders in the shape of Replicate's predictions."""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from litestar import MediaType, Request, Response, get, post
+from litestar.response import Stream
+
+from halfdrop.contracts.errors import InvalidInput, NotFound
+from halfdrop.contracts.jobs import Artifact, Job, JobStatus
+from halfdrop.contracts.patterns import check_size_px
+from halfdrop.edge.names import is_order_id, new_order_id
+from halfdrop.edge.predictions import Prediction, PredictionPage, make_prediction
+from halfdrop.edge.previews import Pattern
+from halfdrop.edge.requests import PredictionRequest, read_body
+from halfdrop.edge.services import EdgeServices
+
+WAIT_DEFAULT_S, WAIT_MAX_S = 60.0, 60.0
+PAGE_SIZE = 50
+KEEP_ALIVE_S = 15.0
+"""A comment on an idle stream, so that proxies keep it open and a gone client is noticed."""
+
+
+@post("/v1/predictions", status_code=201)
+async def create_prediction(request: Request[Any, Any, Any], edge: EdgeServices) -> Response[bytes]:
+    """Accept an order. With `Prefer: wait` the answer comes when it is finished, or after the wait."""
+    wait_s = _read_wait(request.headers.get("prefer", ""))
+    body = await read_body(request, PredictionRequest)
+    status = await submit_order(edge, body)
+    if wait_s:
+        status = await _wait_for_end(edge, status, wait_s)
+    prediction = _describe(request, edge, status)
+    location = {"Location": prediction.urls.get}
+    return Response(msgspec.json.encode(prediction), status_code=201, media_type=MediaType.JSON, headers=location)
+
+
+async def submit_order(edge: EdgeServices, body: PredictionRequest) -> JobStatus:
+    """Understand the order, make or find its plates, and accept it durably."""
+    pattern = _understand(edge, body)
+    plates = await edge.previews.plates(pattern)
+    job = Job(
+        id=new_order_id(),
+        origin=edge.name,
+        spec=pattern.spec,
+        size_px=body.input.size_px,
+        plates=plates,
+        created_at=time.time(),
+    )
+    return await edge.orders.submit(job, pattern.key)
+
+
+@get("/v1/predictions")
+async def list_predictions(request: Request[Any, Any, Any], edge: EdgeServices) -> Response[bytes]:
+    """List orders, newest first, a page at a time."""
+    cursor = request.query_params.get("cursor")
+    if cursor is not None and not is_order_id(cursor):
+        raise InvalidInput("cursor", got=cursor, allowed="the cursor of a `next` address")
+    statuses = await edge.orders.newest(before=cursor, limit=PAGE_SIZE)
+    has_more = len(statuses) == PAGE_SIZE
+    address = f"{_base_url(request)}/v1/predictions?cursor={statuses[-1].id}" if has_more else None
+    page = PredictionPage(results=[_describe(request, edge, status) for status in statuses], next=address)
+    return Response(msgspec.json.encode(page), media_type=MediaType.JSON, headers={"Cache-Control": "no-store"})
+
+
+@get("/v1/predictions/{order_id:str}")
+async def get_prediction(request: Request[Any, Any, Any], edge: EdgeServices, order_id: str) -> Response[bytes]:
+    """Tell what is known of an order."""
+    return _answer(request, edge, await edge.orders.find(order_id))
+
+
+@post("/v1/predictions/{order_id:str}/cancel", status_code=200)
+async def cancel_prediction(request: Request[Any, Any, Any], edge: EdgeServices, order_id: str) -> Response[bytes]:
+    """Ask that an order stop."""
+    return _answer(request, edge, await edge.orders.cancel(order_id, time.time()))
+
+
+@get("/v1/predictions/{order_id:str}/stream")
+async def stream_prediction(request: Request[Any, Any, Any], edge: EdgeServices, order_id: str) -> Stream:
+    """Send the prediction at each change as server-sent events: `status`, and `completed` as the last."""
+    await edge.orders.find(order_id)  # an unknown id is a 404, not an empty stream
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return Stream(_events(request, edge, order_id), media_type="text/event-stream", headers=headers)
+
+
+@get("/v1/predictions/{order_id:str}/files/{name:str}")
+async def get_file(edge: EdgeServices, order_id: str, name: str) -> Stream:
+    """Send a file of a finished order."""
+    status = await edge.orders.find(order_id)
+    artifact = _find_artifact(status, name)
+    headers = {
+        "Content-Length": str(artifact.size_bytes),
+        "Content-Disposition": f'attachment; filename="halfdrop-{status.pattern_key[:8]}-{artifact.name}"',
+        "ETag": f'"{artifact.sha256[:32]}"',
+        "Cache-Control": "private, max-age=31536000, immutable",
+    }
+    return Stream(edge.objects.stream(artifact.path), media_type=artifact.media_type, headers=headers)
+
+
+def _understand(edge: EdgeServices, body: PredictionRequest) -> Pattern:
+    if body.version is not None:
+        edge.previews.check_model("version", body.version)
+    try:
+        check_size_px(body.input.size_px)
+        return edge.previews.understand(body.input)
+    except InvalidInput as error:
+        raise InvalidInput(f"input.{error.field}", got=error.got, allowed=error.allowed) from error
+
+
+def _read_wait(prefer: str) -> float:
+    """Return the seconds to wait that a Prefer header asks for; 0 without one. Other preferences are ignored."""
+    for preference in prefer.lower().split(","):
+        if found := re.fullmatch(r"\s*wait(?:\s*=\s*\"?(\d{1,4})\"?)?\s*", preference):
+            return min(float(found[1] or WAIT_DEFAULT_S), WAIT_MAX_S)
+    return 0.0
+
+
+async def _wait_for_end(edge: EdgeServices, status: JobStatus, wait_s: float) -> JobStatus:
+    with edge.listeners.listen(status.id) as listener:
+        status = await edge.orders.find(status.id)  # news that came before we listened
+        if status.state.is_final:
+            return status
+        try:
+            async with asyncio.timeout(wait_s):
+                async for newer in listener.statuses():
+                    status = newer or status
+        except TimeoutError:
+            pass
+        return status
+
+
+async def _events(request: Request[Any, Any, Any], edge: EdgeServices, order_id: str) -> AsyncIterator[bytes]:
+    with edge.listeners.listen(order_id) as listener:
+        listener.tell(await edge.orders.find(order_id))
+        number = 0
+        async for status in listener.statuses(idle_s=KEEP_ALIVE_S):
+            if status is None:
+                yield b": still here\n\n"
+                continue
+            number += 1
+            name = "completed" if status.state.is_final else "status"
+            data = msgspec.json.encode(_describe(request, edge, status))
+            yield b"event: %b\nid: %d\ndata: %b\n\n" % (name.encode(), number, data)
+
+
+def _find_artifact(status: JobStatus, name: str) -> Artifact:
+    for artifact in status.artifacts:
+        if artifact.name == name:
+            return artifact
+    names = ", ".join(artifact.name for artifact in status.artifacts) or "none yet"
+    raise NotFound(f"prediction {status.id} has no file {name[:60]!r}; it has: {names}")
+
+
+def _answer(request: Request[Any, Any, Any], edge: EdgeServices, status: JobStatus) -> Response[bytes]:
+    prediction = _describe(request, edge, status)
+    headers = {"Cache-Control": "no-store"}
+    return Response(msgspec.json.encode(prediction), status_code=200, media_type=MediaType.JSON, headers=headers)
+
+
+def _describe(request: Request[Any, Any, Any], edge: EdgeServices, status: JobStatus) -> Prediction:
+    position = edge.orders.queue_position(status)
+    return make_prediction(status, base_url=_base_url(request), queue_position=position, now=time.time())
+
+
+def _base_url(request: Request[Any, Any, Any]) -> str:
+    return str(request.base_url).rstrip("/")

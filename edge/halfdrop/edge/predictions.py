@@ -1,0 +1,179 @@
+"""The prediction object: a job's status in the shape that Replicate's clients read.
+
+Our own words are extra members: `state`, `attempt`, `queue_position`, `eta_seconds`, `progress`, `pattern_key`.
+"""
+
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+
+from halfdrop.contracts.jobs import JobState, JobStatus
+from halfdrop.contracts.patterns import PatternSpec
+from halfdrop.contracts.repeats import Repeat
+
+PredictionStatus = Literal["starting", "processing", "succeeded", "failed", "canceled"]
+
+_STATUSES: dict[JobState, PredictionStatus] = {
+    JobState.QUEUED: "starting",
+    JobState.PROCESSING: "processing",
+    JobState.RETRYING: "processing",
+    JobState.COMPLETED: "succeeded",
+    JobState.FAILED: "failed",
+    JobState.CANCELED: "canceled",
+}
+
+MASTER, SVG, PROOF, SEPARATION_PREFIX = "master.png", "pattern.svg", "proof.png", "plate-"
+"""Names of a job's files, as the hub gives them."""
+
+
+class RenderedInput(msgspec.Struct, frozen=True, kw_only=True):
+    """What is rendered, in normal form: the words of the layout taken out of the prompt, the lattice explicit."""
+
+    prompt: str
+    negative_prompt: str
+    seed: int
+    repeat: Repeat
+    palette: tuple[str, ...]
+    num_inference_steps: int
+    guidance_scale: float
+    size_px: int
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True):
+    """Where to fetch the files of a finished prediction."""
+
+    master: str | None
+    separations: list[str]
+    svg: str | None
+    proof: str | None
+
+
+class Links(msgspec.Struct, frozen=True, kw_only=True):
+    """Addresses of the prediction itself."""
+
+    get: str
+    cancel: str
+    stream: str
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """Steps done of all, and what is going on; 0 of 0 before the start."""
+
+    step: int
+    steps: int
+    stage: str
+
+
+class Metrics(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Seconds of work and seconds from order to end, once known."""
+
+    predict_time: float | None = None
+    total_time: float | None = None
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """One order and everything known of it. Times are ISO 8601 in UTC."""
+
+    id: str
+    version: str
+    """Digest of the model bundle."""
+
+    created_at: str
+    started_at: str | None
+    completed_at: str | None
+    status: PredictionStatus
+    input: RenderedInput
+    output: Output | None
+    error: str | None
+    logs: str
+    metrics: Metrics
+    urls: Links
+    state: str
+    """Our own word: queued, processing, retrying, completed, failed, canceled."""
+
+    attempt: int
+    queue_position: int | None
+    """Orders of this edge that come first; null once it runs."""
+
+    eta_seconds: float | None
+    """Guess at the time left, from the steps done; null when there is nothing to guess from."""
+
+    progress: Progress
+    pattern_key: str
+
+
+class PredictionPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Predictions, newest first, and the address of the next page."""
+
+    results: list[Prediction]
+    next: str | None
+    previous: str | None = None
+
+
+def make_prediction(status: JobStatus, *, base_url: str, queue_position: int | None, now: float) -> Prediction:
+    """Return the prediction that `status` describes. base_url: scheme and host, without a slash at the end."""
+    address = f"{base_url}/v1/predictions/{status.id}"
+    return Prediction(
+        id=status.id,
+        version=status.spec.model_digest,
+        created_at=_iso(status.created_at),
+        started_at=_iso(status.started_at) if status.started_at else None,
+        completed_at=_iso(status.completed_at) if status.completed_at else None,
+        status=_STATUSES[status.state],
+        input=_make_input(status.spec, status.size_px),
+        output=_make_output(status, address),
+        error=status.error.detail if status.error and status.state is JobState.FAILED else None,
+        logs="".join(f"{line}\n" for line in status.log),
+        metrics=_make_metrics(status),
+        urls=Links(get=address, cancel=f"{address}/cancel", stream=f"{address}/stream"),
+        state=status.state.value,
+        attempt=status.attempt,
+        queue_position=queue_position,
+        eta_seconds=guess_seconds_left(status, now),
+        progress=Progress(step=status.step, steps=status.steps, stage=status.stage),
+        pattern_key=status.pattern_key,
+    )
+
+
+def guess_seconds_left(status: JobStatus, now: float) -> float | None:
+    """Return the time left if the steps to come take as long as those done; None before the first is done."""
+    if status.state is not JobState.PROCESSING or not status.started_at or not 0 < status.step <= status.steps:
+        return None
+    return round(max(0.0, now - status.started_at) * (status.steps - status.step) / status.step, 1)
+
+
+def _make_input(spec: PatternSpec, size_px: int) -> RenderedInput:
+    return RenderedInput(
+        prompt=spec.prompt,
+        negative_prompt=spec.negative_prompt,
+        seed=spec.seed,
+        repeat=spec.repeat,
+        palette=spec.palette,
+        num_inference_steps=spec.num_inference_steps,
+        guidance_scale=spec.guidance_scale,
+        size_px=size_px,
+    )
+
+
+def _make_output(status: JobStatus, address: str) -> Output | None:
+    if status.state is not JobState.COMPLETED:
+        return None
+    urls = {artifact.name: f"{address}/files/{artifact.name}" for artifact in status.artifacts}
+    return Output(
+        master=urls.get(MASTER),
+        separations=[urls[name] for name in sorted(urls) if name.startswith(SEPARATION_PREFIX)],
+        svg=urls.get(SVG),
+        proof=urls.get(PROOF),
+    )
+
+
+def _make_metrics(status: JobStatus) -> Metrics:
+    if status.completed_at is None:
+        return Metrics()
+    worked = round(status.completed_at - status.started_at, 3) if status.started_at else None
+    return Metrics(predict_time=worked, total_time=round(status.completed_at - status.created_at, 3))
+
+
+def _iso(unix_s: float) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,111 @@
+"""HTTP: previews by request, pictures by key."""
+
+from typing import Any
+
+import msgspec
+from litestar import MediaType, Request, Response, get, post
+
+from halfdrop.contracts.errors import InvalidInput, NotFound
+from halfdrop.contracts.patterns import PatternSpec
+from halfdrop.edge.front import CACHE_CONTROL, CACHE_NAME, make_etag, matches_etag
+from halfdrop.edge.previews import Picture
+from halfdrop.edge.requests import PREVIEW_SIZE_PX, PreviewRequest, check_preview_size, read_body
+from halfdrop.edge.services import EdgeServices
+
+SUFFIX = ".webp"
+
+
+class Preview(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of POST /v1/previews to a client that asks for JSON."""
+
+    key: str
+    url: str
+    """Address of the picture on this server, good for ever."""
+
+    size_px: int
+    spec: PatternSpec
+    """What was understood."""
+
+    palette: tuple[str, ...]
+    """Ground and four layers."""
+
+    unknown_words: tuple[str, ...]
+    """Words that the model was never taught; they had no effect."""
+
+
+@post("/v1/previews", status_code=200)
+async def create_preview(request: Request[Any, Any, Any], edge: EdgeServices) -> Response[bytes]:
+    """Draw a pattern, or find it, and answer with its picture or with JSON that says where the picture is."""
+    body = await read_body(request, PreviewRequest)
+    size_px = check_preview_size(body.size_px)
+    pattern = edge.previews.understand(body)
+    picture = await edge.previews.preview_pattern(pattern, size_px)
+    _shelve(edge, picture)
+    if not _wants_json(request.headers.get("accept", "")):
+        return _answer_picture(picture, is_immutable=False)
+    plates = await edge.previews.plates(pattern)
+    preview = Preview(
+        key=pattern.key,
+        url=_address(picture),
+        size_px=size_px,
+        spec=pattern.spec,
+        palette=plates.palette,
+        unknown_words=pattern.unknown_words,
+    )
+    return Response(msgspec.json.encode(preview), media_type=MediaType.JSON, headers=_headers(picture))
+
+
+@get("/p/{name:str}")
+async def get_picture(request: Request[Any, Any, Any], edge: EdgeServices, name: str) -> Response[bytes]:
+    """Answer the picture of a key: what the front had not on its shelf."""
+    if not name.endswith(SUFFIX):
+        raise NotFound(f"no picture is called {name[:40]!r}: names are a key and {SUFFIX!r}")
+    picture = await edge.previews.find_picture(name.removesuffix(SUFFIX), _read_size(request))
+    _shelve(edge, picture)
+    asked = request.headers.get("if-none-match")
+    if asked and matches_etag(asked.encode("latin-1", "replace"), make_etag(picture.webp).encode()):
+        return Response(b"", status_code=304, headers={**_headers(picture), "Cache-Control": CACHE_CONTROL})
+    return _answer_picture(picture, is_immutable=True)
+
+
+def _read_size(request: Request[Any, Any, Any]) -> int:
+    for name in request.query_params:
+        if name != "px":
+            raise InvalidInput(name, got="an unknown parameter", allowed="only px")
+    text = request.query_params.get("px", str(PREVIEW_SIZE_PX))
+    try:
+        return check_preview_size(int(text) if len(text) < 6 else -1)
+    except (ValueError, InvalidInput):
+        raise InvalidInput("px", got=text, allowed="128, 256, 384, 512") from None
+
+
+def _wants_json(accept: str) -> bool:
+    # Anything but a plain wish for JSON gets the picture: a wrong Accept is no reason to refuse one.
+    return any(part.partition(";")[0].strip().lower() == "application/json" for part in accept.split(","))
+
+
+def _answer_picture(picture: Picture, *, is_immutable: bool) -> Response[bytes]:
+    headers = _headers(picture)
+    # The answer to a POST is not cached by anybody, whatever it says; its Content-Location is what lasts.
+    headers["Cache-Control"] = CACHE_CONTROL if is_immutable else "no-store"
+    return Response(picture.webp, media_type="image/webp", headers=headers)
+
+
+def _headers(picture: Picture) -> dict[str, str]:
+    status = f"hit; detail={picture.source}" if picture.is_hit else "fwd=miss; stored"
+    return {
+        "Halfdrop-Key": picture.key,
+        "Content-Location": _address(picture),
+        "ETag": make_etag(picture.webp),
+        "Cache-Status": f"{CACHE_NAME}; {status}",
+    }
+
+
+def _address(picture: Picture) -> str:
+    return f"/p/{picture.key}{SUFFIX}?px={picture.size_px}"
+
+
+def _shelve(edge: EdgeServices, picture: Picture) -> None:
+    edge.shelf.put(_address(picture), picture.webp)
+    if picture.size_px == PREVIEW_SIZE_PX:
+        edge.shelf.put(f"/p/{picture.key}{SUFFIX}", picture.webp)

@@ -1,0 +1,131 @@
+"""The low-latency path: a request becomes a spec, a key, plates and a picture, each made once and kept.
+
+Spec and plates are in the object store before anybody hears of their key, so that a key, once given out, can be
+drawn again at any size by any edge. When the store is away the preview is still answered: the plates are in the cache
+and travel with the order.
+"""
+
+import msgspec
+import structlog
+
+from halfdrop.cache.tiered import FILL, Found, TieredCache
+from halfdrop.contracts.errors import InvalidInput, NotFound, Unavailable
+from halfdrop.contracts.patterns import (
+    PatternRequest,
+    PatternSpec,
+    canonical_bytes,
+    is_pattern_key,
+    pattern_key,
+    resolve_spec,
+)
+from halfdrop.contracts.plates import Plates, decode_plates, encode_plates
+from halfdrop.contracts.repeats import Repeat
+from halfdrop.edge.names import object_path, picture_key, plates_key, spec_key
+from halfdrop.edge.previewer import OnnxPreviewer
+from halfdrop.models.bundle import Bundle
+from halfdrop.models.phrases import read_phrases
+from halfdrop.runtime.objects import ObjectStore
+
+log = structlog.get_logger()
+
+
+class Pattern(msgspec.Struct, frozen=True, kw_only=True):
+    """A request, understood."""
+
+    spec: PatternSpec
+    key: str
+    unknown_words: tuple[str, ...]
+
+
+class Picture(msgspec.Struct, frozen=True, kw_only=True):
+    """A preview to send, and where it came from: a tier's name, or "fill" for drawn just now."""
+
+    key: str
+    size_px: int
+    webp: bytes
+    source: str
+
+    @property
+    def is_hit(self) -> bool:
+        return self.source != FILL
+
+
+class Previews:
+    """Patterns by key: understood, drawn, cached and stored."""
+
+    def __init__(self, *, bundle: Bundle, previewer: OnnxPreviewer, cache: TieredCache, objects: ObjectStore) -> None:
+        self._bundle = bundle
+        self._previewer = previewer
+        self._cache = cache
+        self._objects = objects
+
+    def understand(self, request: PatternRequest) -> Pattern:
+        """Return the pattern that `request` means. Raises InvalidInput for anything outside the limits."""
+        self.check_model("model", request.model)
+        read = read_phrases(request.prompt)
+        repeat = request.repeat or read.repeat or Repeat()
+        spec = resolve_spec(request, prompt=read.prompt, repeat=repeat, model_digest=self._bundle.digest)
+        unknown = self._previewer.unknown_words(spec.prompt)
+        return Pattern(spec=spec, key=pattern_key(spec), unknown_words=unknown)
+
+    def check_model(self, field: str, model: str) -> None:
+        """Raise InvalidInput unless `model` means the bundle that this edge has."""
+        if not self._bundle.answers_to(model):
+            names = f'"{self._bundle.name}", "{self._bundle.name}-{self._bundle.version}" or "{self._bundle.digest}"'
+            raise InvalidInput(field, got=model, allowed=names)
+
+    async def preview_pattern(self, pattern: Pattern, size_px: int) -> Picture:
+        """Return the picture, drawn if no tier has it. Raises Overloaded when too many are being drawn."""
+
+        async def draw() -> bytes:
+            plates = await self._cache.get(plates_key(pattern.key))
+            if plates is not None:
+                return await self._previewer.compose(decode_plates(plates.data), pattern.spec.repeat, size_px)
+            drawing = await self._previewer.render(pattern.spec, pattern.key, size_px)
+            await self._keep(pattern, encode_plates(drawing.plates))
+            return drawing.webp
+
+        found = await self._cache.get_or_fill(picture_key(pattern.key, size_px), draw)
+        return _picture(pattern.key, size_px, found)
+
+    async def find_picture(self, key: str, size_px: int) -> Picture:
+        """Return the picture of a pattern known by its key alone. Raises NotFound for a key never given out."""
+        if not is_pattern_key(key):
+            raise NotFound(f"no pattern has the key {key[:40]!r}: keys are 32 hexadecimal digits")
+
+        async def draw() -> bytes:
+            plates, spec = await self._cache.get(plates_key(key)), await self._cache.get(spec_key(key))
+            if plates is None or spec is None:
+                raise NotFound(f"no pattern has the key {key}; POST /v1/previews makes one")
+            repeat = msgspec.json.decode(spec.data, type=PatternSpec).repeat
+            return await self._previewer.compose(decode_plates(plates.data), repeat, size_px)
+
+        return _picture(key, size_px, await self._cache.get_or_fill(picture_key(key, size_px), draw))
+
+    async def plates(self, pattern: Pattern) -> Plates:
+        """Return the pattern's plates, drawn if no tier has them. Raises Overloaded when too many are being drawn."""
+
+        async def draw() -> bytes:
+            encoded = encode_plates(await self._previewer.draw(pattern.spec, pattern.key))
+            await self._store(pattern, encoded)
+            return encoded
+
+        return decode_plates((await self._cache.get_or_fill(plates_key(pattern.key), draw)).data)
+
+    async def _keep(self, pattern: Pattern, plates: bytes) -> None:
+        await self._store(pattern, plates)
+        await self._cache.put(plates_key(pattern.key), plates)
+
+    async def _store(self, pattern: Pattern, plates: bytes) -> None:
+        """Write the truth at rest, plates last: where there are plates there is a spec."""
+        spec = canonical_bytes(pattern.spec)
+        await self._cache.put(spec_key(pattern.key), spec)
+        try:
+            await self._objects.put(object_path(spec_key(pattern.key)), spec, media_type="application/json")
+            await self._objects.put(object_path(plates_key(pattern.key)), plates)
+        except Unavailable as error:
+            log.warning("plates_not_stored", pattern_key=pattern.key, error=error.detail)
+
+
+def _picture(key: str, size_px: int, found: Found) -> Picture:
+    return Picture(key=key, size_px=size_px, webp=found.data, source=found.tier_name)

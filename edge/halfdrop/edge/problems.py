@@ -1,0 +1,133 @@
+"""The edge's one table from errors to HTTP: RFC 9457 problem documents.
+
+Each says what was wrong, and for a bad member its name, what was got and what is allowed. Unexpected errors are
+logged whole and say nothing to the client.
+"""
+
+import math
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import (
+    ClientException,
+    HTTPException,
+    MethodNotAllowedException,
+    NotFoundException,
+)
+
+from halfdrop.contracts.errors import (
+    GOT_MAX_CHARS,
+    HalfdropError,
+    InvalidInput,
+    NotFound,
+    Overloaded,
+    PermanentError,
+    TransientError,
+    Unavailable,
+)
+from halfdrop.edge.requests import BODY_MAX_BYTES, MalformedBody, UnsupportedMediaType
+
+log = structlog.get_logger()
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A problem document. `type` is a stable URN; `field`, `got` and `allowed` come with invalid input."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    field: str | None = None
+    got: str | None = None
+    allowed: str | None = None
+
+
+class MisdirectedRequest(PermanentError):
+    """The Host header names another server: a web page is being tricked into talking to this one."""
+
+
+_TABLE: tuple[tuple[type[HalfdropError], int, str], ...] = (
+    (InvalidInput, 422, "Invalid input"),
+    (MalformedBody, 400, "Malformed body"),
+    (UnsupportedMediaType, 415, "Unsupported media type"),
+    (MisdirectedRequest, 421, "Misdirected request"),
+    (NotFound, 404, "Not found"),
+    (Overloaded, 429, "Too many requests"),
+    (Unavailable, 503, "Service unavailable"),
+    (TransientError, 503, "Service unavailable"),
+    (PermanentError, 500, "Internal error"),
+)
+"""Status and title by kind of error; the first row that fits counts."""
+
+
+def problem_of(error: Exception, instance: str) -> tuple[Problem, dict[str, str]]:
+    """Return the problem document for `error` and the headers that go with it."""
+    if isinstance(error, HalfdropError):
+        return _halfdrop_problem(error, instance)
+    if isinstance(error, HTTPException):
+        return _http_problem(error, instance)
+    log.error("unexpected_error", instance=instance, exc_info=error)
+    return _problem(500, "internal-error", "Internal error", "the edge failed; its log says why", instance), {}
+
+
+def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Litestar's exception handler."""
+    problem, headers = problem_of(error, request.scope["path"])
+    return Response(msgspec.json.encode(problem), status_code=problem.status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def _halfdrop_problem(error: HalfdropError, instance: str) -> tuple[Problem, dict[str, str]]:
+    status, title = next((status, title) for kind, status, title in _TABLE if isinstance(error, kind))
+    detail = getattr(error, "detail", str(error))
+    if isinstance(error, InvalidInput):
+        problem = Problem(
+            type=f"urn:halfdrop:{error.code}",
+            title=title,
+            status=status,
+            detail=detail,
+            instance=instance,
+            field=error.field,
+            got=error.got,
+            allowed=error.allowed,
+        )
+        return problem, {}
+    if isinstance(error, TransientError):
+        code = "overloaded" if isinstance(error, Overloaded) else "unavailable"
+        retry_after = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+        return _problem(status, code, title, detail, instance), retry_after
+    assert isinstance(error, PermanentError)
+    if status >= 500:
+        log.error("internal_error", instance=instance, exc_info=error)
+    return _problem(status, error.code, title, detail, instance), {}
+
+
+def _http_problem(error: HTTPException, instance: str) -> tuple[Problem, dict[str, str]]:
+    """Translate what the framework itself refuses."""
+    status = error.status_code
+    if isinstance(error, MethodNotAllowedException):
+        allow = (error.headers or {}).get("Allow", "")
+        detail = f"method: got another; allowed: {allow}"
+        return _problem(status, "method-not-allowed", "Method not allowed", detail, instance), {"Allow": allow}
+    if isinstance(error, NotFoundException):
+        detail = f"nothing is served at {instance[:GOT_MAX_CHARS]}; /schema/openapi.json lists what is"
+        return _problem(status, "not-found", "Not found", detail, instance), {}
+    if status == 413:
+        detail = f"body: got too much; allowed: up to {BODY_MAX_BYTES} bytes"
+        return _problem(status, "body-too-large", "Body too large", detail, instance), {"Connection": "close"}
+    code = "bad-request" if isinstance(error, ClientException) else "internal-error"
+    return _problem(status, code, "Bad request" if status < 500 else "Internal error", error.detail, instance), {}
+
+
+def _problem(status: int, code: str, title: str, detail: str, instance: str) -> Problem:
+    return Problem(
+        type=f"urn:halfdrop:{code}",
+        title=title,
+        status=status,
+        detail=detail,
+        instance=instance[:GOT_MAX_CHARS],
+    )

@@ -1,0 +1,153 @@
+"""What clients send, decoded strictly: a wrong body ends here, with the field, what was got and what is allowed."""
+
+import re
+import typing
+from typing import Any, TypeVar
+
+import msgspec
+from litestar import Request
+from msgspec.inspect import StructType, type_info
+
+from halfdrop.contracts.errors import InvalidInput, PermanentError
+from halfdrop.contracts.patterns import PREVIEW_SIZES_PX, PatternRequest
+
+BODY_MAX_BYTES = 64 * 1024
+"""Ten times the largest sensible request."""
+
+PREVIEW_SIZE_PX = 256
+MASTER_SIZE_PX = 4096
+
+
+class PreviewRequest(PatternRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of POST /v1/previews."""
+
+    size_px: int = PREVIEW_SIZE_PX
+    """Width and height of the picture: 128, 256, 384 or 512."""
+
+
+class PredictionInput(PatternRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to render; `input` of POST /v1/predictions."""
+
+    size_px: int = MASTER_SIZE_PX
+    """Width and height of the master, 64 to 8192."""
+
+
+class PredictionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of POST /v1/predictions."""
+
+    input: PredictionInput
+    version: str | None = None
+    """The model, by name or digest, as an alternative to `input.model`."""
+
+    stream: bool = False
+    """Accepted for clients that always send it: every prediction can be streamed."""
+
+
+Body = TypeVar("Body", bound=msgspec.Struct)
+
+
+class UnsupportedMediaType(PermanentError):
+    """The body is not declared to be JSON. Strict on purpose: it also keeps foreign web pages from posting here."""
+
+
+class MalformedBody(PermanentError):
+    """The body is not JSON at all."""
+
+
+async def read_body(request: Request[Any, Any, Any], kind: type[Body]) -> Body:
+    """Return the body as a `kind`.
+
+    Raises UnsupportedMediaType, MalformedBody, or InvalidInput naming the first member that is wrong.
+    """
+    content_type = request.headers.get("content-type", "")
+    if not re.match(r"application/json\s*(;|$)", content_type, re.IGNORECASE):
+        detail = f"content-type: got {content_type[:80]!r}; allowed: 'application/json'"
+        raise UnsupportedMediaType(detail, code="unsupported-media-type")
+    return decode_body(await request.body(), kind)
+
+
+def decode_body(data: bytes, kind: type[Body]) -> Body:
+    """Return `data` as a `kind`. Raises MalformedBody or InvalidInput."""
+    try:
+        raw = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedBody(f"body: not JSON ({error})", code="malformed-body") from error
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        raise _name_field(str(error), raw, kind) from error
+
+
+def check_preview_size(size_px: int) -> int:
+    """Return `size_px` if previews come in it. Raises InvalidInput otherwise."""
+    if size_px not in PREVIEW_SIZES_PX:
+        raise InvalidInput("size_px", got=size_px, allowed=", ".join(map(str, PREVIEW_SIZES_PX)))
+    return size_px
+
+
+def _name_field(message: str, raw: object, kind: type[msgspec.Struct]) -> InvalidInput:
+    """msgspec says what it expected and ends with the path (`$.repeat.units`); add what was got there."""
+    reason, _, path = message.partition(" - at `$")
+    steps = re.findall(r"[^.\[\]`]+", path)
+    if missing := re.match(r"Object missing required field `(\w+)`", reason):
+        name = missing[1]
+        return InvalidInput(".".join([*steps, name]), got="nothing", allowed="a value; it is required")
+    if unknown := re.match(r"Object contains unknown field `(.*)`", reason, re.DOTALL):
+        members = _member_names(kind, steps)
+        field = ".".join([*steps, unknown[1][:80]])
+        return InvalidInput(field, got="an unknown member", allowed=f"only {', '.join(members)}")
+    return InvalidInput(_join(steps) or "body", got=_look_up(raw, steps), allowed=_say(reason, kind, steps))
+
+
+def _join(steps: list[str]) -> str:
+    return "".join(f"[{s}]" if s.isdigit() or s == "..." else f".{s}" for s in steps).lstrip(".")
+
+
+def _look_up(raw: object, steps: list[str]) -> object:
+    value: Any = raw
+    for step in steps:
+        if isinstance(value, dict):
+            value = value.get(step)
+        elif isinstance(value, list) and step.isdigit():
+            value = value[int(step)]
+        else:
+            return value
+    return value
+
+
+def _say(reason: str, kind: type[msgspec.Struct], steps: list[str]) -> str:
+    expected = re.match(r"Expected `([^`]+)`", reason)
+    if reason.startswith("Invalid enum value"):
+        return " or ".join(map(repr, _literals(kind, steps)))
+    if not expected:
+        return reason
+    words = {"str": "text", "int": "a whole number", "float": "a number", "array": "a list", "object": "an object"}
+    names = expected[1].split(" | ")
+    return " or ".join("nothing" if n == "null" else words.get(n, n) for n in names) + _limit(reason)
+
+
+def _limit(reason: str) -> str:
+    limit = re.match(r"Expected `[^`]+` (?!, got)([<>]=? .*)", reason)
+    return f" {limit[1]}" if limit else ""
+
+
+def _member_names(kind: type[msgspec.Struct], steps: list[str]) -> list[str]:
+    found = _struct_at(kind, steps)
+    return [field.name for field in msgspec.structs.fields(found)] if found else []
+
+
+def _literals(kind: type[msgspec.Struct], steps: list[str]) -> tuple[object, ...]:
+    owner = _struct_at(kind, steps[:-1])
+    annotation = typing.get_type_hints(owner).get(steps[-1]) if owner and steps else None
+    return typing.get_args(annotation)
+
+
+def _struct_at(kind: type[msgspec.Struct], steps: list[str]) -> type[msgspec.Struct] | None:
+    """Return the Struct that the members named by `steps` lead to."""
+    info: Any = type_info(kind)
+    for step in steps:
+        fields = {f.name: f.type for f in info.fields} if isinstance(info, StructType) else {}
+        info = fields.get(step)
+        options = getattr(info, "types", (info,))
+        info = next((o for o in options if isinstance(o, StructType)), info)
+    return info.cls if isinstance(info, StructType) else None

@@ -1,0 +1,37 @@
+"""What the HTTP handlers work with, opened once and handed over as one value."""
+
+from typing import Annotated
+
+import msgspec
+from litestar.params import Dependency
+
+from halfdrop.cache.objects import ObjectTier
+from halfdrop.cache.regional import RedisTier
+from halfdrop.edge.front import Shelf
+from halfdrop.edge.hub_link import HubLink
+from halfdrop.edge.listeners import Listeners
+from halfdrop.edge.orders import OrderBook
+from halfdrop.edge.previews import Previews
+from halfdrop.models.bundle import Bundle
+from halfdrop.runtime.broker import Broker
+from halfdrop.runtime.objects import ObjectStore
+
+
+class Services(msgspec.Struct, frozen=True, kw_only=True):
+    """The opened parts of an edge."""
+
+    name: str
+    bundle: Bundle
+    previews: Previews
+    shelf: Shelf
+    orders: OrderBook
+    listeners: Listeners
+    link: HubLink
+    broker: Broker
+    objects: ObjectStore
+    redis_tier: RedisTier
+    object_tier: ObjectTier
+
+
+EdgeServices = Annotated[Services, Dependency(skip_validation=True)]
+"""How a handler asks for them."""

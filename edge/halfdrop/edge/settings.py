@@ -1,0 +1,73 @@
+"""Settings of the edge process: HALFDROP_EDGE_<NAME> in the environment, read once."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from halfdrop.contracts.errors import InvalidInput
+
+PREFIX = "HALFDROP_EDGE_"
+LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
+
+
+class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the edge process is told."""
+
+    nats_url: str
+    """The edge's own NATS server; the hub is reached through its leaf node."""
+
+    redis_url: str
+    """The region's Valkey or Redis: redis://host:port/0."""
+
+    objects_url: str
+    """The object store: file:///directory or s3://bucket/prefix."""
+
+    data_dir: str
+    """Directory for the disk tier of the cache; may be lost."""
+
+    bundle_dir: str = ""
+    """Directory of the model bundle; empty: the one shipped with the package."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Loopback only, because nothing asks for keys yet."""
+
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8080
+    """TCP port; 0 takes a free one and logs it."""
+
+    name: Annotated[str, Meta(pattern="^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")] = "local"
+    """Name of this edge: part of its JetStream domain, and where the hub addresses statuses."""
+
+    preview_threads: Annotated[int, Meta(ge=0, le=64)] = 0
+    """Previews drawn at once; 0: one for each core we may use."""
+
+    previews_max: Annotated[int, Meta(ge=1, le=4096)] = 64
+    """Previews drawn or waiting to be; more are refused with 429. At 20 ms each the last one waits about a second."""
+
+    shelf_mib: Annotated[int, Meta(ge=1, le=65536)] = 64
+    """Pictures kept as ready answers, in MiB: 2,000 of 30 KB."""
+
+    memory_mib: Annotated[int, Meta(ge=1, le=65536)] = 16
+    """Plates kept in memory, in MiB: 500."""
+
+    grace_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
+    """Time for requests in flight when asked to stop."""
+
+
+def check_host(settings: EdgeSettings) -> None:
+    """Raise InvalidInput for an address that others could reach: there are no keys to ask them for yet."""
+    if settings.host not in LOOPBACK_HOSTS:
+        allowed = "127.0.0.1, ::1 or localhost; put a proxy that authenticates in front to serve others"
+        raise InvalidInput(f"{PREFIX}HOST", got=settings.host, allowed=allowed)
+
+
+def count_threads(settings: EdgeSettings) -> int:
+    """Return how many previews may be drawn at once."""
+    return settings.preview_threads or len(os.sched_getaffinity(0))
+
+
+def choose_bundle_dir(settings: EdgeSettings, shipped: Path) -> Path:
+    """Return the directory of the model bundle."""
+    return Path(settings.bundle_dir) if settings.bundle_dir else shipped
