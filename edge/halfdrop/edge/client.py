@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypedDict, TypeVar, Unpack
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import httpx
 import msgspec
@@ -185,7 +185,9 @@ class HalfdropClient:
         """Return a page of orders, newest first."""
         parameters = {"cursor": cursor} if cursor else {}
         response = self._call("GET", "/v1/predictions", is_repeatable=True, parameters=parameters)
-        return _decode(response, PredictionPage)
+        page = _decode(response, PredictionPage)
+        query = parse_qs(urlsplit(page.next or "").query)
+        return msgspec.structs.replace(page, next=query["cursor"][0] if "cursor" in query else page.next)
 
     def cancel(self, prediction_id: str) -> Prediction:
         """Cancel an order; one that is final stays as it is. Raises NotFound."""
@@ -337,9 +339,17 @@ class _ProblemDocument(msgspec.Struct, frozen=True, kw_only=True):
     type: str = ""
     title: str = ""
     detail: str = ""
-    field: str | None = None
-    got: Any = None
-    allowed: Any = None
+    field: str = ""
+    got: str = ""
+    allowed: str = ""
+
+
+class _InvalidAtEdge(InvalidInput):
+    """Invalid input in the edge's own words, which are shortened already and must not be shortened again."""
+
+    def __init__(self, problem: _ProblemDocument, detail: str) -> None:
+        super().__init__(problem.field, got=problem.got, allowed=problem.allowed)
+        self.got, self.detail, self.args = problem.got, detail, (detail,)
 
 
 def _translate(response: httpx.Response) -> HalfdropError:
@@ -355,10 +365,9 @@ def _translate(response: httpx.Response) -> HalfdropError:
         return Unavailable(detail, retry_after_s=_read_retry_after(response))
     if response.status_code == httpx.codes.NOT_FOUND:
         return NotFound(detail)
-    if problem.field and problem.allowed is not None:
-        allowed = problem.allowed if isinstance(problem.allowed, str) else repr(problem.allowed)
-        return InvalidInput(problem.field, got=problem.got, allowed=allowed)
-    return PermanentError(detail, code=problem.type.rpartition("/")[2] or f"http-{response.status_code}")
+    if problem.field and problem.allowed:
+        return _InvalidAtEdge(problem, detail)
+    return PermanentError(detail, code=problem.type.rpartition(":")[2] or f"http-{response.status_code}")
 
 
 def _read_retry_after(response: httpx.Response) -> float:

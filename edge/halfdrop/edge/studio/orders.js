@@ -28,7 +28,7 @@ export class Orders {
 
   /** Read the newest orders, so that a reload loses nothing. Throws Problem. */
   async load() {
-    await this.#page(null);
+    await this.#page("");
   }
 
   /** Order print files for a request body. Returns the prediction. Throws Problem. */
@@ -42,10 +42,11 @@ export class Orders {
     return [...this.#predictions.values()].filter((p) => !FINAL.includes(p.status)).length;
   }
 
-  async #page(cursor) {
-    const { body } = await call(`/v1/predictions${cursor ? `?cursor=${encodeURIComponent(cursor)}` : ""}`);
+  /** `search` is "" for the newest orders, or what the page before named as the query of the next. */
+  async #page(search) {
+    const { body } = await call(`/v1/predictions${search}`);
     for (const prediction of body.results) this.#apply(prediction);
-    if (cursor || !this.#next) this.#next = body.next;
+    this.#next = body.next ? new URL(body.next, location.href).search : null;
     this.#older.hidden = !this.#next;
   }
 
@@ -135,7 +136,7 @@ export function describe(prediction) {
   if (prediction.status === "canceled") return `${size} · canceled`;
   if (prediction.state === "retrying") return `${size} · trying again, attempt ${prediction.attempt}`;
   if (prediction.status === "processing") return `${size} · ${STAGE_WORDS[stage] ?? stage}, step ${step} of ${steps}`;
-  const place = prediction.queue_position > 0 ? `, number ${prediction.queue_position} in line` : "";
+  const place = prediction.queue_position > 0 ? `, ${prediction.queue_position} before it` : "";
   const eta = prediction.eta_seconds > 0 ? `, about ${Math.ceil(prediction.eta_seconds)} s` : "";
   return `${size} · waiting${place}${eta}`;
 }

@@ -1,0 +1,130 @@
+"""`halfdrop preview` and `halfdrop render`: from a prompt to a file."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from halfdrop.contracts.errors import InvalidInput
+from halfdrop.deploy.cli_options import (
+    DEFAULT_URL,
+    Avoid,
+    Guidance,
+    Palette,
+    Prompt,
+    RepeatName,
+    Seed,
+    Steps,
+    Units,
+    Url,
+    check_output,
+    open_client,
+    read_pattern,
+)
+
+if TYPE_CHECKING:
+    from halfdrop.edge.client import Preview
+
+MASTER = "master.png"
+STDOUT = Path("-")
+
+
+def preview(
+    prompt: Prompt,
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", help='WebP file to write; "-" is stdout.')] = Path(
+        "pattern.webp"
+    ),
+    size: Annotated[int, typer.Option(help="Width and height in pixels: 128, 256, 384 or 512.")] = 256,
+    seed: Seed = 0,
+    repeat: RepeatName = "",
+    units: Units = 0,
+    palette: Palette = "",
+    avoid: Avoid = "",
+    steps: Steps = 4,
+    guidance: Guidance = 1.5,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Draw a preview: one seamless tile, in milliseconds."""
+    if output != STDOUT:
+        check_output(output, suffixes=(".webp",))
+    pattern = read_pattern(
+        seed=seed, repeat=repeat, units=units, palette=palette, avoid=avoid, steps=steps, guidance=guidance
+    )
+    with open_client(url) as client:
+        drawn = client.preview(prompt, size_px=size, **pattern)
+    if output == STDOUT:
+        sys.stdout.buffer.write(drawn.data)
+    else:
+        output.write_bytes(drawn.data)
+    _say(f"{output}  {describe_preview(drawn)}")
+    if drawn.unknown_words:
+        _say(f"not in the model's vocabulary, and left out: {', '.join(drawn.unknown_words)}")
+
+
+def render(
+    prompt: Prompt,
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", help="PNG file to write the master to.")] = Path(
+        "pattern.png"
+    ),
+    size: Annotated[int, typer.Option(help="Width and height in pixels, 64 to 8192; 300 to the inch.")] = 4096,
+    all_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--all", help="Directory for all files: master, one plate per colour, SVG, proof.", show_default=False
+        ),
+    ] = None,
+    is_waiting: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait for the files, or only order them.")
+    ] = True,
+    seed: Seed = 0,
+    repeat: RepeatName = "",
+    units: Units = 0,
+    palette: Palette = "",
+    avoid: Avoid = "",
+    steps: Steps = 4,
+    guidance: Guidance = 1.5,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Order print files, show their progress, and fetch them."""
+    from halfdrop.deploy.cli_progress import check_succeeded, fetch, follow  # noqa: PLC0415  rich; keeps --help quick
+
+    if all_dir is None and is_waiting:
+        check_output(output, suffixes=(".png",))
+    if all_dir is not None and all_dir.exists() and not all_dir.is_dir():
+        raise InvalidInput("--all", got=str(all_dir), allowed="a directory, there already or to be made")
+    pattern = read_pattern(
+        seed=seed, repeat=repeat, units=units, palette=palette, avoid=avoid, steps=steps, guidance=guidance
+    )
+    with open_client(url) as client:
+        ordered = client.order(prompt, size_px=size, **pattern)
+        if not is_waiting:
+            typer.echo(ordered.id)
+            return
+        try:
+            finished = follow(client, ordered)
+        except KeyboardInterrupt:
+            later = f"halfdrop jobs fetch {ordered.id}, or: halfdrop jobs cancel {ordered.id}"
+            _say(f"the order goes on without you; {later}")
+            raise
+        check_succeeded(finished)
+        if all_dir is None:
+            fetch(client, finished, {MASTER: output})
+        else:
+            all_dir.mkdir(parents=True, exist_ok=True)
+            fetch(client, finished, {name: all_dir / name for name in finished.files})
+
+
+def describe_preview(drawn: "Preview") -> str:
+    """One line on a preview: size, repeat, where it came from, its key."""
+    repeat = drawn.spec.repeat
+    layout = f"{repeat.drop} drop" if repeat.layout == "drop" else repeat.layout
+    source = "from the cache" if "; hit" in drawn.cache_status else "drawn"
+    return f"{drawn.size_px} px, {layout}, {repeat.units} across, {source}, key {drawn.key}"
+
+
+def _say(line: str) -> None:
+    """Tell the person at the terminal; stdout is for what a script reads."""
+    typer.echo(line, err=True)

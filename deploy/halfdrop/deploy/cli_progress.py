@@ -1,0 +1,62 @@
+"""Waiting at a terminal: a bar while an order is worked on, and one for each file fetched.
+
+Bars go to stderr, and only to a terminal: a log file wants lines, not redrawn ones.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from halfdrop.contracts.errors import PermanentError
+
+if TYPE_CHECKING:
+    from halfdrop.edge.client import HalfdropClient, Prediction
+
+
+def follow(client: "HalfdropClient", prediction: "Prediction") -> "Prediction":
+    """Show a progress bar until an order is final, and return it then. Raises as `watch` does."""
+    columns = (
+        TextColumn("{task.description:<14}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+    )
+    with _open_bar(*columns) as bar:
+        task = bar.add_task("waiting", total=None)
+        for seen in client.watch(prediction.id):
+            prediction = seen
+            stage = seen.progress.stage or ("waiting" if seen.status == "starting" else seen.status)
+            bar.update(task, description=stage, completed=seen.progress.step, total=seen.progress.steps or None)
+    return prediction
+
+
+def check_succeeded(prediction: "Prediction") -> None:
+    """Raise PermanentError with the reason unless the order brought its files."""
+    if prediction.status == "failed":
+        detail = f"order {prediction.id} failed: {prediction.error or 'no reason given'}"
+        raise PermanentError(detail, code="job-failed")
+    if prediction.status != "succeeded":
+        detail = f"order {prediction.id} has no files: it is {prediction.status}"
+        raise PermanentError(detail, code=f"job-{prediction.status}")
+
+
+def fetch(client: "HalfdropClient", prediction: "Prediction", targets: dict[str, Path]) -> None:
+    """Write files of a finished order, by name, to their places, and say so of each."""
+    for name, path in targets.items():
+        with _open_bar(TextColumn("{task.description}"), BarColumn(), DownloadColumn()) as bar:
+            task = bar.add_task(name, total=None)
+            client.download(prediction, name, path, on_progress=partial(_advance, bar, task))
+        typer.echo(f"{path}  {path.stat().st_size / 1e6:.2f} MB", err=True)
+
+
+def _advance(bar: Progress, task: TaskID, done_bytes: int, total_bytes: int | None) -> None:
+    bar.update(task, completed=done_bytes, total=total_bytes)
+
+
+def _open_bar(*columns: TextColumn | BarColumn | DownloadColumn | TimeElapsedColumn) -> Progress:
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
