@@ -53,22 +53,17 @@ def extend_unit(fields: Fields, repeat: Repeat, margin: int) -> Fields:
     return _extend_columns(fields, repeat.shift, margin)
 
 
-def keys_weights(offset: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return [n, 4] weights of the samples at -1, 0, 1, 2 for points at `offset` (0 to 1) past sample 0.
+def sample_weights(places: NDArray[np.float64], margin: int) -> NDArray[np.float64]:
+    """Return [n, 64 + 2 margin]: what each sample of an extended unit contributes to each of `places`.
 
-    Keys' cubic convolution with a = -1/2: third-order exact, and reaching only two samples far.
-    Source: R. Keys, IEEE Trans. ASSP 29 (1981).
+    places: grid pixels from the unit's border, so that sample 0 lies at 0.5; up to margin - 1.5 beyond the unit.
     """
-    t = offset
-    return np.stack(
-        [
-            ((-0.5 * t + 1) * t - 0.5) * t,
-            (1.5 * t - 2.5) * t * t + 1,
-            ((-1.5 * t + 2) * t + 0.5) * t,
-            (0.5 * t - 0.5) * t * t,
-        ],
-        axis=-1,
-    )
+    from_first = places - 0.5
+    base = np.floor(from_first).astype(np.int64)
+    weights = np.zeros((len(places), GRID_PX + 2 * margin))
+    taps = base[:, None] + np.arange(-1, 3) + margin
+    np.put_along_axis(weights, taps, _keys_weights(from_first - base), axis=1)
+    return weights
 
 
 def _extend_columns(fields: Fields, shift: Fraction, margin: int) -> Fields:
@@ -98,7 +93,7 @@ def _move_down(columns: Fields, by_px: NDArray[np.float64]) -> Fields:
     """Return [..., 64, n] periodic columns, each moved down by its own number of grid pixels, whole or not."""
     source = np.arange(GRID_PX)[:, None] - by_px
     base = np.floor(source).astype(np.int64)
-    weights = keys_weights(source - base).astype(np.float32)
+    weights = _keys_weights(source - base).astype(np.float32)
     width = columns.shape[-1]
     flat = np.ascontiguousarray(columns).reshape(*columns.shape[:-2], GRID_PX * width)
     moved = np.zeros_like(columns)
@@ -106,3 +101,21 @@ def _move_down(columns: Fields, by_px: NDArray[np.float64]) -> Fields:
         places = (base + (tap - 1)) % GRID_PX * width + np.arange(width)
         moved += weights[..., tap] * flat.take(places, axis=-1)
     return moved
+
+
+def _keys_weights(offset: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return [n, 4] weights of the samples at -1, 0, 1, 2 for points at `offset` (0 to 1) past sample 0.
+
+    Keys' cubic convolution with a = -1/2: third-order exact, and reaching only two samples far.
+    Source: R. Keys, IEEE Trans. ASSP 29 (1981).
+    """
+    t = offset
+    return np.stack(
+        [
+            ((-0.5 * t + 1) * t - 0.5) * t,
+            (1.5 * t - 2.5) * t * t + 1,
+            ((-1.5 * t + 2) * t + 0.5) * t,
+            (0.5 * t - 0.5) * t * t,
+        ],
+        axis=-1,
+    )

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from halfdrop.contracts.plates import BAND_PX, GRID_PX
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.models.fields import Fields
-from halfdrop.models.lattice import extend_unit, fit_to_lattice, keys_weights
+from halfdrop.models.lattice import extend_unit, fit_to_lattice, sample_weights
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -221,11 +221,11 @@ def _plan_blocks(unit: Floats, lattice: Repeat, samples: int, height: int, width
     slope = 255 * BAND_PX * samples / (lattice.units * GRID_PX)
 
     def rows_at(shift: Fraction) -> Floats:
-        weights = _weights(_phases(samples, height, lattice, shift))
+        weights = sample_weights(_phases(samples, height, lattice, shift) * GRID_PX, MARGIN)
         return np.concatenate([slope * weights, np.full((height, 1), 128)], axis=1).astype(np.float32)
 
     def columns_at(shift: Fraction) -> Floats:
-        weights = _weights(_phases(samples, width, lattice, shift)).astype(np.float32)
+        weights = sample_weights(_phases(samples, width, lattice, shift) * GRID_PX, MARGIN).astype(np.float32)
         ones = np.ones((len(unit), 1, width), np.float32)
         return np.concatenate([unit @ weights.T, ones], axis=1)
 
@@ -265,16 +265,6 @@ def _phases(samples: int, length: int, lattice: Repeat, shift: Fraction) -> NDAr
     if lattice.layout == "mirror":
         local = np.where(moved // whole % 2 == 1, whole - local, local)
     return local / whole
-
-
-def _weights(phases: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return [n, 64 + 2 margin]: what each sample of an extended unit contributes to points at `phases`."""
-    places = phases * GRID_PX - 0.5
-    base = np.floor(places).astype(np.int64)
-    weights = np.zeros((len(phases), GRID_PX + 2 * MARGIN))
-    taps = base[:, None] + np.arange(-1, 3) + MARGIN
-    np.put_along_axis(weights, taps, keys_weights(places - base), axis=1)
-    return weights
 
 
 def _strip_rows(cell: _Cell) -> Iterator[range]:

@@ -1,0 +1,79 @@
+"""A unit meets its true neighbours: motifs stand as drawn, all-over fields are slanted only where they must be."""
+
+import numpy as np
+import pytest
+
+from halfdrop.contracts.plates import GRID_PX, LAYERS
+from halfdrop.contracts.repeats import Repeat
+from halfdrop.models.fields import Fields
+from halfdrop.models.lattice import extend_unit, fit_to_lattice, torn_share
+
+HALF_DROP = Repeat(layout="half-drop", units=2)
+BRICK = Repeat(layout="brick", units=2)
+
+
+def test_a_motif_with_a_margin_stands_as_drawn(units: dict[str, Fields], repeat: Repeat) -> None:
+    assert fit_to_lattice(units["heart"], repeat) is units["heart"]
+
+
+def test_stripes_along_the_shift_stand_and_stripes_across_it_slant(units: dict[str, Fields]) -> None:
+    upright, level = units["upright stripes"], units["level stripes"]
+    assert fit_to_lattice(upright, HALF_DROP) is upright
+    assert fit_to_lattice(level, BRICK) is level
+    assert fit_to_lattice(level, HALF_DROP) is not level
+    assert fit_to_lattice(upright, BRICK) is not upright
+
+
+def test_a_shift_that_is_a_symmetry_of_the_field_changes_nothing() -> None:
+    places = (np.arange(GRID_PX) + 8) // 16 % 2  # no edge on the border
+    checks = np.where(places[:, None] ^ places[None, :], 1, -1).astype(np.float32)
+    fields = np.concatenate([checks[None], np.full((LAYERS - 1, GRID_PX, GRID_PX), -1, np.float32)])
+    assert fit_to_lattice(fields, HALF_DROP) is fields
+    assert fit_to_lattice(fields, Repeat(layout="drop", drop="1/4", units=4)) is not fields
+
+
+def test_blocks_that_end_at_the_border_are_staggered_not_slanted() -> None:
+    places = np.arange(GRID_PX) // 32 % 2
+    checks = np.where(places[:, None] ^ places[None, :], 1, -1).astype(np.float32)
+    fields = checks[None]
+    assert fit_to_lattice(fields, HALF_DROP) is fields
+
+
+def test_a_motif_that_touches_one_border_is_not_slanted(units: dict[str, Fields]) -> None:
+    touching = np.roll(units["dot"], 12, axis=2)
+    assert touching[0, :, -1].max() > 0
+    assert touching[0, :, 0].max() < 0
+    assert fit_to_lattice(touching, HALF_DROP) is touching
+
+
+def test_straight_and_mirror_never_slant(units: dict[str, Fields]) -> None:
+    for layout in (Repeat(units=3), Repeat(layout="mirror", units=2)):
+        assert fit_to_lattice(units["camouflage"], layout) is units["camouflage"]
+
+
+@pytest.mark.parametrize("name", ["camouflage", "level stripes"])
+def test_slanted_fields_run_on_into_the_neighbour(units: dict[str, Fields], name: str) -> None:
+    """Over the border the field changes by no more than it does inside."""
+    for lattice in (HALF_DROP, BRICK, Repeat(layout="drop", drop="1/3", units=3)):
+        unit = extend_unit(fit_to_lattice(units[name], lattice), lattice, 2)
+        torn = extend_unit(units[name], lattice, 2)
+        axis = 1 if lattice.shifted_axis == "rows" else 2
+        inside = np.abs(np.diff(unit, axis=axis)).max()
+        over = np.abs(np.diff(unit, axis=axis).take([1, GRID_PX + 1], axis=axis)).max()
+        assert over <= 1.1 * inside
+        if torn_share(units[name], lattice) > 0:
+            assert np.abs(np.diff(torn, axis=axis).take([1, GRID_PX + 1], axis=axis)).max() > 1.5 * inside
+
+
+def test_neighbours_of_a_half_drop_hang_half_a_unit_lower(units: dict[str, Fields]) -> None:
+    fields = units["camouflage"]
+    unit = extend_unit(fields, HALF_DROP, 2)
+    below = np.roll(fields, GRID_PX // 2, axis=1)
+    np.testing.assert_array_equal(unit[:, 2:-2, -2:], below[:, :, :2])
+    np.testing.assert_array_equal(unit[:, 2:-2, :2], below[:, :, -2:])
+
+
+def test_a_mirror_reflects_at_every_border(units: dict[str, Fields]) -> None:
+    unit = extend_unit(units["camouflage"], Repeat(layout="mirror", units=2), 2)
+    np.testing.assert_array_equal(unit[:, :, :2], unit[:, :, 3:1:-1])
+    np.testing.assert_array_equal(unit[:, -2:], unit[:, -3:-5:-1])
