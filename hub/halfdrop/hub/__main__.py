@@ -31,7 +31,7 @@ def main() -> None:
         configure_logs(settings.name)
         asyncio.run(_run(settings))
     except HalfdropError as error:
-        sys.exit(f"hub: {error}")
+        sys.exit("hub: " + " ".join(str(error).split()))  # a library's message may have several lines
 
 
 async def _run(settings: HubSettings) -> None:
@@ -44,17 +44,14 @@ async def _run(settings: HubSettings) -> None:
     ):
         async with open_broker(settings.nats_url, name=settings.name, domain=HUB_DOMAIN) as broker:
             hub = Hub(settings=settings, broker=broker, objects=objects, sampler=sampler, threads=threads)
-            log.info("hub_ready", nats_url=settings.nats_url, objects_url=settings.objects_url)
+            log.info("hub_ready", objects_url=settings.objects_url)
             async with asyncio.TaskGroup() as tasks:
-                if settings.warm:
-                    warming = tasks.create_task(sampler.warm())
-                    stop_warming = warming.cancel
-                else:
-                    stop_warming = None
+                warming = tasks.create_task(sampler.warm()) if settings.warm else None
                 await run_worker(hub, stop)
-                if stop_warming is not None:
-                    stop_warming()
+                if warming is not None:
+                    warming.cancel()
     log.info("hub_stopped")
 
 
-main()
+if __name__ == "__main__":
+    main()

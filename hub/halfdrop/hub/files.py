@@ -23,7 +23,7 @@ TRAINED_ALGORITHMIC_MEDIA = "http://cv.iptc.org/newscodes/digitalsourcetype/trai
 _MM_PER_INCH = 25.4
 _OPTIONS = {"compression": COMPRESSION, "filter": "none"}
 
-_XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+_XMP = """<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">\
 <rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" \
 xmlns:halfdrop="urn:halfdrop:1.0#">
@@ -42,7 +42,8 @@ def encode_picture(pixels: NDArray[np.uint8], spec: PatternSpec) -> bytes:
     image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels), width, height, 3, "uchar")
     image = _at_print_resolution(image, "srgb")
     packet = _XMP.format(source=TRAINED_ALGORITHMIC_MEDIA, spec=escape(canonical_bytes(spec).decode()))
-    image.set_type(pyvips.GValue.blob_type, "xmp-data", packet.encode())
+    # Letters beyond ASCII as references: readers of PNG do not agree on how such a packet is encoded.
+    image.set_type(pyvips.GValue.blob_type, "xmp-data", packet.encode("ascii", "xmlcharrefreplace"))
     return bytes(image.write_to_buffer(".png", profile="srgb", **_OPTIONS))
 
 

@@ -42,12 +42,14 @@ class Sampler:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def warm(self) -> None:
-        """Load everything that the first sampling needs. A bundle that cannot be loaded is logged: jobs that bring
-        their plates can still be finished."""
+        """Load everything that the first sampling needs. Whatever is wrong with the model is logged and no more:
+        jobs that bring their plates can still be finished."""
         try:
             await asyncio.get_running_loop().run_in_executor(self._executor, self._load)
         except PermanentError as error:
             log.error("model_unavailable", error=error.detail)
+        except Exception:
+            log.exception("model_unavailable")
 
     async def draw(self, spec: PatternSpec, *, on_step: Callable[[], None]) -> Plates:
         """Return new plates for `spec`; `on_step` is called in the sampler's thread after each step.
