@@ -4,17 +4,25 @@ A missing program fails the test, it never skips it.
 """
 
 import asyncio
+import contextlib
 import inspect
+import os
+import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from halfdrop.contracts.subjects import HUB_DOMAIN, edge_domain
+from halfdrop.deploy.folder import DataFolder
 from halfdrop.deploy.servers import NatsServer, ValkeyServer, run_nats_server, run_valkey
 from halfdrop.deploy.topology import wait_until_linked
 
 WaitUntil = Callable[..., Awaitable[None]]
+
+UP_READY_S = 90.0
+"""The whole system starts in about three seconds; a machine that trains beside it takes longer."""
 
 EDGE = "test"
 """Name of the edge in tests; its JetStream domain is "edge-test"."""
@@ -68,3 +76,83 @@ async def _wait_until(condition: Callable[[], object], *, timeout_s: float = 10.
             if await outcome if inspect.isawaitable(outcome) else outcome:
                 return
             await asyncio.sleep(poll_s)
+
+
+class System:
+    """A running `halfdrop up` in a process of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process, folder: DataFolder) -> None:
+        self.process = process
+        self.folder = folder
+        self.url = ""
+        self.lines: list[str] = []
+
+    @property
+    def output(self) -> str:
+        return "".join(self.lines)
+
+    async def read_until(self, start: str) -> str:
+        """Return the next line that begins with `start`; fails with the output if it never comes."""
+        assert self.process.stdout is not None
+        while line := (await self.process.stdout.readline()).decode():
+            self.lines.append(line)
+            if line.startswith(start):
+                return line
+        pytest.fail(f"`halfdrop up` ended without saying {start!r}:\n{self.output}")
+
+    def pid(self, name: str) -> int:
+        """Return the pid of a part: "edge", "hub-1", "nats-hub" …"""
+        ledger = self.folder.read_ledger()
+        assert ledger is not None
+        return next(child.pid for child in ledger.children if child.name == name)
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to a part."""
+        os.kill(self.pid(name), number)
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal to the supervisor, and return its exit status once it is gone."""
+        assert self.process.stdout is not None
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
+        self.lines.append((await self.process.stdout.read()).decode())
+        return await self.process.wait()
+
+    def survivors(self) -> list[str]:
+        """Return the command lines of all processes that were started for this data directory and still run."""
+        mark = str(self.folder.root).encode()
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                command = (process / "cmdline").read_bytes()  # empty for a zombie
+                if command and (mark in command or mark in (process / "environ").read_bytes()):
+                    found.append(command.replace(b"\0", b" ").decode())
+        return found
+
+
+StartUp = Callable[..., Awaitable[System]]
+
+
+@pytest.fixture
+async def start_up(tmp_path: Path) -> AsyncIterator[StartUp]:
+    """`system = await start_up(*options, **environment)`: run `halfdrop up` on a free port until the test ends."""
+    systems: list[System] = []
+
+    async def start(*options: str, data_dir: Path = tmp_path / "data", **environ: str) -> System:
+        process = await asyncio.create_subprocess_exec(
+            Path(sys.executable).with_name("halfdrop"),
+            *("up", "--port", "0", "--data-dir", str(data_dir), *options),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, **environ},
+        )
+        system = System(process, DataFolder(data_dir))
+        systems.append(system)
+        async with asyncio.timeout(UP_READY_S):
+            system.url = (await system.read_until("ready ")).split()[1]
+        return system
+
+    yield start
+    for system in systems:
+        if system.process.returncode is None:
+            await system.stop()

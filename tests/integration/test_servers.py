@@ -74,7 +74,7 @@ async def test_a_server_that_cannot_start_says_its_last_words(tmp_path: Path) ->
     blocked = tmp_path / "nats"
     blocked.mkdir()
     (blocked / "jetstream").write_text("a file where the server wants a folder")
-    with pytest.raises(PermanentError, match=r"(?s)nats hub ended with status 1.*storage directory is not a directory"):
+    with pytest.raises(PermanentError, match=r"(?s)nats-hub ended with status 1.*storage directory is not a directory"):
         async with run_nats_server(name="hub", data_dir=blocked, domain=HUB_DOMAIN):
             pass
 

@@ -83,9 +83,9 @@ async def test_a_killed_part_is_started_again(
         first_pid = part.process.pid
         os.kill(first_pid, signal.SIGKILL)
         await wait_until(lambda: part.process.is_running and part.process.pid != first_pid)
-        await wait_until(lambda: said[-1].startswith("  worker       ready"))
+        await wait_until(lambda: said[-1].startswith("  worker           ready"))
         keeping.cancel()
-    assert "worker ended (killed by SIGKILL); starting it again in 0.5 s" in said
+    assert f"worker ended (killed by SIGKILL); starting it again in 0.5 s; see {part.process.log_path}" in said
 
 
 async def test_a_part_that_keeps_failing_is_given_up_on(folder: DataFolder, said: list[str]) -> None:

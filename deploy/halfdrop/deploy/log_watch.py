@@ -75,7 +75,8 @@ def pass_warnings(log: LogWatch, say: Callable[[str], None]) -> None:
 def read_warning(line: str) -> str | None:
     """Return what a person should see of a log line: warnings and worse, and text that is no log event at all.
 
-    Valkey's own lines are left out: it warns about kernel settings at each start, and it keeps nothing to lose.
+    Valkey's own lines are left out: it warns about kernel settings at each start, and it keeps nothing to lose. So
+    are indented lines, the inside of a traceback: its ends say enough here.
     """
     if line.startswith("{"):
         return _read_event(line)
@@ -83,7 +84,7 @@ def read_warning(line: str) -> str | None:
         return line if any(level in line for level in NATS_LEVELS) else None
     if ":M " in line[:16] or ":C " in line[:16] or ":signal-handler" in line[:30]:
         return None
-    return line.rstrip() or None
+    return None if line[:1].isspace() else line.rstrip() or None
 
 
 def _read_event(line: str) -> str | None:

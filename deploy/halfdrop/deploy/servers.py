@@ -103,7 +103,7 @@ def make_nats_server(
         ),
     )
     process = Child(
-        name=f"nats {name}",
+        name=f"nats-{name}",
         argv=[str(program), "--config", str(config_path)],
         log_path=log_path or data_dir / "nats.log",
     )

@@ -94,7 +94,7 @@ class Supervisor:
             await part.start()
         finally:
             self._write_ledger()
-        self._say(f"  {part.name:<12} ready {time.monotonic() - began:5.1f} s")
+        self._say(f"  {part.name:<16} ready {time.monotonic() - began:5.1f} s")
 
     async def _stop_stage(self, stage: Sequence[Part]) -> None:
         async with asyncio.TaskGroup() as group:
@@ -107,7 +107,7 @@ class Supervisor:
         began = time.monotonic()
         await part.stop()
         killed = " (killed)" if part.process.returncode == -signal.SIGKILL else ""
-        self._say(f"  {part.name:<12} stopped {time.monotonic() - began:3.1f} s{killed}")
+        self._say(f"  {part.name:<16} stopped {time.monotonic() - began:3.1f} s{killed}")
 
     async def _keep_part(self, part: Part) -> None:
         failures = 0
@@ -125,7 +125,8 @@ class Supervisor:
                 code="gave-up",
             )
         wait_s = min(self._restart_wait_s * 2 ** (failures - 1), RESTART_WAIT_MAX_S)
-        self._say(f"{part.name} ended ({_describe_status(status)}); starting it again in {wait_s:g} s")
+        again = f"starting it again in {wait_s:g} s; see {part.process.log_path}"
+        self._say(f"{part.name} ended ({_describe_status(status)}); {again}")
         await asyncio.sleep(wait_s)
         try:
             await self._start_part(part)

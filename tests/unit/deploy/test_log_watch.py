@@ -15,6 +15,7 @@ from halfdrop.deploy.log_watch import LINES_MAX, LogWatch, pass_warnings, read_w
         "[77] 2026/11/22 04:23:08.497172 [INF] Starting nats-server",
         "77:M 22 Nov 2026 04:23:08.497 # WARNING Memory overcommit must be enabled!",
         "   ",
+        '  File "worker.py", line 7, in run',
     ],
 )
 def test_ordinary_lines_stay_in_the_file(line: str) -> None:

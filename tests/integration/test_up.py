@@ -1,0 +1,128 @@
+"""`halfdrop up`, the whole of it: a prompt becomes a preview and a print file; stops, kills and starts again."""
+
+import asyncio
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from PIL import Image
+
+if TYPE_CHECKING:
+    from tests.conftest import StartUp, System, WaitUntil
+
+HALFDROP = Path(sys.executable).with_name("halfdrop")
+PROMPT = "white daisies on navy, half-drop"
+SIZE_PX = 1024
+
+
+async def order(client: httpx.AsyncClient, *, wait_s: int = 60) -> dict[str, object]:
+    answer = await client.post(
+        "/v1/predictions",
+        json={"input": {"prompt": PROMPT, "size_px": SIZE_PX}},
+        headers={"Prefer": f"wait={wait_s}"},
+        timeout=wait_s + 10,
+    )
+    assert answer.status_code == 201, answer.text
+    prediction: dict[str, object] = answer.json()
+    return prediction
+
+
+@pytest.mark.timeout(240)
+async def test_a_prompt_becomes_a_preview_and_files_and_outlives_stops_and_kills(
+    start_up: "StartUp", wait_until: "WaitUntil"
+) -> None:
+    system = await start_up()
+    async with httpx.AsyncClient(base_url=system.url) as client:
+        preview = await client.post("/v1/previews", json={"prompt": PROMPT})
+        assert preview.status_code == 200, preview.text
+        assert Image.open(io.BytesIO(preview.content)).size[0] >= 256
+        location = preview.headers["content-location"]
+        prediction = await order(client)
+        assert prediction["status"] == "succeeded", prediction
+        output = prediction["output"]
+        assert isinstance(output, dict)
+        master = await client.get(output["master"])
+        assert Image.open(io.BytesIO(master.content)).size == (SIZE_PX, SIZE_PX)
+        assert (await client.get(output["svg"])).text.rstrip().endswith("</svg>")
+        for separation in output["separations"]:
+            assert (await client.get(separation)).status_code == 200
+
+    assert await system.stop(signal.SIGTERM) == 0, system.output
+    assert system.survivors() == []
+    stopped = [line.split()[0] for line in system.output.splitlines() if " stopped " in line]
+    assert set(stopped) == {"edge", "hub-1", "nats-hub", "nats-edge-local", "valkey"}
+    assert stopped[-1] == "nats-hub"
+
+    again = await start_up()
+    await _still_knows(again, prediction, location, preview.content)
+    again.process.kill()
+    await again.process.wait()
+    await wait_until(lambda: again.survivors() == [], timeout_s=5)
+
+    third = await start_up()
+    await _still_knows(third, prediction, location, preview.content)
+    assert await third.stop(signal.SIGINT) == 0, third.output
+
+
+async def _still_knows(system: "System", prediction: dict[str, object], location: str, picture: bytes) -> None:
+    async with httpx.AsyncClient(base_url=system.url) as client:
+        known = (await client.get(f"/v1/predictions/{prediction['id']}")).json()
+        assert (known["status"], known["completed_at"]) == ("succeeded", prediction["completed_at"])
+        assert (await client.get(location)).content == picture
+
+
+@pytest.mark.timeout(120)
+async def test_a_second_start_on_the_same_data_says_who_holds_it(start_up: "StartUp", tmp_path: Path) -> None:
+    system = await start_up("--hubs", "0")
+    code, text = await _fail_to_start("--data-dir", str(tmp_path / "data"))
+    assert code == 1
+    assert text.count("\n") == 1
+    assert f"in use by another `halfdrop up` (process {system.process.pid}, {system.url})" in text
+
+
+async def test_a_taken_port_is_one_line_and_starts_nothing(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, text = await _fail_to_start("--port", str(port), "--data-dir", str(tmp_path / "data"))
+    assert code == 1
+    assert text == f"halfdrop up: port {port} is taken by another program; choose another with --port\n"
+    assert not (tmp_path / "data" / "nats-hub").exists()
+
+
+async def test_a_data_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, text = await _fail_to_start("--data-dir", str(tmp_path / "file" / "data"))
+    assert code == 1
+    assert text.count("\n") == 1
+    assert "cannot be written (Not a directory); choose another with --data-dir" in text
+
+
+async def test_an_edge_that_cannot_start_stops_the_rest_and_says_its_last_words(tmp_path: Path) -> None:
+    code, text = await _fail_to_start(
+        "--data-dir", str(tmp_path / "data"), HALFDROP_EDGE_BUNDLE_DIR=str(tmp_path / "no-bundle")
+    )
+    assert code == 1
+    assert "edge ended with status 1 at its start" in text
+    assert "no-bundle" in text
+    assert "nats-hub         stopped" in text
+
+
+async def _fail_to_start(*options: str, **environ: str) -> tuple[int, str]:
+    run = await asyncio.to_thread(
+        subprocess.run,
+        [HALFDROP, "up", *(() if "--port" in options else ("--port", "0")), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=90,
+        check=False,
+        env={**os.environ, **environ},
+    )
+    return run.returncode, run.stdout
