@@ -12,11 +12,13 @@ import torch
 
 from halfdrop.contracts.errors import PermanentError
 from halfdrop.contracts.patterns import PatternSpec, pattern_key
-from halfdrop.hub.pipeline import HouseDenoiser, HousePipeline, HouseScheduler, HouseTextEncoder, draw_noise
+from halfdrop.hub.pipeline import HouseDenoiser, HousePipeline, HouseScheduler, HouseTextEncoder
 from halfdrop.hub.sampler import Sampler
-from halfdrop.models.bundle import MANIFEST_NAME, Manifest, file_table, open_bundle
+from halfdrop.models.bundle import MANIFEST_NAME, Manifest, file_table, open_bundle, shipped_bundle_dir
 from halfdrop.models.fields import decode_fields
 from halfdrop.models.house.net import load_student
+from halfdrop.models.house.noise import seeded_noise
+from halfdrop.models.house.sampling import draw_plates, open_session
 from halfdrop.models.house.tokenizer import Tokenizer
 
 
@@ -134,7 +136,7 @@ def test_trainings_own_loader_and_diffusers_read_the_same_weights(bundle_dir: Pa
     theirs, their_palette = pipeline.text_encoder(ids)
     torch.testing.assert_close(condition, theirs)
     torch.testing.assert_close(palette, their_palette)
-    noise = torch.from_numpy(draw_noise(1, (1, 4, 64, 64)))
+    noise = torch.from_numpy(seeded_noise(1)[None])
     torch.testing.assert_close(
         denoiser(noise, torch.ones(1), condition), pipeline.denoiser(noise, torch.ones(1), theirs)
     )
@@ -144,3 +146,17 @@ async def test_a_worker_is_ready_before_torch_is_there() -> None:
     code = "import halfdrop.hub.worker, sys; sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, env=dict(os.environ))
     assert await process.wait() == 0
+
+
+async def test_hub_and_edge_draw_one_picture_with_the_shipped_model() -> None:
+    """The hub's float networks and the edge's INT8 ones start from one noise and stay together."""
+    bundle = open_bundle(shipped_bundle_dir())
+    text_session = open_session(bundle.directory / "onnx" / "text_encoder.onnx")
+    denoiser_session = open_session(bundle.directory / "onnx" / "denoiser.onnx")
+    pipeline = HousePipeline.from_pretrained(bundle.directory)
+    prompt = "red polka dots on white"
+    at_edge, edge_palette = draw_plates(text_session, denoiser_session, pipeline.tokenizer.encode(prompt), seed=1)
+    at_hub, hub_palette = pipeline([prompt], seeds=[1])
+    assert np.abs(edge_palette - hub_palette[0]).max() < 0.02
+    agreement = np.corrcoef(at_edge.ravel(), at_hub[0].ravel())[0, 1]
+    assert agreement > 0.9

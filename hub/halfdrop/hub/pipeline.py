@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from halfdrop.models.house.net import Denoiser, DenoiserConfig, TextEncoder, TextEncoderConfig
+from halfdrop.models.house.noise import seeded_noise
 from halfdrop.models.house.schedule import CLEAN_LIMIT, STUDENT_STEPS, time_steps
 from halfdrop.models.house.tokenizer import Tokenizer
 
@@ -154,10 +155,24 @@ class HousePipeline(DiffusionPipeline):  # type: ignore[misc]
         self.tokenizer = Tokenizer({})
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, **options: Any) -> Self:
-        """Load the bundle in `folder`, tokenizer included. Nothing is fetched from anywhere."""
-        pipeline: Self = super().from_pretrained(folder, local_files_only=True, low_cpu_mem_usage=False, **options)
-        pipeline.tokenizer = Tokenizer.load(Path(folder) / VOCABULARY_PATH)
+    def from_pretrained(cls, folder: str | Path, *, torch_dtype: torch.dtype | None = None, **_: object) -> Self:
+        """Load the bundle in `folder`, tokenizer included; float32 unless told otherwise. Nothing is fetched.
+
+        Each part has its own folder, whatever model_index.json says of classes: training may not import this module,
+        so it cannot name them.
+        """
+        folder = Path(folder)
+        levels = HouseScheduler.load_config(folder / "scheduler")
+        pipeline = cls(
+            text_encoder=HouseTextEncoder.from_pretrained(folder / "text_encoder", torch_dtype=torch_dtype),
+            denoiser=HouseDenoiser.from_pretrained(
+                folder / "denoiser", torch_dtype=torch_dtype or torch.float32, low_cpu_mem_usage=False
+            ),
+            scheduler=HouseScheduler(
+                num_inference_steps=levels["num_inference_steps"], clean_limit=levels["clean_limit"]
+            ),
+        )
+        pipeline.tokenizer = Tokenizer.load(folder / VOCABULARY_PATH)
         return pipeline
 
     def save_pretrained(self, folder: str | Path, **options: Any) -> None:
@@ -186,8 +201,7 @@ class HousePipeline(DiffusionPipeline):  # type: ignore[misc]
             negative, _ = self.text_encoder(self._encode(negative_prompts).to(device))
 
         # 2. noise, from the same generator as at the edge
-        shape = (self.denoiser.config.plates, self.denoiser.config.grid, self.denoiser.config.grid)
-        latents = torch.from_numpy(np.stack([draw_noise(seed, shape) for seed in seeds])).to(device)
+        latents = torch.from_numpy(np.stack([seeded_noise(seed) for seed in seeds])).to(device)
 
         # 3. from noise to clean plates; the latents stay in float32, the network has its own precision
         self.scheduler.set_timesteps(num_inference_steps)
@@ -206,8 +220,3 @@ class HousePipeline(DiffusionPipeline):  # type: ignore[misc]
 
     def _encode(self, prompts: Sequence[str]) -> Tensor:
         return torch.tensor([self.tokenizer.encode(prompt) for prompt in prompts], dtype=torch.long)
-
-
-def draw_noise(seed: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Return standard normal noise of `shape`, float32, the same on every machine."""
-    return np.random.Generator(np.random.PCG64(seed)).standard_normal(shape, dtype=np.float32)
