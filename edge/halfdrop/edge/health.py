@@ -29,6 +29,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["ok", "degraded"]
     name: str
     parts: dict[str, Part]
+    previews_drawn: int
+    """Since the start; what came from a cache does not count."""
 
 
 @get("/healthz")
@@ -45,7 +47,7 @@ async def get_health(edge: EdgeServices) -> Response[bytes]:
         "objects": objects,
     }
     status: Literal["ok", "degraded"] = "ok" if all(p.state == "ok" for p in parts.values()) else "degraded"
-    health = Health(status=status, name=edge.name, parts=parts)
+    health = Health(status=status, name=edge.name, parts=parts, previews_drawn=edge.previews.drawn)
     return Response(msgspec.json.encode(health), media_type=MediaType.JSON, headers={"Cache-Control": "no-store"})
 
 

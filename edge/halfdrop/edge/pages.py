@@ -64,6 +64,4 @@ def _answer(request: Request[Any, Any, Any], assets: dict[str, Asset], path: str
 def _load(file: Path) -> Asset:
     data = file.read_bytes()
     media_type = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-    if media_type.startswith("text/"):
-        media_type += "; charset=utf-8"
     return Asset(data=data, media_type=media_type, etag=make_etag(data))

@@ -1,6 +1,7 @@
 """HTTP: orders in the shape of Replicate's predictions."""
 
 import asyncio
+import contextlib
 import re
 import time
 from collections.abc import AsyncIterator
@@ -10,7 +11,7 @@ import msgspec
 from litestar import MediaType, Request, Response, get, post
 from litestar.response import Stream
 
-from halfdrop.contracts.errors import InvalidInput, NotFound
+from halfdrop.contracts.errors import InvalidInput, NotFound, TransientError
 from halfdrop.contracts.jobs import Artifact, Job, JobStatus
 from halfdrop.contracts.patterns import check_size_px
 from halfdrop.edge.names import is_order_id, new_order_id
@@ -119,17 +120,14 @@ def _read_wait(prefer: str) -> float:
 
 
 async def _wait_for_end(edge: EdgeServices, status: JobStatus, wait_s: float) -> JobStatus:
-    with edge.listeners.listen(status.id) as listener:
-        status = await edge.orders.find(status.id)  # news that came before we listened
-        if status.state.is_final:
-            return status
-        try:
-            async with asyncio.timeout(wait_s):
+    """Return the last status within `wait_s`. The order stands, so nothing that fails here may fail the answer."""
+    with contextlib.suppress(TimeoutError, TransientError):
+        async with asyncio.timeout(wait_s):
+            with edge.listeners.listen(status.id) as listener:
+                listener.tell(await edge.orders.find(status.id))  # news that came before we listened
                 async for newer in listener.statuses():
                     status = newer or status
-        except TimeoutError:
-            pass
-        return status
+    return status
 
 
 async def _events(request: Request[Any, Any, Any], edge: EdgeServices, order_id: str) -> AsyncIterator[bytes]:

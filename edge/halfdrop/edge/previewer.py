@@ -47,6 +47,8 @@ class OnnxPreviewer:
         self._pool = pool
         self._waiting_max = waiting_max
         self._waiting = 0
+        self.drawn = 0
+        """Patterns and pictures drawn since the start."""
 
     def unknown_words(self, prompt: str) -> tuple[str, ...]:
         """Return the words of `prompt` that the model was never taught."""
@@ -76,6 +78,7 @@ class OnnxPreviewer:
 
     def _count_down(self) -> None:
         self._waiting -= 1
+        self.drawn += 1
 
 
 class OnnxModel:

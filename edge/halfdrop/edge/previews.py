@@ -59,6 +59,11 @@ class Previews:
         self._cache = cache
         self._objects = objects
 
+    @property
+    def drawn(self) -> int:
+        """Times that something was drawn since the start."""
+        return self._previewer.drawn
+
     def understand(self, request: PatternRequest) -> Pattern:
         """Return the pattern that `request` means. Raises InvalidInput for anything outside the limits."""
         self.check_model("model", request.model)

@@ -5,6 +5,8 @@ logged whole and say nothing to the client.
 """
 
 import math
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -65,19 +67,21 @@ _TABLE: tuple[tuple[type[HalfdropError], int, str], ...] = (
 """Status and title by kind of error; the first row that fits counts."""
 
 
-def problem_of(error: Exception, instance: str) -> tuple[Problem, dict[str, str]]:
-    """Return the problem document for `error` and the headers that go with it."""
+def problem_of(error: Exception, instance: str, methods: Sequence[str] = ()) -> tuple[Problem, dict[str, str]]:
+    """Return the problem document for `error` and the headers that go with it; methods: those the path takes."""
     if isinstance(error, HalfdropError):
         return _halfdrop_problem(error, instance)
     if isinstance(error, HTTPException):
-        return _http_problem(error, instance)
+        return _http_problem(error, instance, methods)
     log.error("unexpected_error", instance=instance, exc_info=error)
     return _problem(500, "internal-error", "Internal error", "the edge failed; its log says why", instance), {}
 
 
 def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's exception handler."""
-    problem, headers = problem_of(error, request.scope["path"])
+    path = request.scope["path"]
+    methods = _methods_of(request, path) if isinstance(error, MethodNotAllowedException) else ()
+    problem, headers = problem_of(error, path, methods)
     return Response(msgspec.json.encode(problem), status_code=problem.status, headers=headers, media_type=MEDIA_TYPE)
 
 
@@ -106,12 +110,12 @@ def _halfdrop_problem(error: HalfdropError, instance: str) -> tuple[Problem, dic
     return _problem(status, error.code, title, detail, instance), {}
 
 
-def _http_problem(error: HTTPException, instance: str) -> tuple[Problem, dict[str, str]]:
+def _http_problem(error: HTTPException, instance: str, methods: Sequence[str]) -> tuple[Problem, dict[str, str]]:
     """Translate what the framework itself refuses."""
     status = error.status_code
     if isinstance(error, MethodNotAllowedException):
-        allow = (error.headers or {}).get("Allow", "")
-        detail = f"method: got another; allowed: {allow}"
+        allow = ", ".join(methods)
+        detail = f"method: got one that {instance[:GOT_MAX_CHARS]} does not take; allowed: {allow}"
         return _problem(status, "method-not-allowed", "Method not allowed", detail, instance), {"Allow": allow}
     if isinstance(error, NotFoundException):
         detail = f"nothing is served at {instance[:GOT_MAX_CHARS]}; /schema/openapi.json lists what is"
@@ -121,6 +125,14 @@ def _http_problem(error: HTTPException, instance: str) -> tuple[Problem, dict[st
         return _problem(status, "body-too-large", "Body too large", detail, instance), {"Connection": "close"}
     code = "bad-request" if isinstance(error, ClientException) else "internal-error"
     return _problem(status, code, "Bad request" if status < 500 else "Internal error", error.detail, instance), {}
+
+
+def _methods_of(request: Request[Any, Any, Any], path: str) -> list[str]:
+    """Return the methods of the route that `path` belongs to; the framework refuses the others without saying."""
+    for pattern, by_method in request.app.route_handler_method_map.items():
+        if re.fullmatch(re.sub(r"\{[^}]*\}", "[^/]+", pattern), path):
+            return sorted(str(method) for method in by_method)
+    return []
 
 
 def _problem(status: int, code: str, title: str, detail: str, instance: str) -> Problem:
