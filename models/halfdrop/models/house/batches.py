@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from halfdrop.models.house.data import Units, draw_units, encode_texts
+from halfdrop.models.house.kinds.drawing import seeded_words
 from halfdrop.models.house.settings import DistillationSettings, TrainingSettings
 from halfdrop.models.house.tokenizer import Tokenizer
 
@@ -17,12 +17,12 @@ def draw_batches(
     settings: TrainingSettings | DistillationSettings, tokenizer: Tokenizer, seed: int
 ) -> Iterator[tuple[Units, Tensor, torch.Generator]]:
     """Yield shuffled batches of fresh units, their token numbers, and the dice for the noise; without end."""
-    numbers, words = torch.Generator().manual_seed(seed), random.Random(seed)
+    numbers, words = torch.Generator().manual_seed(seed), seeded_words(seed)
     while True:
         pool = draw_units(settings.units_per_kind, numbers, words)
         ids = encode_texts(tokenizer, pool.texts, words)
         order = torch.randperm(len(ids), generator=numbers)
-        for picks in order.split(settings.batch):
+        for picks in torch.split(order, settings.batch):
             if len(picks) == settings.batch:
                 yield (
                     Units(

@@ -64,7 +64,7 @@ class Progress:
 
 
 def save_training(
-    path: Path, networks: Networks, average: Networks, muon: Muon, adam: torch.optim.AdamW, progress: Progress
+    path: Path, networks: Networks, average: Networks, muon: Muon, adam: torch.optim.AdamW, *, progress: Progress
 ) -> None:
     """Write all that a resumption needs."""
     state = {
@@ -77,9 +77,7 @@ def save_training(
     save_atomically(state, path)
 
 
-def load_training(
-    path: Path, networks: Networks, average: Networks, muon: Muon, adam: torch.optim.AdamW
-) -> Progress:
+def load_training(path: Path, networks: Networks, average: Networks, muon: Muon, adam: torch.optim.AdamW) -> Progress:
     """Take over a run's state and return how far it had come."""
     state = torch.load(path, weights_only=True)
     networks.load(state["networks"])

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from halfdrop.models.house.captions import caption
 from halfdrop.models.house.kinds.catalogue import KIND_NAMES, draw
+from halfdrop.models.house.kinds.drawing import seeded_words
 from halfdrop.models.house.palettes import COLOUR_NAMES
 from halfdrop.models.house.tokenizer import LENGTH, PAD, UNKNOWN, Tokenizer
 
@@ -57,7 +58,7 @@ def draw_units(
 
 def seeded_units(per_kind: int, seed: int, kinds: Sequence[str] = KIND_NAMES) -> Units:
     """Return the units that belong to a seed: the same on every call."""
-    return draw_units(per_kind, torch.Generator().manual_seed(seed), random.Random(seed), kinds)
+    return draw_units(per_kind, torch.Generator().manual_seed(seed), seeded_words(seed), kinds)
 
 
 def build_tokenizer() -> Tokenizer:

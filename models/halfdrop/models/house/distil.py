@@ -22,6 +22,7 @@ from halfdrop.models.house.checkpoint import (
     save_atomically,
 )
 from halfdrop.models.house.net import Denoiser
+from halfdrop.models.house.report import say
 from halfdrop.models.house.sampling_torch import predict_clean
 from halfdrop.models.house.schedule import CLEAN_LIMIT, SHIFT, STUDENT_STEPS
 from halfdrop.models.house.settings import DistillationSettings
@@ -57,9 +58,11 @@ def distil_worker(worker: Worker, settings: DistillationSettings, out: Path) -> 
         plates, ids = units.plates.to(worker.device), ids.to(worker.device)
         noise = torch.randn(plates.shape, generator=numbers).to(worker.device)
         step_index = _draw_steps(settings.batch, numbers).to(worker.device)
-        loss = student_loss(teacher, student, plates, ids, noise, step_index, settings.guidance)
+        loss = student_loss(
+            teacher, student, plates, ids, noise=noise, step_index=step_index, guidance=settings.guidance
+        )
         adam.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         elapsed_share = (time.monotonic() - started_s) / 60 / settings.minutes
         share = average_gradients(worker, parameters, elapsed_share)
         nn.utils.clip_grad_norm_(parameters, settings.gradient_limit)
@@ -68,7 +71,7 @@ def distil_worker(worker: Worker, settings: DistillationSettings, out: Path) -> 
         average_weights(averages, parameters, settings.ema_rate, step)
         shown = loss.item() if step == 1 else 0.95 * shown + 0.05 * loss.item()
         if worker.leads and step % LOG_EVERY_STEPS == 0:
-            print(f"distil step {step} samples {step * settings.batch * worker.processes} loss {shown:.5f}", flush=True)
+            say(f"distil step {step} samples {step * settings.batch * worker.processes} loss {shown:.5f}")
     if worker.leads:
         state = Networks(teacher.text_encoder, average).state()
         samples = step * settings.batch * worker.processes
@@ -80,6 +83,7 @@ def student_loss(
     student: Denoiser,
     plates: Tensor,
     ids: Tensor,
+    *,
     noise: Tensor,
     step_index: Tensor,
     guidance: float,
@@ -102,7 +106,8 @@ def student_loss(
             wanted = wanted.clamp(-CLEAN_LIMIT, CLEAN_LIMIT)
         drawn = student(noised, level, condition)
     weight = 1 / level.clamp(min=WEIGHT_FLOOR) ** 2
-    return (((drawn.float() - wanted) ** 2).mean((1, 2, 3)) * weight).mean()
+    error: Tensor = ((drawn.float() - wanted) ** 2).mean((1, 2, 3))
+    return (error * weight).mean()
 
 
 def _draw_steps(count: int, numbers: torch.Generator) -> Tensor:

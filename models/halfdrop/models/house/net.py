@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,12 +97,13 @@ class TextBlock(nn.Module):
         query, key, value = _split_heads(self.qkv(self.norm_1(tokens)), self.heads)
         read = _attend(query, key, value, mask)
         tokens = tokens + self.out(read.transpose(1, 2).flatten(2))
-        hidden: Tensor = F.gelu(self.up(self.norm_2(tokens)), approximate="tanh")
-        return tokens + self.down(hidden)
+        hidden: Tensor = functional.gelu(self.up(self.norm_2(tokens)), approximate="tanh")
+        written: Tensor = tokens + self.down(hidden)
+        return written
 
 
 class Denoiser(nn.Module):
-    """Noisy plates [batch, 4, 64, 64], noise level [batch] (1 is pure noise) and condition [batch, 256] to clean plates.
+    """Noisy plates [batch, 4, 64, 64], noise level [batch] (1: all noise), condition [batch, 256] to clean plates.
 
     `unconditional` is the condition of no prompt at all; it takes a caption's place in a tenth of training.
     """
@@ -136,20 +137,20 @@ class Denoiser(nn.Module):
     def forward(self, plates: Tensor, level: Tensor, condition: Tensor) -> Tensor:
         batch, side = plates.shape[0], self.config.grid // self.config.patch
         # 1. stem: [batch, 64, 16, 16], then a token for each 2 by 2 of it
-        stem = F.silu(self.stem(F.pixel_unshuffle(plates, 4)))
-        tokens = self.to_tokens(F.pixel_unshuffle(stem, 2).flatten(2).transpose(1, 2)) + self.positions
+        stem = functional.silu(self.stem(functional.pixel_unshuffle(plates, 4)))
+        tokens = self.to_tokens(functional.pixel_unshuffle(stem, 2).flatten(2).transpose(1, 2)) + self.positions
         # 2. what every block is told: the noise level and the prompt
-        told = F.silu(self.time_mlp(_level_features(level).to(tokens.dtype)) + self.condition_in(condition))
+        told = functional.silu(self.time_mlp(_level_features(level).to(tokens.dtype)) + self.condition_in(condition))
         cos, sin = self.rotary_cos.to(tokens.dtype), self.rotary_sin.to(tokens.dtype)
         for block in self.blocks:
             tokens = block(tokens, told, cos, sin)
         # 3. back to [batch, 64, 16, 16], refined beside the stem's own view, and out to pixels
         scale, shift = self.out_modulation(told)[:, None].chunk(2, -1)
-        tokens = self.from_tokens(F.layer_norm(tokens, tokens.shape[-1:]) * (1 + scale) + shift)
-        drawn = F.pixel_shuffle(tokens.transpose(1, 2).reshape(batch, -1, side, side), 2)
-        drawn = F.silu(self.head_1(torch.cat([drawn, stem], 1)))
-        drawn = drawn + F.silu(self.head_2(drawn))
-        return F.pixel_shuffle(self.head_out(drawn), 4)
+        tokens = self.from_tokens(functional.layer_norm(tokens, tokens.shape[-1:]) * (1 + scale) + shift)
+        drawn = functional.pixel_shuffle(tokens.transpose(1, 2).reshape(batch, -1, side, side), 2)
+        drawn = functional.silu(self.head_1(torch.cat([drawn, stem], 1)))
+        drawn = drawn + functional.silu(self.head_2(drawn))
+        return functional.pixel_shuffle(self.head_out(drawn), 4)
 
 
 class DenoiserBlock(nn.Module):
@@ -170,12 +171,14 @@ class DenoiserBlock(nn.Module):
     def forward(self, tokens: Tensor, told: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         modulation = self.modulation_out(self.modulation_in(told))[:, None]
         scale_1, shift_1, gate_1, scale_2, shift_2, gate_2 = modulation.chunk(6, -1)
-        normed = F.layer_norm(tokens, tokens.shape[-1:]) * (1 + scale_1) + shift_1
+        normed = functional.layer_norm(tokens, tokens.shape[-1:]) * (1 + scale_1) + shift_1
         query, key, value = _split_heads(self.qkv(normed), self.heads)
         read = _attend(_rotate(query, cos, sin), _rotate(key, cos, sin), value)
         tokens = tokens + (1 + gate_1) * self.out(read.transpose(1, 2).flatten(2))
-        normed = F.layer_norm(tokens, tokens.shape[-1:]) * (1 + scale_2) + shift_2
-        return tokens + (1 + gate_2) * self.down(F.gelu(self.up(normed), approximate="tanh"))
+        normed = functional.layer_norm(tokens, tokens.shape[-1:]) * (1 + scale_2) + shift_2
+        written = self.down(functional.gelu(self.up(normed), approximate="tanh"))
+        gated: Tensor = tokens + (1 + gate_2) * written
+        return gated
 
 
 class WrappingConv(nn.Conv2d):
@@ -187,7 +190,7 @@ class WrappingConv(nn.Conv2d):
     def forward(self, image: Tensor) -> Tensor:
         image = torch.cat([image[..., -1:], image, image[..., :1]], -1)
         image = torch.cat([image[..., -1:, :], image, image[..., :1, :]], -2)
-        return F.conv2d(image, self.weight, self.bias)
+        return functional.conv2d(image, self.weight, self.bias)
 
 
 def _split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -203,7 +206,8 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = Non
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    return scores.softmax(-1).to(value.dtype) @ value
+    read: Tensor = scores.softmax(-1).to(value.dtype) @ value
+    return read
 
 
 def _rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ class Muon:
     def step(self, rate: float) -> None:
         """Move every matrix by its orthogonal update; gradients must already agree between processes."""
         self._updates.zero_()
-        slots = self._updates.split([parameter.numel() for parameter in self.parameters])
+        slots = torch.split(self._updates, [parameter.numel() for parameter in self.parameters])
         same_shape: dict[tuple[int, int], list[tuple[int, Tensor]]] = {}
         for index, (parameter, momentum) in enumerate(zip(self.parameters, self.momenta, strict=True)):
             assert parameter.grad is not None

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
 from halfdrop.models.house.kinds.fields import BAND_PX, GRID, PLATES
 from halfdrop.models.house.net import Denoiser, TextEncoder
+from halfdrop.models.house.noise import seeded_noise
 from halfdrop.models.house.schedule import CLEAN_LIMIT, time_steps
 
 
-def seeded_noise(seeds: list[int]) -> Tensor:
-    """Return noise [seeds, 4, 64, 64] from numpy's PCG64: the very numbers that an edge starts from."""
-    shape = (PLATES, GRID, GRID)
-    drawn = [np.random.Generator(np.random.PCG64(seed)).standard_normal(shape, np.float32) for seed in seeds]
-    return torch.from_numpy(np.stack(drawn))
+def noise_of_seeds(seeds: Sequence[int]) -> Tensor:
+    """Return the noise [seeds, 4, 64, 64] of several seeds."""
+    return torch.from_numpy(np.stack([seeded_noise(seed) for seed in seeds]))
 
 
 @torch.no_grad()
 def sample_plates(
-    text_encoder: TextEncoder, denoiser: Denoiser, ids: Tensor, noise: Tensor, steps: int, guidance: float = 1.0
+    text_encoder: TextEncoder, denoiser: Denoiser, ids: Tensor, noise: Tensor, *, steps: int, guidance: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """Return plates [batch, 4, 64, 64] in [-1, 1] and palettes [batch, 5, 3] for token numbers [batch, 32].
 
@@ -33,7 +33,7 @@ def sample_plates(
     condition, palette = text_encoder(ids)
     levels = time_steps(steps)
     plates = noise
-    for level, next_level in zip(levels, levels[1:], strict=False):
+    for level, next_level in pairwise(levels):
         clean = predict_clean(denoiser, plates, torch.full((len(plates),), level), condition, guidance)
         if next_level == 0:
             plates = clean
@@ -43,9 +43,7 @@ def sample_plates(
     return plates.clamp(-1, 1), palette.float()
 
 
-def predict_clean(
-    denoiser: Denoiser, plates: Tensor, level: Tensor, condition: Tensor, guidance: float
-) -> Tensor:
+def predict_clean(denoiser: Denoiser, plates: Tensor, level: Tensor, condition: Tensor, guidance: float) -> Tensor:
     """Return the denoiser's clean plates, drawn away from those of no prompt where guidance is not 1."""
     if guidance == 1.0:
         clean: Tensor = denoiser(plates, level, condition)
@@ -53,14 +51,15 @@ def predict_clean(
     nothing = denoiser.unconditional.to(condition.dtype).expand_as(condition)
     both = denoiser(torch.cat([plates, plates]), torch.cat([level, level]), torch.cat([condition, nothing]))
     with_prompt, without = both.float().chunk(2)
-    return without + guidance * (with_prompt - without)
+    away: Tensor = without + guidance * (with_prompt - without)
+    return away
 
 
 def compose(plates: Tensor, palette: Tensor, size_px: int) -> Tensor:
     """Return images [batch, 3, size, size], 0 to 1: each field enlarged, thresholded softly, printed in order."""
     ratio, border = size_px / GRID, 4
-    padded = F.pad(plates, (border,) * 4, mode="circular")
-    enlarged = F.interpolate(padded, scale_factor=ratio, mode="bicubic", align_corners=False)
+    padded = functional.pad(plates, (border,) * 4, mode="circular")
+    enlarged = functional.interpolate(padded, scale_factor=ratio, mode="bicubic", align_corners=False)
     start = round(border * ratio)
     enlarged = enlarged[..., start : start + size_px, start : start + size_px]
     coverage = (enlarged * (BAND_PX * ratio) + 0.5).clamp(0, 1)
@@ -72,11 +71,13 @@ def compose(plates: Tensor, palette: Tensor, size_px: int) -> Tensor:
 
 def save_sheet(plates: Tensor, palette: Tensor, path: Path, unit_px: int = 64, repeats: int = 2) -> None:
     """Write a contact sheet, eight units across, each laid `repeats` by `repeats`."""
+    from PIL import Image  # noqa: PLC0415 - a training machine may have torch, numpy and safetensors alone
+
     images = compose(plates, palette, unit_px).tile(1, 1, repeats, repeats)
-    images = F.pad(images, (2, 2, 2, 2))
+    images = functional.pad(images, (2, 2, 2, 2))
     columns = 8
     rows = [torch.cat(list(images[start : start + columns]), 2) for start in range(0, len(images), columns)]
     widest = max(row.shape[2] for row in rows)
-    sheet = torch.cat([F.pad(row, (0, widest - row.shape[2])) for row in rows], 1)
+    sheet = torch.cat([functional.pad(row, (0, widest - row.shape[2])) for row in rows], 1)
     pixels = (sheet.clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).numpy()
     Image.fromarray(pixels).save(path)

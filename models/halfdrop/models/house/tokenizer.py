@@ -97,9 +97,15 @@ FOLDS = {
 """One word for another; the right-hand side is a word of the grammar, or folds no further."""
 
 DROPPED = frozenset(
-    "a an the of seamless pattern repeat repeating tile tiled tiling design print fabric textile wallpaper "
-    "small large big tiny huge little please".split()
+    word
+    for words in (
+        "a an the of please",
+        "seamless pattern repeat repeating tile tiled tiling design print fabric textile wallpaper",
+        "small large big tiny huge little",
+    )
+    for word in words.split()
 )
+"""Words that say nothing about a unit: small words, words for what all of this is, and words of scale."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,8 @@ from halfdrop.models.house.distil import distil
 from halfdrop.models.house.net import parameter_count
 from halfdrop.models.house.optimizer import Muon, split_parameters
 from halfdrop.models.house.prompts import PROMPTS_24
-from halfdrop.models.house.sampling_torch import sample_plates, save_sheet, seeded_noise
+from halfdrop.models.house.report import say
+from halfdrop.models.house.sampling_torch import noise_of_seeds, sample_plates, save_sheet
 from halfdrop.models.house.settings import DistillationSettings, TrainingSettings
 from halfdrop.models.house.tokenizer import Tokenizer
 from halfdrop.models.house.workers import Worker, average_gradients, average_weights, column, run_workers
@@ -64,15 +65,15 @@ def train_worker(worker: Worker, settings: TrainingSettings, out: Path, resumes:
         progress = load_training(out / TEACHER_FILE, networks, average, muon, adam)
     # A resumed run draws other units than the ones it has seen.
     batches = draw_batches(settings, tokenizer, settings.seed + 1000 * (worker.rank + 1) + progress.step)
-    journal = Journal(worker, settings, out, networks, average, tokenizer)
+    journal = Journal(worker, settings=settings, out=out, networks=networks, average=average, tokenizer=tokenizer)
     started_s = time.monotonic() - progress.elapsed_s
     share = progress.elapsed_s / 60 / settings.minutes
     while share < 1:
         units, ids, numbers = next(batches)
-        plates_loss, palette_loss = losses(networks, units, ids, numbers, settings, worker.device)
+        plates_loss, palette_loss = losses(networks, units, ids, numbers, settings, device=worker.device)
         for parameter in networks.parameters():
             parameter.grad = None
-        (plates_loss + settings.palette_weight * palette_loss).backward()
+        torch.autograd.backward(plates_loss + settings.palette_weight * palette_loss)
         elapsed_share = (time.monotonic() - started_s) / 60 / settings.minutes
         share = average_gradients(worker, networks.parameters(), elapsed_share)
         nn.utils.clip_grad_norm_(networks.parameters(), settings.gradient_limit)
@@ -86,7 +87,7 @@ def train_worker(worker: Worker, settings: TrainingSettings, out: Path, resumes:
         average_weights(average.parameters(), networks.parameters(), settings.ema_rate, progress.step)
         journal.note(progress, plates_loss.item(), palette_loss.item())
         if journal.is_checkpoint_due(progress, share):
-            save_training(out / TEACHER_FILE, networks, average, muon, adam, progress)
+            save_training(out / TEACHER_FILE, networks, average, muon, adam, progress=progress)
 
 
 def rate_at(settings: TrainingSettings, step: int, share: float) -> float:
@@ -102,6 +103,7 @@ def losses(
     ids: Tensor,
     numbers: torch.Generator,
     settings: TrainingSettings,
+    *,
     device: str,
 ) -> tuple[Tensor, Tensor]:
     """Return the loss of the plates (in velocity's measure) and of the palette's visible colours."""
@@ -129,6 +131,7 @@ class Journal:
     def __init__(
         self,
         worker: Worker,
+        *,
         settings: TrainingSettings,
         out: Path,
         networks: Networks,
@@ -141,7 +144,7 @@ class Journal:
         self._checkpoint_s = self._samples_s = time.monotonic()
         if worker.leads:
             count = parameter_count(*networks.modules())
-            print(f"{count / 1e6:.2f} M parameters, {tokenizer.size} tokens, {worker.device}", flush=True)
+            say(f"{count / 1e6:.2f} M parameters, {tokenizer.size} tokens, {worker.device}")
             self._validation = seeded_units(4, VALIDATION_SEED)
 
     def note(self, progress: Progress, plates_loss: float, palette_loss: float) -> None:
@@ -160,7 +163,7 @@ class Journal:
             }
             if progress.step % VALIDATE_EVERY_STEPS == 0:
                 line |= self._validate()
-            print(json.dumps(line), flush=True)
+            say(json.dumps(line))
             with (self._out / "loss.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         if time.monotonic() - self._samples_s > self._settings.samples_s:
@@ -181,7 +184,7 @@ class Journal:
         numbers = torch.Generator().manual_seed(VALIDATION_SEED)
         settings = replace(self._settings, drop_chance=0.0)
         plates_loss, palette_loss = losses(
-            self._average, self._validation, ids, numbers, settings, self._worker.device
+            self._average, self._validation, ids, numbers, settings, device=self._worker.device
         )
         return {
             "validation_plates_loss": round(plates_loss.item(), 5),
@@ -193,10 +196,10 @@ class Journal:
         average.text_encoder.cpu()
         average.denoiser.cpu()
         ids = encode_texts(self._tokenizer, PROMPTS_24)
-        noise = seeded_noise([CONTACT_SEED] * len(PROMPTS_24))
+        noise = noise_of_seeds([CONTACT_SEED] * len(PROMPTS_24))
         with torch.autocast("cpu", dtype=torch.bfloat16):
             plates, palette = sample_plates(
-                average.text_encoder, average.denoiser, ids, noise, SAMPLE_STEPS, SAMPLE_GUIDANCE
+                average.text_encoder, average.denoiser, ids, noise, steps=SAMPLE_STEPS, guidance=SAMPLE_GUIDANCE
             )
         save_sheet(plates, palette, self._out / "samples.png", unit_px=96)
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +37,8 @@ def run_workers(body: Callable[..., None], processes: int, *arguments: Any) -> N
         torch.set_num_threads(1)
         body(Worker(rank=0, processes=1, device="cpu"), *arguments)
     else:
-        mp.spawn(_enter, (processes, _free_port(), body, arguments), nprocs=processes)
+        enter = (processes, _free_port(), body, arguments)
+        spawn(_enter, enter, nprocs=processes)  # type: ignore[no-untyped-call]  # torch gives it no types
 
 
 def _enter(rank: int, processes: int, port: int, body: Callable[..., None], arguments: tuple[Any, ...]) -> None:
@@ -62,7 +63,7 @@ def average_gradients(worker: Worker, parameters: Iterable[nn.Parameter], extra:
     joined = torch.cat([*gradients, torch.tensor([extra])])
     dist.all_reduce(joined)
     joined /= worker.processes
-    for parameter, mean in zip(trained, joined[:-1].split([p.numel() for p in trained]), strict=True):
+    for parameter, mean in zip(trained, torch.split(joined[:-1], [p.numel() for p in trained]), strict=True):
         parameter.grad = mean.view_as(parameter)
     return float(joined[-1])
 

@@ -66,6 +66,9 @@ ALL_OVERS: dict[str, Callable[[Dice], Drawing]] = {
 }
 """Kinds that fill the unit and close on its torus."""
 
+FREE_FORMS = frozenset({"terrazzo", "camouflage", "blobs", "marble", "zebra", "leopard"})
+"""Kinds grown from chance: no two units are alike, so a drawn one cannot be held against an exact one."""
+
 KINDS = SET_MOTIFS | ALL_OVERS
 KIND_NAMES = tuple(KINDS)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -51,7 +51,7 @@ class Dice:
 
     count: int
     numbers: torch.Generator
-    words: random.Random = field(default_factory=random.Random)
+    words: random.Random
 
     def uniform(self, low: float, high: float) -> Tensor:
         """Return [count, 1, 1] numbers between low and high."""
@@ -74,11 +74,17 @@ class Dice:
         # The mean is taken out: a threshold would otherwise cover a random share of the unit.
         spectrum = torch.fft.rfft2(white) * torch.exp(-power / (2 * cycles * cycles)) * (power > 0)
         smooth = torch.fft.irfft2(spectrum, s=(GRID, GRID))
-        return smooth / smooth.std((1, 2), keepdim=True)
+        scaled: Tensor = smooth / smooth.std((1, 2), keepdim=True)
+        return scaled
 
     def noun(self, nouns: Sequence[str]) -> str:
         """Return one of several names for the same thing."""
         return self.words.choice(nouns)
+
+
+def seeded_words(seed: int) -> random.Random:
+    """Return the dice for words that belong to a seed."""
+    return random.Random(seed)  # noqa: S311 - it chooses words for training data, no secrets
 
 
 def flat(values: Tensor) -> list[float]:

@@ -88,9 +88,7 @@ def box(x: Tensor, y: Tensor, half_width: Scalar, half_height: Scalar) -> Tensor
     return -(outside + torch.maximum(dx, dy).clamp(max=0))
 
 
-def segment(
-    x: Tensor, y: Tensor, start: tuple[Scalar, Scalar], end: tuple[Scalar, Scalar], radius: Scalar
-) -> Tensor:
+def segment(x: Tensor, y: Tensor, start: tuple[Scalar, Scalar], end: tuple[Scalar, Scalar], radius: Scalar) -> Tensor:
     """Return a straight stroke with round ends."""
     dx, dy = end[0] - start[0], end[1] - start[1]
     px, py = x - start[0], y - start[1]

@@ -130,7 +130,5 @@ def cherries(dice: Dice) -> Drawing:
     )
     x, y = rotate(X - 11.0, Y - 20.5, 1.35)
     green = union(stalk, vesica(x, y, 10.5, 5.0)).expand(dice.count, -1, -1)
-    traits = [
-        Traits(noun=dice.noun(["cherries", "cherry pairs"]), details=(STEMS,)) for _ in range(dice.count)
-    ]
+    traits = [Traits(noun=dice.noun(["cherries", "cherry pairs"]), details=(STEMS,)) for _ in range(dice.count)]
     return Drawing(layers=[fruit, green, torch.full_like(fruit, ABSENT)], traits=traits)

@@ -37,9 +37,7 @@ def moons(dice: Dice) -> Drawing:
     points, sharpness = dice.choice([5.0]), dice.uniform(0.34, 0.38)
     little = star(x - radius * 0.42, Y, radius * 0.36, points, sharpness)
     traits = [
-        Traits(
-            noun=dice.noun(["moons", "crescent moons", "crescents"]), details=(SMALL_STARS,) if starry else ()
-        )
+        Traits(noun=dice.noun(["moons", "crescent moons", "crescents"]), details=(SMALL_STARS,) if starry else ())
         for starry in has_star.flatten()
     ]
     return Drawing(layers=[crescent, only_where(has_star, little)], traits=traits)
@@ -118,6 +116,4 @@ def snowflakes(dice: Dice) -> Drawing:
     u, v = rotate(along - reach * 0.5, across, 0.0)
     twig = segment(u, v, (0.0, 0.0), (5.2, 6.0), 1.5)
     outer = segment(along - reach * 0.78, across, (0.0, 0.0), (3.2, 3.7), 1.4)
-    return Drawing(
-        layers=[union(arm, twig, outer)], traits=[Traits(noun="snowflakes") for _ in range(dice.count)]
-    )
+    return Drawing(layers=[union(arm, twig, outer)], traits=[Traits(noun="snowflakes") for _ in range(dice.count)])

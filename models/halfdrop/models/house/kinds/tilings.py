@@ -64,9 +64,7 @@ def hexagons(dice: Dice) -> Drawing:
     dot = 2.9 - torch.minimum(first_radius, second_radius)
     has_dot = dice.flag(0.4)
     nouns = ["hexagons", "honeycomb", "honeycomb hexagons"]
-    traits = [
-        Traits(noun=dice.noun(nouns), details=(DOTS_INSIDE,) if dotted else ()) for dotted in has_dot.flatten()
-    ]
+    traits = [Traits(noun=dice.noun(nouns), details=(DOTS_INSIDE,) if dotted else ()) for dotted in has_dot.flatten()]
     return Drawing(layers=[body, torch.full_like(body, -GRID), only_where(has_dot, dot)], traits=traits)
 
 
@@ -91,9 +89,7 @@ def scallops(dice: Dice) -> Drawing:
     assert scale is not None
     is_nested = dice.flag(0.5)
     nouns = ["scallops", "fish scales", "scale scallops"]
-    traits = [
-        Traits(noun=dice.noun(nouns), details=(NESTED,) if nested else ()) for nested in is_nested.flatten()
-    ]
+    traits = [Traits(noun=dice.noun(nouns), details=(NESTED,) if nested else ()) for nested in is_nested.flatten()]
     return Drawing(layers=[scale, only_where(is_nested, inner)], traits=traits)
 
 

@@ -32,9 +32,7 @@ def stripes(dice: Dice) -> Drawing:
             ("vertical", "horizontal", "diagonal")[int(direction)],
         )
         traits.append(
-            Traits(
-                noun="stripes", adjectives=adjectives, body=(0, 1) if double else (0,), names_ground=not double
-            )
+            Traits(noun="stripes", adjectives=adjectives, body=(0, 1) if double else (0,), names_ground=not double)
         )
     return Drawing(layers=[stripe(phase, share, period_px), only_where(is_double, second)], traits=traits)
 
