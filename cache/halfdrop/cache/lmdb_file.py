@@ -42,6 +42,7 @@ UNREADABLE: Final = (
     lmdb.CorruptedError,
     lmdb.PageNotFoundError,
     lmdb.PanicError,
+    lmdb.BadTxnError,  # what a new transaction becomes when the root of a table holds nonsense
 )
 """What LMDB raises for a file that is not its own or holds nonsense; any other error is about the machine."""
 

@@ -91,6 +91,14 @@ async def test_a_hundred_concurrent_readers_ask_a_remote_tier_once() -> None:
         assert remote.gets == 1
 
 
+async def test_a_value_found_in_a_slower_local_tier_is_in_the_faster_one_from_then_on() -> None:
+    memory, disk = MemoryTier(CAPACITY_BYTES), FaultyTier("disk", is_remote=False)
+    await disk.put("key", content("key"))
+    async with TieredCache([memory, disk]) as cache:
+        found = [await cache.get("key"), await cache.get_or_fill("key", making("key", []))]
+    assert [each and each.tier_name for each in found] == ["disk", "memory"]
+
+
 async def test_a_failing_fill_reaches_every_caller_stores_nothing_and_is_tried_again() -> None:
     async def fail() -> bytes:
         await asyncio.sleep(0.01)
@@ -206,6 +214,10 @@ async def test_background_writes_are_bounded_in_number_and_in_bytes(monkeypatch:
         assert cache.stats().dropped_writes == 10
         remote.open.set()
         await cache.drain()
+        for n in range(8):
+            await cache.put(f"large{n}", bytes(4000))
+            await cache.drain()
+        assert cache.stats().dropped_writes == 10  # what is written leaves room for more
         for n in range(3):
             await cache.put(f"large{n}", bytes(4000))
         assert cache.stats().dropped_writes == 11
