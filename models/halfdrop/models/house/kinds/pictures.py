@@ -71,9 +71,9 @@ def clouds(dice: Dice) -> Drawing:
 
 def raindrops(dice: Dice) -> Drawing:
     """A drop, point upwards."""
-    size = dice.uniform(14.5, 17.5)
-    body = teardrop(X, Y + size * 0.72, size, 0.6, size * 2.1)
-    return dressed(dice, body, ["raindrops", "drops", "teardrops"], circle(X, Y + size * 0.72, size * 0.4))
+    size = dice.uniform(14.5, 17.0)
+    body = teardrop(X, Y + size * 0.55, size, 0.6, size * 2.1)
+    return dressed(dice, body, ["raindrops", "drops", "teardrops"], circle(X, Y + size * 0.55, size * 0.4))
 
 
 def fish(dice: Dice) -> Drawing:

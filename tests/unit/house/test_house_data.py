@@ -1,0 +1,124 @@
+"""The training data: every kind stays in its range, closes on its torus, and can be said in known words."""
+
+import pytest
+import torch
+
+from halfdrop.models.house.captions import caption
+from halfdrop.models.house.data import build_tokenizer, encode_texts, seeded_units
+from halfdrop.models.house.kinds.catalogue import ALL_OVERS, FREE_FORMS, KIND_NAMES, SET_MOTIFS, draw
+from halfdrop.models.house.kinds.drawing import Detail, Traits, seeded_words
+from halfdrop.models.house.kinds.fields import GRID, PLATES
+from halfdrop.models.house.palettes import COLOURS_255, LIGHT_GROUND, rgb
+from halfdrop.models.house.tokenizer import LENGTH
+
+MARGIN_PX = 2
+UNITS = 12
+
+
+def drawn(kind: str, seed: int = 3) -> torch.Tensor:
+    plates, _ = draw(kind, UNITS, torch.Generator().manual_seed(seed), seeded_words(seed))
+    return plates
+
+
+@pytest.mark.parametrize("kind", KIND_NAMES)
+def test_every_kind_fills_its_range_with_finite_fields(kind: str) -> None:
+    plates = drawn(kind)
+    assert plates.shape == (UNITS, PLATES, GRID, GRID)
+    assert torch.isfinite(plates).all()
+    assert plates.min() >= -1
+    assert plates.max() <= 1
+    assert (plates > 0).flatten(1).any(1).all(), "a unit without ink"
+
+
+@pytest.mark.parametrize("kind", SET_MOTIFS)
+def test_every_set_motif_keeps_a_margin_on_which_nothing_is_printed(kind: str) -> None:
+    plates = drawn(kind)
+    border = torch.ones(GRID, GRID, dtype=torch.bool)
+    border[MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX] = False
+    assert (plates[:, :, border] < 0).all()
+
+
+@pytest.mark.parametrize("kind", SET_MOTIFS)
+def test_every_set_motif_is_large_enough_to_be_seen(kind: str) -> None:
+    inside = (drawn(kind) > 0).any(1)
+    height = inside.any(2).sum(1)
+    width = inside.any(1).sum(1)
+    assert (torch.maximum(height, width) >= 0.5 * GRID).all()
+
+
+@pytest.mark.parametrize("kind", ALL_OVERS)
+def test_every_all_over_closes_on_its_torus(kind: str) -> None:
+    plates = drawn(kind)
+    for axis in (2, 3):
+        steps = (plates.roll(-1, axis) - plates).abs()
+        across = steps.narrow(axis, GRID - 1, 1).flatten(1).mean(1)
+        # A join is whole when its step is among those found inside: of 63 rows, some are as steep.
+        inside = steps.narrow(axis, 0, GRID - 1).mean((1, 5 - axis)).amax(1)
+        assert (across <= inside * 1.25 + 0.02).all(), kind
+
+
+@pytest.mark.parametrize("kind", sorted(ALL_OVERS.keys() - FREE_FORMS))
+def test_every_ruled_all_over_is_its_own_half_drop(kind: str) -> None:
+    plates = drawn(kind)
+    assert torch.allclose(plates, plates.roll(GRID // 2, 2), atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", sorted(SET_MOTIFS.keys() | ALL_OVERS.keys() - FREE_FORMS))
+def test_edges_are_steep_enough_to_print_crisply(kind: str) -> None:
+    plates = drawn(kind)
+    down = (plates.roll(-1, 2) - plates.roll(1, 2)) / 2
+    across = (plates.roll(-1, 3) - plates.roll(1, 3)) / 2
+    slope = torch.sqrt(down**2 + across**2) * 6
+    edge = slope[plates.abs() < 0.12]
+    # One grid pixel of distance for each grid pixel walked; less only where an edge is a corner or a thin line.
+    assert edge.median() > 0.9, kind
+
+
+def test_units_and_captions_of_a_seed_are_always_the_same() -> None:
+    first, second, other = seeded_units(2, 11), seeded_units(2, 11), seeded_units(2, 12)
+    assert first.texts == second.texts
+    assert torch.equal(first.plates, second.plates)
+    assert first.texts != other.texts
+    assert not torch.equal(first.plates, other.plates)
+
+
+def test_every_caption_is_made_of_known_words_and_fits() -> None:
+    tokenizer = build_tokenizer()
+    texts = seeded_units(30, 21).texts
+    assert {word for text in texts for word in tokenizer.unknown_words(text)} == set()
+    assert all(tokenizer.encode(text)[LENGTH - 1] == 0 for text in texts), "a caption fills all tokens"
+
+
+def test_captions_never_speak_of_layout_or_scale() -> None:
+    arithmetic = {"half-drop", "brick", "straight", "tossed", "small", "large", "tiny", "layout", "scale"}
+    texts = seeded_units(40, 22).texts
+    # "scale scallops" and "fish scales" are names of a kind, not a scale.
+    assert not [text for text in texts if (arithmetic - {"scale"}) & set(text.replace(",", "").split())]
+
+
+def test_a_caption_names_the_colours_that_its_palette_holds() -> None:
+    traits = Traits(noun="hearts", details=(Detail(layer=1, phrases=("outlined in {}",)),))
+    words = seeded_words(5)
+    for _ in range(200):
+        said = caption(traits, words)
+        assert said.is_used == (True, True, True, False, False)
+        for role in (1, 2):
+            names = [name for name in COLOURS_255 if rgb(name) == said.palette[role]]
+            assert names[0] in said.text, said.text
+
+
+def test_a_caption_without_a_ground_has_the_ground_that_suits_its_motif() -> None:
+    words = seeded_words(6)
+    bare = [said for said in (caption(Traits(noun="dots"), words) for _ in range(400)) if said.text == "red dots"]
+    assert bare
+    assert all(said.palette[0] == rgb(LIGHT_GROUND) for said in bare)
+
+
+def test_an_unknown_word_is_put_into_some_training_captions_and_never_into_others() -> None:
+    tokenizer = build_tokenizer()
+    texts = ["red stars on white"] * 400
+    plain, salted = encode_texts(tokenizer, texts), encode_texts(tokenizer, texts, seeded_words(9))
+    assert not (plain == 1).any()
+    share = (salted == 1).any(1).float().mean()
+    assert 0.02 < share < 0.12
+    assert salted.shape == (400, LENGTH)
