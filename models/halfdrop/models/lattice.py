@@ -43,7 +43,7 @@ def torn_share(fields: Fields, repeat: Repeat) -> float:
     inside = np.clip(0.5 + BAND_PX * np.minimum(upright[..., 0], upright[..., -1]), 0, 1).astype(np.float32)
     moved = _move_down(inside[..., None], np.array([float(repeat.shift) * GRID_PX]))[..., 0]
     torn = np.maximum(inside - _spread(moved), 0) + np.maximum(moved - _spread(inside), 0)
-    return float(torn.mean(axis=-1).max())
+    return float(torn.mean(axis=-1).max(initial=0))
 
 
 def extend_unit(fields: Fields, repeat: Repeat, margin: int) -> Fields:
