@@ -21,12 +21,13 @@ from PIL import Image
 from halfdrop.contracts import subjects
 from halfdrop.contracts.jobs import Job, JobState, JobStatus, decode_status, encode_job
 from halfdrop.contracts.patterns import PatternSpec, pattern_key
-from halfdrop.contracts.plates import BAND_PX, GRID_PX, LAYERS, Plates
+from halfdrop.contracts.plates import BAND_PX, GRID_PX, LAYERS, Plates, decode_plates
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.deploy.servers import NatsServer
 from halfdrop.hub.sampler import Sampler
 from halfdrop.hub.settings import HubSettings
 from halfdrop.hub.worker import Hub, run_worker
+from halfdrop.models.bundle import open_bundle, shipped_bundle_dir
 from halfdrop.models.fields import fields_to_plates
 from halfdrop.runtime.broker import Broker, open_broker
 from halfdrop.runtime.objects import ObjectStore, open_objects
@@ -59,7 +60,7 @@ class Bench:
         self.broker = broker
         self.objects = objects
         self.settings = HubSettings(nats_url=nats_url, objects_url=objects.url, ack_wait_s=2, grace_s=20, warm=False)
-        self._bundle_dir = tmp_path / "no-bundle"
+        self.bundle_dir = tmp_path / "no-bundle"
 
     async def order(self, job: Job) -> None:
         subject = subjects.queued_job(job.job_class, job.tenant, job.id)
@@ -117,7 +118,7 @@ class Bench:
         stop = asyncio.Event()
         with (
             ThreadPoolExecutor(2) as threads,
-            Sampler(self._bundle_dir, device="cpu", threads=1) as sampler,
+            Sampler(self.bundle_dir, device="cpu", threads=1) as sampler,
         ):
             async with open_broker(settings.nats_url, name=name, domain=subjects.HUB_DOMAIN) as broker:
                 hub = Hub(settings=settings, broker=broker, objects=self.objects, sampler=sampler, threads=threads)
@@ -375,3 +376,40 @@ async def test_a_worker_outlives_its_broker(bench: Bench, hub_nats: NatsServer, 
         await wait_until(lambda: bench.broker.is_connected)
         await bench.order(make_job("job2"))
         await wait_until(lambda: bench.has_state("job2", JobState.COMPLETED), timeout_s=20)
+
+
+async def test_workers_share_the_queue_and_finish_each_job_once(bench: Bench, wait_until: WaitUntil) -> None:
+    job_ids = [f"job{number}" for number in range(8)]
+    async with bench.worker("hub-1"), bench.worker("hub-2"):
+        for job_id in job_ids:
+            await bench.order(make_job(job_id, size_px=1024))
+        await wait_until(bench.is_empty, timeout_s=30)
+    workers = set()
+    for job_id in job_ids:
+        statuses = await bench.statuses(job_id)
+        assert [s.state for s in statuses].count(JobState.COMPLETED) == 1
+        assert statuses[-1].attempt == 1
+        workers.add(statuses[-1].worker)
+    assert workers == {"hub-1", "hub-2"}
+
+
+async def test_a_job_without_plates_is_drawn_once_and_its_plates_are_kept(bench: Bench, wait_until: WaitUntil) -> None:
+    bench.bundle_dir = shipped_bundle_dir()
+    spec = PatternSpec(prompt="red polka dots on white", model_digest=open_bundle(bench.bundle_dir).digest)
+    first, second = (
+        Job(id=job_id, origin="test", spec=spec, size_px=256, created_at=time.time()) for job_id in ("job1", "job2")
+    )
+    async with bench.worker():
+        await bench.order(first)
+        await wait_until(lambda: bench.has_state("job1", JobState.COMPLETED), timeout_s=60)
+        await bench.order(second)
+        await wait_until(lambda: bench.has_state("job2", JobState.COMPLETED))
+    stored = await bench.objects.get(subjects.plates_path(pattern_key(spec)))
+    assert stored is not None
+    assert decode_plates(stored).model_digest == spec.model_digest
+    drawn, found = await bench.last("job1"), await bench.last("job2")
+    assert drawn is not None
+    assert found is not None
+    assert drawn.steps == found.steps + spec.num_inference_steps
+    assert any(line.startswith("sampling: ") for line in drawn.log)
+    assert [a.sha256 for a in drawn.artifacts] == [a.sha256 for a in found.artifacts]

@@ -1,6 +1,8 @@
 """The hub draws plates itself: the diffusers pipeline, over a whole bundle of small untrained weights."""
 
 import asyncio
+import dataclasses
+import inspect
 import os
 import sys
 from pathlib import Path
@@ -16,7 +18,7 @@ from halfdrop.hub.pipeline import HouseDenoiser, HousePipeline, HouseScheduler, 
 from halfdrop.hub.sampler import Sampler
 from halfdrop.models.bundle import MANIFEST_NAME, Manifest, file_table, open_bundle, shipped_bundle_dir
 from halfdrop.models.fields import decode_fields
-from halfdrop.models.house.net import load_student
+from halfdrop.models.house.net import DenoiserConfig, TextEncoderConfig, load_student
 from halfdrop.models.house.noise import seeded_noise
 from halfdrop.models.house.sampling import draw_plates, open_session
 from halfdrop.models.house.tokenizer import Tokenizer
@@ -160,3 +162,12 @@ async def test_hub_and_edge_draw_one_picture_with_the_shipped_model() -> None:
     assert np.abs(edge_palette - hub_palette[0]).max() < 0.02
     agreement = np.corrcoef(at_edge.ravel(), at_hub[0].ravel())[0, 1]
     assert agreement > 0.9
+
+
+@pytest.mark.parametrize(("saved", "config"), [(HouseTextEncoder, TextEncoderConfig), (HouseDenoiser, DenoiserConfig)])
+def test_what_diffusers_saves_of_a_network_is_its_whole_config(saved: type, config: type) -> None:
+    own = {field.name: field.default for field in dataclasses.fields(config)}
+    parameters = inspect.signature(saved.__init__).parameters  # type: ignore[misc]
+    shown = {name: parameter.default for name, parameter in parameters.items() if name != "self"}
+    required = {dataclasses.MISSING: inspect.Parameter.empty}
+    assert shown == {name: required.get(default, default) for name, default in own.items()}

@@ -1,0 +1,53 @@
+"""One hub process, from its settings to its last ack: resources open in order and close in reverse."""
+
+import asyncio
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import structlog
+
+from halfdrop.contracts.errors import HalfdropError
+from halfdrop.contracts.subjects import HUB_DOMAIN
+from halfdrop.hub.sampler import Sampler
+from halfdrop.hub.settings import PREFIX, HubSettings
+from halfdrop.hub.worker import Hub, run_worker
+from halfdrop.models.bundle import shipped_bundle_dir
+from halfdrop.runtime.broker import open_broker
+from halfdrop.runtime.lifecycle import die_with_parent, stop_on_signals
+from halfdrop.runtime.logs import configure_logs
+from halfdrop.runtime.objects import open_objects
+from halfdrop.runtime.settings import load_settings
+
+log = structlog.get_logger()
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT. What cannot even start says why in one line and exits with 1."""
+    die_with_parent()
+    try:
+        settings = load_settings(HubSettings, prefix=PREFIX, environ=os.environ)
+        configure_logs(settings.name)
+        asyncio.run(_run(settings))
+    except HalfdropError as error:
+        sys.exit("hub: " + " ".join(str(error).split()))  # a library's message may have several lines
+
+
+async def _run(settings: HubSettings) -> None:
+    stop = stop_on_signals()
+    objects = open_objects(settings.objects_url)
+    bundle_dir = Path(settings.bundle_dir) if settings.bundle_dir else shipped_bundle_dir()
+    with (
+        ThreadPoolExecutor(settings.threads, thread_name_prefix="finishing") as threads,
+        Sampler(bundle_dir, device=settings.device, threads=settings.threads) as sampler,
+    ):
+        async with open_broker(settings.nats_url, name=settings.name, domain=HUB_DOMAIN) as broker:
+            hub = Hub(settings=settings, broker=broker, objects=objects, sampler=sampler, threads=threads)
+            log.info("hub_ready", objects_url=settings.objects_url)
+            async with asyncio.TaskGroup() as tasks:
+                warming = tasks.create_task(sampler.warm()) if settings.warm else None
+                await run_worker(hub, stop)
+                if warming is not None:
+                    warming.cancel()
+    log.info("hub_stopped")
