@@ -76,10 +76,10 @@ export function findUsedColours(image, palette) {
   const colours = palette.map((hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)));
   const counts = colours.map(() => 0);
   for (let at = 0; at < data.length; at += 4) {
-    colours.forEach(([r, g, b], role) => {
-      const distance = Math.max(Math.abs(data[at] - r), Math.abs(data[at + 1] - g), Math.abs(data[at + 2] - b));
-      if (distance <= tolerance) counts[role] += 1;
-    });
+    const distances = colours.map(([r, g, b]) => Math.max(Math.abs(data[at] - r), Math.abs(data[at + 1] - g), Math.abs(data[at + 2] - b)));
+    const nearest = Math.min(...distances);
+    if (nearest > tolerance) continue; // an edge between two colours
+    distances.forEach((distance, role) => { counts[role] += distance === nearest ? 1 : 0; });
   }
   return counts.map((count) => count >= leastPixels);
 }
