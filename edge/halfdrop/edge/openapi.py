@@ -25,7 +25,7 @@ from halfdrop.contracts.repeats import UNITS_MAX
 from halfdrop.edge.health import Health
 from halfdrop.edge.names import ID_LENGTH
 from halfdrop.edge.prediction_routes import WAIT_DEFAULT_S
-from halfdrop.edge.predictions import Prediction, PredictionPage
+from halfdrop.edge.predictions import Output, Prediction, PredictionPage
 from halfdrop.edge.preview_routes import Preview
 from halfdrop.edge.problems import MEDIA_TYPE, Problem
 from halfdrop.edge.requests import PredictionInput, PredictionRequest, PreviewRequest
@@ -94,6 +94,8 @@ def describe_api() -> Json:
                 )
             },
             "/v1/predictions/{order_id}/files/{name}": {"get": _get_file()},
+            "/v1/models/{owner}/{name}/predictions": {"post": _named(_create_prediction())},
+            "/v1/models/{owner}/{name}/versions/{version}": {"get": _get_model_version()},
             "/healthz": {"get": _operation("Tell each part's state", 200, _json(Health), problems=())},
             "/schema/openapi.json": {
                 "get": _operation("This description", 200, {"application/json": {"schema": {"type": "object"}}}, ())
@@ -101,6 +103,13 @@ def describe_api() -> Json:
         },
         "components": {"schemas": _schemas()},
     }
+
+
+def describe_model() -> Json:
+    """Return the schemas of one model's input and output, under the names that Cog gives them."""
+    schemas = _schemas()
+    names = {"Input": schemas[PredictionInput.__name__], "Output": schemas[Output.__name__]}
+    return {"openapi": "3.1.0", "components": {"schemas": {**names, "Repeat": schemas["Repeat"]}}}
 
 
 def _create_preview() -> Json:
@@ -139,6 +148,20 @@ def _create_prediction() -> Json:
     return operation
 
 
+def _named(operation: Json) -> Json:
+    names = [_parameter(name, "path", {"type": "string"}, f"The model's {name}") for name in ("owner", "name")]
+    operation["parameters"] = [*names, *operation.get("parameters", [])]
+    operation["responses"].setdefault("404", _refusal(404))
+    return operation
+
+
+def _get_model_version() -> Json:
+    answers = {"application/json": {"schema": {"type": "object"}}}
+    operation = _named(_operation("Describe a version of the model", 200, answers, (404,)))
+    operation["parameters"].append(_parameter("version", "path", {"type": "string"}, "Name or digest"))
+    return operation
+
+
 def _list_predictions() -> Json:
     operation = _operation("List orders, newest first", 200, _json(PredictionPage), (422, 503))
     cursor = {"type": "string", "minLength": ID_LENGTH, "maxLength": ID_LENGTH}
@@ -161,9 +184,13 @@ def _get_file() -> Json:
 
 
 def _operation(summary: str, status: int, answers: Json, problems: tuple[int, ...]) -> Json:
-    problem = {MEDIA_TYPE: {"schema": {"$ref": _REFERENCE.format(name=Problem.__name__)}}}
-    refused = {str(code): {"description": _PROBLEMS[code], "content": problem} for code in sorted({*problems, 421})}
+    refused = {str(code): _refusal(code) for code in sorted({*problems, 421})}
     return {"summary": summary, "responses": {str(status): {"description": summary, "content": answers}, **refused}}
+
+
+def _refusal(code: int) -> Json:
+    problem = {MEDIA_TYPE: {"schema": {"$ref": _REFERENCE.format(name=Problem.__name__)}}}
+    return {"description": _PROBLEMS[code], "content": problem}
 
 
 def _json(kind: type[msgspec.Struct]) -> Json:

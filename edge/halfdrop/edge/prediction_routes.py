@@ -29,9 +29,13 @@ KEEP_ALIVE_S = 15.0
 @post("/v1/predictions", status_code=201)
 async def create_prediction(request: Request[Any, Any, Any], edge: EdgeServices) -> Response[bytes]:
     """Accept an order. With `Prefer: wait` the answer comes when it is finished, or after the wait."""
+    return await answer_new_prediction(request, edge)
+
+
+async def answer_new_prediction(request: Request[Any, Any, Any], edge: EdgeServices) -> Response[bytes]:
+    """Accept the order in the body, wait as its client prefers, and answer with the prediction."""
     wait_s = _read_wait(request.headers.get("prefer", ""))
-    body = await read_body(request, PredictionRequest)
-    status = await submit_order(edge, body)
+    status = await submit_order(edge, await read_body(request, PredictionRequest))
     if wait_s:
         status = await _wait_for_end(edge, status, wait_s)
     prediction = _describe(request, edge, status)
@@ -160,7 +164,9 @@ def _answer(request: Request[Any, Any, Any], edge: EdgeServices, status: JobStat
 
 def _describe(request: Request[Any, Any, Any], edge: EdgeServices, status: JobStatus) -> Prediction:
     position = edge.orders.queue_position(status)
-    return make_prediction(status, base_url=_base_url(request), queue_position=position, now=time.time())
+    return make_prediction(
+        status, model=edge.bundle.name, base_url=_base_url(request), queue_position=position, now=time.time()
+    )
 
 
 def _base_url(request: Request[Any, Any, Any]) -> str:

@@ -23,6 +23,9 @@ _STATUSES: dict[JobState, PredictionStatus] = {
     JobState.CANCELED: "canceled",
 }
 
+OWNER = "halfdrop"
+"""Owner of the models, as Replicate's clients name them."""
+
 MASTER, SVG, PROOF, SEPARATION_PREFIX = "master.png", "pattern.svg", "proof.png", "plate-"
 """Names of a job's files, as the hub gives them."""
 
@@ -76,6 +79,9 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     """One order and everything known of it. Times are ISO 8601 in UTC."""
 
     id: str
+    model: str
+    """Owner and name: "halfdrop/house"."""
+
     version: str
     """Digest of the model bundle."""
 
@@ -111,11 +117,14 @@ class PredictionPage(msgspec.Struct, frozen=True, kw_only=True):
     previous: str | None = None
 
 
-def make_prediction(status: JobStatus, *, base_url: str, queue_position: int | None, now: float) -> Prediction:
+def make_prediction(
+    status: JobStatus, *, model: str, base_url: str, queue_position: int | None, now: float
+) -> Prediction:
     """Return the prediction that `status` describes. base_url: scheme and host, without a slash at the end."""
     address = f"{base_url}/v1/predictions/{status.id}"
     return Prediction(
         id=status.id,
+        model=f"{OWNER}/{model}",
         version=status.spec.model_digest,
         created_at=_iso(status.created_at),
         started_at=_iso(status.started_at) if status.started_at else None,
