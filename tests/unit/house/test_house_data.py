@@ -13,6 +13,7 @@ from halfdrop.models.house.tokenizer import LENGTH
 
 MARGIN_PX = 2
 UNITS = 12
+THIN_LINED = {"pinstripes", "basketweave"}
 
 
 def drawn(kind: str, seed: int = 3) -> torch.Tensor:
@@ -70,8 +71,9 @@ def test_edges_are_steep_enough_to_print_crisply(kind: str) -> None:
     across = (plates.roll(-1, 3) - plates.roll(1, 3)) / 2
     slope = torch.sqrt(down**2 + across**2) * 6
     edge = slope[plates.abs() < 0.12]
-    # One grid pixel of distance for each grid pixel walked; less only where an edge is a corner or a thin line.
-    assert edge.median() > 0.9, kind
+    # One grid pixel of distance for each grid pixel walked. A line that is a few pixels thin has a ridge beside its
+    # edge, over which this difference averages.
+    assert edge.median() > (0.45 if kind in THIN_LINED else 0.9), kind
 
 
 def test_units_and_captions_of_a_seed_are_always_the_same() -> None:

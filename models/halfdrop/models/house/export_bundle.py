@@ -25,9 +25,9 @@ from halfdrop.models.house.export_onnx import export_denoiser, export_text_encod
 from halfdrop.models.house.kinds.catalogue import KIND_NAMES
 from halfdrop.models.house.net import config_json, parameter_count
 from halfdrop.models.house.report import say
-from halfdrop.models.house.schedule import CLEAN_LIMIT, SHIFT, STUDENT_STEPS, time_steps
+from halfdrop.models.house.schedule import CLEAN_LIMIT, STUDENT_STEPS
 from halfdrop.models.house.settings import DistillationSettings, TrainingSettings
-from halfdrop.models.house.tokenizer import LENGTH, Tokenizer
+from halfdrop.models.house.tokenizer import Tokenizer
 
 NAME, VERSION = "house", "1"
 LICENCE = "Apache-2.0"
@@ -35,12 +35,22 @@ TRAINING_DATA = (
     "Patterns drawn by Halfdrop's own code while training (halfdrop.models.house.kinds), captioned by its own grammar; "
     "no pictures, texts or weights from elsewhere."
 )
+# The hub's diffusers pipeline opens the bundle: these are its classes and the release it is made for. They are named
+# here as text, because models may not import the hub.
+DIFFUSERS_VERSION = "0.39.0"
+HUB_MODULE = "halfdrop.hub.pipeline"
 PIPELINE = {
     "_class_name": "HousePipeline",
-    "denoiser": ["halfdrop.models.house.net", "Denoiser"],
-    "text_encoder": ["halfdrop.models.house.net", "TextEncoder"],
-    "tokenizer": ["halfdrop.models.house.tokenizer", "Tokenizer"],
-    "scheduler": ["halfdrop.models.house.schedule", "time_steps"],
+    "_diffusers_version": DIFFUSERS_VERSION,
+    "denoiser": [HUB_MODULE, "HouseDenoiser"],
+    "scheduler": [HUB_MODULE, "HouseScheduler"],
+    "text_encoder": [HUB_MODULE, "HouseTextEncoder"],
+}
+SCHEDULER = {
+    "_class_name": "HouseScheduler",
+    "_diffusers_version": DIFFUSERS_VERSION,
+    "num_inference_steps": STUDENT_STEPS,
+    "clean_limit": CLEAN_LIMIT,
 }
 
 
@@ -68,7 +78,7 @@ def export_bundle(run: Path, out: Path, gates: dict[str, Any] | None = None, is_
     _write_networks(networks, building)
     (building / "tokenizer").mkdir()
     shutil.copy(run / VOCABULARY_FILE, building / "tokenizer" / "vocab.json")
-    _write_json(building / "scheduler" / "scheduler_config.json", _scheduler_config())
+    _write_json(building / "scheduler" / "scheduler_config.json", SCHEDULER)
     _write_json(building / "model_index.json", PIPELINE)
     (building / "onnx").mkdir()
     export_text_encoder(networks.text_encoder, building / "onnx" / "text_encoder.onnx")
@@ -130,9 +140,9 @@ def _write_networks(networks: Networks, directory: Path) -> None:
     encoder, denoiser = networks.text_encoder, networks.denoiser
     (directory / "text_encoder").mkdir()
     (directory / "denoiser").mkdir()
-    config = config_json(encoder.config, "TextEncoder")
+    config = config_json(encoder.config, "HouseTextEncoder")
     (directory / "text_encoder" / "config.json").write_text(config, encoding="utf-8")
-    (directory / "denoiser" / "config.json").write_text(config_json(denoiser.config, "Denoiser"), encoding="utf-8")
+    (directory / "denoiser" / "config.json").write_text(config_json(denoiser.config, "HouseDenoiser"), encoding="utf-8")
     _save_weights(encoder, directory / "text_encoder" / "model.safetensors")
     _save_weights(denoiser, directory / "denoiser" / "diffusion_pytorch_model.safetensors")
 
@@ -141,18 +151,6 @@ def _save_weights(module: nn.Module, path: Path) -> None:
     weights: dict[str, Tensor] = {name: value.bfloat16().contiguous() for name, value in module.state_dict().items()}
     facts = {"format": "pt", "modelspec.title": f"Halfdrop {NAME} {VERSION}", "modelspec.license": LICENCE}
     save_file(weights, path, metadata=facts)
-
-
-def _scheduler_config() -> dict[str, Any]:
-    return {
-        "_class_name": "HouseScheduler",
-        "num_inference_steps": STUDENT_STEPS,
-        "time_steps": list(time_steps(STUDENT_STEPS)),
-        "shift": SHIFT,
-        "clean_limit": CLEAN_LIMIT,
-        "prediction_type": "sample",
-        "prompt_length": LENGTH,
-    }
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

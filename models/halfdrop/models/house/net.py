@@ -68,6 +68,8 @@ class TextEncoder(nn.Module):
         self.blocks = nn.ModuleList([TextBlock(config.width, config.heads) for _ in range(config.layers)])
         self.norm = nn.LayerNorm(config.width)
         self.to_condition = nn.Linear(config.structure_registers * config.width, config.condition_width)
+        self.word_sum = nn.Embedding(config.vocabulary_size, config.condition_width, padding_idx=0)
+        nn.init.zeros_(self.word_sum.weight)
         self.to_colour = nn.Linear(config.width, 3)
 
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,7 +81,9 @@ class TextEncoder(nn.Module):
             tokens = block(tokens, mask)
         tokens = self.norm(tokens)
         structure = self.config.structure_registers
-        condition = self.to_condition(tokens[:, :structure].flatten(1))
+        # Most of a unit's structure is in its words, whatever their order: a plain sum tells the denoiser of them long
+        # before the blocks have learnt to.
+        condition = self.to_condition(tokens[:, :structure].flatten(1)) + self.word_sum(ids).sum(1)
         return condition, torch.sigmoid(self.to_colour(tokens[:, structure:registers]))
 
 

@@ -15,8 +15,8 @@ class TrainingSettings:
     """Everything random starts here; each process and each resumption adds its own offset."""
     processes: int = 2
     """On CPU: single-threaded processes (two threads in one process collapse when anything else runs)."""
-    batch: int = 64
-    """Units per process and step."""
+    batch: int = 32
+    """Units per process and step: with few units to be seen in all, more steps teach more than larger ones."""
     units_per_kind: int = 8
     """Units drawn at a time of each kind, then shuffled: enough that a batch sees most kinds."""
     muon_rate: float = 2e-3
