@@ -14,6 +14,7 @@ from halfdrop.contracts.errors import PermanentError
 from halfdrop.deploy.children import Child
 from halfdrop.deploy.folder import DataFolder, Ledger, RunningChild, is_alive, started_ticks
 from halfdrop.deploy.parts import Part
+from halfdrop.deploy.room import ENOUGH_BYTES, LOW_BYTES, watch_room
 from halfdrop.deploy.supervisor import FAILURES_MAX, Supervisor
 
 WaitUntil = Callable[..., Awaitable[None]]
@@ -129,6 +130,29 @@ async def test_a_kill_ends_what_the_part_itself_started(
         grandchild = int(part.process.log_path.read_text().split()[0])
         await part.kill()
         await wait_until(lambda: started_ticks(grandchild) is None)
+
+
+async def test_streams_are_started_again_once_a_full_disk_has_room(
+    folder: DataFolder,
+    supervisor: Supervisor,
+    said: list[str],
+    wait_until: WaitUntil,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    free_bytes = ENOUGH_BYTES + 1
+    monkeypatch.setattr(folder, "free_bytes", lambda: free_bytes)
+    server, other = make_part(folder, "nats"), make_part(folder, "edge")
+    async with supervisor.running([[server, other]]), asyncio.TaskGroup() as group:
+        watching = group.create_task(watch_room(folder, [server], said.append, poll_s=0.01))
+        free_bytes = LOW_BYTES - 1
+        await wait_until(lambda: said[-1].startswith("disk almost full: 63 MB free"))
+        free_bytes = LOW_BYTES + 1  # between the two marks nothing happens
+        await asyncio.sleep(0.1)
+        assert server.process.is_running
+        free_bytes = ENOUGH_BYTES + 1
+        await wait_until(lambda: not server.process.is_running)
+        assert other.process.is_running
+        watching.cancel()
 
 
 async def test_a_second_holder_of_the_directory_is_told_who_has_it(folder: DataFolder) -> None:

@@ -48,6 +48,16 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """What to do; empty if nothing."""
 
 
+class _PartHealth(msgspec.Struct):
+    state: str
+
+
+class _Health(msgspec.Struct):
+    """What is read here of GET /healthz."""
+
+    parts: dict[str, _PartHealth]
+
+
 def run_doctor(*, url: str = EDGE_URL, data_dir: Path = DATA_DIR) -> list[Finding]:
     """Return what was found, most basic things first. url: of the edge that should be reachable."""
     looks: list[Callable[[], Finding]] = [
@@ -122,7 +132,16 @@ def look_at_edge(url: str) -> Finding:
         return _warning(
             "edge", f"{url}/healthz answers {answer.status_code}", "see edge.log in the data directory's logs"
         )
-    return _ok("edge", f"{url} answers: {answer.text[:200]}")
+    return _ok("edge", f"{url} answers; {_describe_health(answer.content)}")
+
+
+def _describe_health(body: bytes) -> str:
+    """Return "model ok, hub away" for the parts in a health report."""
+    try:
+        health = msgspec.json.decode(body, type=_Health)
+    except msgspec.MsgspecError:
+        return "its health report could not be read"
+    return ", ".join(f"{name} {part.state}" for name, part in health.parts.items())
 
 
 def _look_at_port(url: str) -> Finding:

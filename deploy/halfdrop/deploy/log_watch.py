@@ -96,4 +96,5 @@ def _read_event(line: str) -> str | None:
     if event.get("level", "info") in QUIET_LEVELS:
         return None
     fields = (f"{name}={value}" for name, value in event.items() if name not in DULL_FIELDS)
-    return " ".join((str(event.get("level")), str(event.get("event")), *fields))
+    text = " ".join((str(event.get("level")), str(event.get("event")), *fields))
+    return " ".join(text.split())  # some errors bring their own lines

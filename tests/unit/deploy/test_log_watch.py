@@ -29,6 +29,10 @@ def test_ordinary_lines_stay_in_the_file(line: str) -> None:
             '{"event":"redis_unavailable","level":"warning","timestamp":"2026","process":"edge","retry_after_s":2}',
             "warning redis_unavailable retry_after_s=2",
         ),
+        (
+            '{"event":"not_stored","level":"error","error":"no space\\n\\nDebug"}',
+            "error not_stored error=no space Debug",
+        ),
         ('{"event":"job_failed","level":"error","exception":[{"frames":[]}]}', "error job_failed"),
         ("[77] 2026/11/22 04:23:08 [ERR] no space left", "[77] 2026/11/22 04:23:08 [ERR] no space left"),
         ("ValueError: no such bundle", "ValueError: no such bundle"),
