@@ -19,7 +19,7 @@ from nats.js.errors import NotFoundError
 from PIL import Image
 
 from halfdrop.contracts import subjects
-from halfdrop.contracts.jobs import Job, JobState, JobStatus, decode_status, encode_job
+from halfdrop.contracts.jobs import Job, JobState, JobStatus, decode_status, encode_job, encode_status
 from halfdrop.contracts.patterns import PatternSpec, pattern_key
 from halfdrop.contracts.plates import BAND_PX, GRID_PX, LAYERS, Plates, decode_plates
 from halfdrop.contracts.repeats import Repeat
@@ -247,6 +247,21 @@ async def test_a_finished_job_that_comes_again_is_only_announced_again(bench: Be
     assert [s.state for s in await bench.statuses(job.id)].count(JobState.COMPLETED) == 1
 
 
+async def test_a_result_that_another_worker_left_stands(bench: Bench, wait_until: WaitUntil) -> None:
+    job = make_job(size_px=4096)
+    async with bench.worker():
+        await bench.order(job)
+        await wait_until(lambda: bench.has_state(job.id, JobState.PROCESSING))
+        begun = await bench.last(job.id)
+        assert begun is not None
+        theirs = msgspec.structs.replace(begun, state=JobState.COMPLETED, worker="hub-9", completed_at=2.0)
+        path = subjects.artifact_path(job.tenant, job.id, "result.json")
+        await bench.objects.put(path, encode_status(theirs))
+        await wait_until(lambda: bench.has_state(job.id, JobState.COMPLETED))
+    assert await bench.last(job.id) == theirs
+    assert decode_status(await bench.read(job, "result.json")) == theirs
+
+
 async def test_a_message_that_is_no_job_goes_to_the_dead_letters_and_stops_nobody(
     bench: Bench, wait_until: WaitUntil
 ) -> None:
@@ -323,6 +338,16 @@ async def test_with_the_object_store_away_a_job_is_tried_again_and_completes(
     assert status.started_at == retrying.started_at
 
 
+async def test_work_without_an_end_is_called_off_and_tried_again(bench: Bench, wait_until: WaitUntil) -> None:
+    async with bench.worker(job_max_s=0.01, max_deliver=1):
+        await bench.order(make_job(size_px=8192))
+        await wait_until(lambda: bench.has_state("job1", JobState.FAILED))
+    status = await bench.last("job1")
+    assert status is not None
+    assert status.error is not None
+    assert status.error.code == "too-slow"
+
+
 async def test_after_its_last_delivery_a_job_fails_and_lies_with_the_dead_letters(
     bench: Bench, wait_until: WaitUntil
 ) -> None:
@@ -341,7 +366,7 @@ async def test_after_its_last_delivery_a_job_fails_and_lies_with_the_dead_letter
 
 
 async def test_a_worker_that_stops_hands_its_job_back_to_the_next_at_once(bench: Bench, wait_until: WaitUntil) -> None:
-    job = make_job(size_px=8192)
+    job = make_job(size_px=4096)
     async with bench.worker("hub-1", grace_s=0, ack_wait_s=30) as stop:
         await bench.order(job)
         await wait_until(lambda: bench.has_state(job.id, JobState.PROCESSING))

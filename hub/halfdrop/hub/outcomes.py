@@ -58,6 +58,9 @@ def failed(status: JobStatus, error: Exception, *, max_deliver: int, now: float)
     if isinstance(error, TransientError):
         cause = JobError(code="transient", detail=error.detail, is_transient=True)
         wait_s = error.retry_after_s
+    elif isinstance(error, TimeoutError):
+        cause = JobError(code="too-slow", detail="the work took longer than a delivery may", is_transient=True)
+        wait_s = 0.0
     else:
         # Only the kind: the text of an unforeseen error may hold a prompt.
         cause = JobError(code="internal", detail=f"unexpected {type(error).__name__}", is_transient=True)

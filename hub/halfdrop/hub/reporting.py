@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import structlog
+from msgspec import MsgspecError
 from msgspec.structs import replace
 from nats.errors import Error as NatsError
 from nats.js.api import Header
@@ -124,9 +125,9 @@ async def begin_status(
 async def _last_status(broker: Broker, job: Job) -> JobStatus | None:
     try:
         message = await broker.js.get_last_msg(EVENTS_STREAM, job_event(job.origin, job.id))
+        return decode_status(message.data or b"")
     except NotFoundError:
         return None
-    except (NatsError, OSError, TimeoutError) as error:
+    except (NatsError, OSError, TimeoutError, MsgspecError) as error:
         log.warning("history_unavailable", job_id=job.id, error=repr(error))
         return None
-    return decode_status(message.data) if message.data else None

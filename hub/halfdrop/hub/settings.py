@@ -39,5 +39,8 @@ class HubSettings(Struct, frozen=True, kw_only=True):
     ack_wait_s: Annotated[float, Meta(ge=1, le=600)] = 30.0
     """Seconds without a sign of life after which the server gives a job to another worker; we sign every third."""
 
+    job_max_s: Annotated[float, Meta(gt=0, le=86_400)] = 600.0
+    """A delivery that works longer than this is called off and tried again; the largest job takes seconds."""
+
     max_deliver: Annotated[int, Meta(ge=1, le=100)] = 5
     """Deliveries before a job is given up on: enough to outlive a rolling restart, too few to burn a pool."""

@@ -10,7 +10,7 @@ from nats.errors import Error as NatsError
 from nats.js.api import Header
 
 from halfdrop.contracts.errors import PermanentError, Unavailable
-from halfdrop.contracts.jobs import Job, JobStatus, decode_status, encode_status
+from halfdrop.contracts.jobs import JobStatus, decode_status, encode_status
 from halfdrop.contracts.subjects import artifact_path, dead_job
 from halfdrop.hub.delivery import Delivery
 from halfdrop.hub.outcomes import Outcome, Verdict
@@ -26,15 +26,15 @@ RESULT_NAME = "result.json"
 CAUSE_HEADER = "Halfdrop-Cause"
 
 
-async def find_result(objects: ObjectStore, job: Job) -> JobStatus | None:
+async def find_result(objects: ObjectStore, tenant: str, job_id: str) -> JobStatus | None:
     """Return the final status of a job that was finished before, or None."""
-    data = await objects.get(artifact_path(job.tenant, job.id, RESULT_NAME))
+    data = await objects.get(artifact_path(tenant, job_id, RESULT_NAME))
     if data is None:
         return None
     try:
         return decode_status(data)
     except msgspec.MsgspecError as error:
-        log.warning("result_unreadable", job_id=job.id, error=str(error))
+        log.warning("result_unreadable", job_id=job_id, error=str(error))
         return None
 
 
@@ -43,17 +43,22 @@ async def settle(broker: Broker, objects: ObjectStore, delivery: Delivery, outco
     status = outcome.status
     match outcome.verdict:
         case Verdict.COMPLETE:
-            path = artifact_path(status.tenant, status.id, RESULT_NAME)
-            await objects.put(path, encode_status(status), media_type="application/json")
-            await announce(broker, status)
+            # After an outage two workers may have worked at one job: the first result stands.
+            earlier = await find_result(objects, status.tenant, status.id)
+            if earlier is None:
+                path = artifact_path(status.tenant, status.id, RESULT_NAME)
+                await objects.put(path, encode_status(status), media_type="application/json")
+            await announce(broker, earlier or status)
             await delivery.ack()
         case Verdict.REPEAT:
             await announce(broker, status)
             await delivery.ack()
         case Verdict.CANCEL:
-            for path in await objects.list(artifact_path(status.tenant, status.id, "").rstrip("/")):
-                await objects.delete(path)
-            await announce(broker, status)
+            earlier = await find_result(objects, status.tenant, status.id)
+            if earlier is None:
+                for path in await objects.list(artifact_path(status.tenant, status.id, "").rstrip("/")):
+                    await objects.delete(path)
+            await announce(broker, earlier or status)
             await delivery.ack()
         case Verdict.RETRY:
             # The nak first: telling is worth less than another worker's early start.

@@ -87,7 +87,7 @@ async def _process(hub: Hub, delivery: Delivery, job: Job, stop: asyncio.Event) 
         hub.broker, job, pattern_key(job.spec), delivery, worker=hub.settings.name, clock=hub.clock
     )
     try:
-        earlier = await find_result(hub.objects, job)
+        earlier = await find_result(hub.objects, job.tenant, job.id)
     except TransientError as error:
         return outcomes.failed(status, error, max_deliver=max_deliver, now=hub.clock())
     if earlier is not None:
@@ -121,10 +121,11 @@ async def _work(hub: Hub, job: Job, report: Report) -> Outcome:
     """Turn the job into files. Every error becomes an outcome: the queue must go on."""
     try:
         key = check_job(job)
-        plates = await render(job, key, objects=hub.objects, sampler=hub.sampler, report=report)
-        artifacts = await finish(job, plates, objects=hub.objects, threads=hub.threads, report=report)
+        async with asyncio.timeout(hub.settings.job_max_s):
+            plates = await render(job, key, objects=hub.objects, sampler=hub.sampler, report=report)
+            artifacts = await finish(job, plates, objects=hub.objects, threads=hub.threads, report=report)
     except Exception as error:
-        if not isinstance(error, (TransientError, PermanentError)):
+        if not isinstance(error, (TransientError, PermanentError, TimeoutError)):
             log.exception("job_crashed")
         return outcomes.failed(report.status, error, max_deliver=hub.settings.max_deliver, now=hub.clock())
     done = replace(

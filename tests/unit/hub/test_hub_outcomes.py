@@ -32,7 +32,9 @@ def test_what_cannot_succeed_is_buried_at_the_first_attempt(error: PermanentErro
     assert (outcome.status.error.code, outcome.status.error.is_transient) == (error.code, False)
 
 
-@pytest.mark.parametrize("error", [Unavailable("store is away"), TransientError("busy"), ValueError("red dots secret")])
+@pytest.mark.parametrize(
+    "error", [Unavailable("store is away"), TransientError("busy"), TimeoutError(), ValueError("red dots secret")]
+)
 def test_what_may_pass_is_retried_with_growing_waits_and_then_buried(error: Exception) -> None:
     outcomes = [failed(status(attempt), error, max_deliver=5, now=9.0) for attempt in range(1, 6)]
     assert [o.verdict for o in outcomes] == [Verdict.RETRY] * 4 + [Verdict.BURY]
