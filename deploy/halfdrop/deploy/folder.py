@@ -101,7 +101,7 @@ class DataFolder:
         """Return who runs, or last ran, here; None if nobody did."""
         try:
             return msgspec.json.decode(self.ledger.read_bytes(), type=Ledger)
-        except (FileNotFoundError, msgspec.MsgspecError):
+        except (OSError, msgspec.MsgspecError):
             return None
 
     def write_ledger(self, ledger: Ledger) -> None:
