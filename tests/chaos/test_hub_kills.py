@@ -162,12 +162,7 @@ async def test_the_largest_job_stays_within_its_memory(
 
 
 async def test_what_cannot_start_says_why_in_one_line(objects_url: str) -> None:
-    for settings, word in (
-        ({"NATS_URL": "nats://127.0.0.1:9", "OBJECTS_URL": objects_url}, "does not answer"),
-        ({"OBJECTS_URL": "ftp://nowhere"}, "object store"),
-        ({}, "HALFDROP_HUB_OBJECTS_URL"),
-        ({"OBJECTS_URL": objects_url, "THREDS": "2"}, "HALFDROP_HUB_THREDS"),
-    ):
+    async def says_why(settings: dict[str, str], word: str) -> None:
         environ = {**os.environ, **{f"HALFDROP_HUB_{key}": value for key, value in settings.items()}}
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "halfdrop.hub", env=environ, stderr=asyncio.subprocess.PIPE
@@ -177,3 +172,12 @@ async def test_what_cannot_start_says_why_in_one_line(objects_url: str) -> None:
         lines = [line for line in errors.decode().splitlines() if not line.startswith("{")]  # logs are JSON
         assert len(lines) == 1, lines
         assert word in lines[0]
+
+    async with asyncio.TaskGroup() as tasks:
+        for settings, word in (
+            ({"NATS_URL": "nats://127.0.0.1:9", "OBJECTS_URL": objects_url}, "does not answer"),
+            ({"OBJECTS_URL": "ftp://nowhere"}, "object store"),
+            ({}, "HALFDROP_HUB_OBJECTS_URL"),
+            ({"OBJECTS_URL": objects_url, "THREDS": "2"}, "HALFDROP_HUB_THREDS"),
+        ):
+            tasks.create_task(says_why(settings, word))

@@ -130,6 +130,16 @@ def test_a_batch_changes_no_image(bundle_dir: Path) -> None:
     np.testing.assert_allclose(batch[1], alone[0], atol=1e-5)
 
 
+def test_half_precision_as_on_a_gpu_draws_the_same_pattern(bundle_dir: Path) -> None:
+    exact, palette = HousePipeline.from_pretrained(bundle_dir)(["blue stars"], seeds=[4])
+    half, half_palette = HousePipeline.from_pretrained(bundle_dir, torch_dtype=torch.bfloat16)(
+        ["blue stars"], seeds=[4]
+    )
+    assert half.dtype == np.float32
+    assert np.abs(palette - half_palette).max() < 0.02
+    assert np.corrcoef(exact.ravel(), half.ravel())[0, 1] > 0.99
+
+
 def test_trainings_own_loader_and_diffusers_read_the_same_weights(bundle_dir: Path) -> None:
     pipeline = HousePipeline.from_pretrained(bundle_dir)
     text_encoder, denoiser = load_student(bundle_dir)
