@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from importlib.metadata import distributions, entry_points
+from importlib.metadata import distributions, entry_points, packages_distributions
 from pathlib import Path
 
 import pytest
@@ -128,9 +128,20 @@ def test_programs_are_pinned_alike_in_both_locks() -> None:
     assert by_hash.items() <= pins.items()
 
 
+def test_every_import_of_the_packages_is_declared() -> None:
+    declared = {normalise_name(name) for name in _declared()}
+    sources = packages_distributions()
+    undeclared = set()
+    for path in package_modules():
+        for name in _imported(path) - sys.stdlib_module_names - {"halfdrop"}:
+            if not declared & {normalise_name(source) for source in sources.get(name, [])}:
+                undeclared.add(f"{path.relative_to(ROOT)} imports {name}")
+    assert not undeclared
+
+
 def test_every_dependency_gives_its_reason() -> None:
     reasons = (ROOT / "docs" / "dependencies.md").read_text()
-    declared = re.findall(r'"([A-Za-z0-9_.-]+)(?:\[[\w,]+\])?[><=]=', (ROOT / "pyproject.toml").read_text())
+    declared = _declared()
     missing = sorted({name for name in declared if f"`{name}`" not in reasons})
     assert len(declared) > 30
     assert not missing, f"docs/dependencies.md does not name {missing}"
@@ -150,6 +161,20 @@ def test_every_command_is_documented() -> None:
 @pytest.mark.parametrize("name", ["sh", "make", "git"])
 def test_the_tools_that_the_two_commands_need_are_ordinary(name: str) -> None:
     assert shutil.which(name), f"{name} is missing"
+
+
+def _declared() -> list[str]:
+    return re.findall(r'"([A-Za-z0-9_.-]+)(?:\[[\w,]+\])?[><=]=', (ROOT / "pyproject.toml").read_text())
+
+
+def _imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(_parse(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
 
 
 def _command_help() -> str:
