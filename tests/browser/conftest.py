@@ -22,6 +22,7 @@ EXPECT_TIMEOUT_MS = 15_000
 """A page answers in milliseconds; two cores that train a model beside it may not."""
 
 STOP_TIMEOUT_S = 40
+THUMBNAIL_PX = 128
 
 REPORT_VIOLATIONS = """addEventListener("securitypolicyviolation", (event) =>
     console.error(`CSP: ${event.violatedDirective} blocked ${event.blockedURI}`));"""
@@ -70,14 +71,16 @@ class Studio:
     @property
     def stage_requests(self) -> list[dict[str, Any]]:
         """Bodies of the previews asked for so far, the thumbnails of variations left out."""
-        return [body for body in self._previews if body["size_px"] > 128]
+        return [body for body in self._previews if body["size_px"] > THUMBNAIL_PX]
 
     def intercept(self, handle: Callable[[Route], object]) -> None:
         """Hand requests for the cloth's picture to `handle`; thumbnails of variations pass."""
 
         def choose(route: Route) -> None:
-            is_thumbnail = route.request.post_data_json["size_px"] <= 128
-            handle(route) if not is_thumbnail else route.continue_()
+            if read_body(route.request)["size_px"] > THUMBNAIL_PX:
+                handle(route)
+            else:
+                route.continue_()
 
         self.page.route("**/v1/previews", choose)
 
@@ -86,7 +89,7 @@ class Studio:
 
     def _on_request(self, request: Request) -> None:
         if request.method == "POST" and request.url.endswith("/v1/previews"):
-            self._previews.append(request.post_data_json)
+            self._previews.append(read_body(request))
 
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.type not in ("error", "warning"):
@@ -94,6 +97,13 @@ class Studio:
         is_expected = any(f"status of {status}" in message.text for status in self.refused_statuses)
         if not is_expected:
             self.troubles.append(message.text)
+
+
+def read_body(request: Request) -> dict[str, Any]:
+    """Return the JSON object that a request carries."""
+    body = request.post_data_json
+    assert isinstance(body, dict), f"{request.url} carries no JSON object"
+    return body
 
 
 OpenStudio = Callable[..., Studio]

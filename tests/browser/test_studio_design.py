@@ -43,10 +43,10 @@ def test_typing_changes_the_picture_once_the_hand_rests(open_studio: Any) -> Non
 def test_a_newer_design_cancels_the_request_for_an_older_one(open_studio: Any) -> None:
     studio = open_studio()
     cancelled: list[str] = []
-    studio.page.on("requestfailed", lambda request: cancelled.append(request.post_data_json["prompt"]))
+    studio.page.on("requestfailed", lambda request: cancelled.append((request.post_data_json or {})["prompt"]))
 
     def answer_unless_slow(route: Route) -> None:
-        if route.request.post_data_json["prompt"] != "slow":
+        if (route.request.post_data_json or {})["prompt"] != "slow":
             route.continue_()
 
     studio.intercept(answer_unless_slow)

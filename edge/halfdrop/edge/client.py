@@ -39,6 +39,9 @@ ATTEMPTS_MAX = 4
 RETRY_MAX_S = 5.0
 """Longest pause between two tries, whatever Retry-After asks for: a person may be waiting."""
 
+RECONNECT_S = 0.2
+"""First pause when nothing answered at all: a restarted edge is back in a second or two."""
+
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0
 """Above the slowest answer of a healthy edge: a cold preview behind a full queue."""
@@ -271,7 +274,8 @@ class HalfdropClient:
                     response.read()
                     raise _translate(response)
                 yield from read_events(response.iter_lines())
-            raise Unavailable(f"the edge at {self.base_url} ended the stream of order {prediction_id} early")
+            detail = f"the edge at {self.base_url} ended the stream of order {prediction_id} early"
+            raise Unavailable(detail, retry_after_s=RECONNECT_S)
         except httpx.ReadTimeout:
             return
         except httpx.TransportError as error:
@@ -314,7 +318,8 @@ class HalfdropClient:
         return response
 
     def _away(self, error: httpx.TransportError) -> Unavailable:
-        return Unavailable(f"no answer from the edge at {self.base_url} ({error or type(error).__name__})")
+        detail = f"no answer from the edge at {self.base_url} ({error or type(error).__name__})"
+        return Unavailable(detail, retry_after_s=RECONNECT_S)
 
 
 def _encode_pattern(prompt: str, size_px: int, pattern: PatternOptions) -> dict[str, Any]:
@@ -377,7 +382,7 @@ def _read_retry_after(response: httpx.Response) -> float:
 
 def _pause(error: TransientError, attempt: int, deadline: float | None) -> None:
     """Wait as long as the error asks, doubling, but never beyond RETRY_MAX_S nor past the deadline."""
-    pause_s = min(error.retry_after_s * 2 ** (attempt - 1) * 0.5, RETRY_MAX_S)
+    pause_s = min(error.retry_after_s * 2 ** (attempt - 1), RETRY_MAX_S)
     if deadline is not None:
         pause_s = min(pause_s, max(deadline - time.monotonic(), 0))
     time.sleep(pause_s)

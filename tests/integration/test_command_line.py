@@ -1,0 +1,92 @@
+"""The real command, in a process of its own, against a whole system."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from PIL import Image
+
+HALFDROP = Path(sys.executable).with_name("halfdrop")
+PROMPT = "navy and cream stripes"
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """What a command left behind."""
+
+    status: int
+    stdout: bytes
+    stderr: str
+
+
+async def run(*arguments: str, url: str) -> Ended:
+    process = await asyncio.create_subprocess_exec(
+        HALFDROP, *arguments, "--url", url, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(90):
+        stdout, stderr = await process.communicate()
+    assert process.returncode is not None
+    return Ended(status=process.returncode, stdout=stdout, stderr=stderr.decode())
+
+
+async def test_from_a_prompt_to_files_on_the_disk(start_up: Any, tmp_path: Path) -> None:
+    system = await start_up()
+    url, out = system.url, tmp_path / "out"
+    out.mkdir()
+
+    drawn = await run("preview", f"{PROMPT} xylophone", "-o", str(out / "a.webp"), "--repeat", "1/3", url=url)
+    assert drawn.status == 0, drawn.stderr
+    assert "1/3 drop" in drawn.stderr
+    assert "xylophone" in drawn.stderr, "a word that the model does not know was not named"
+    with Image.open(out / "a.webp") as picture:
+        assert (picture.format, picture.size) == ("WEBP", (256, 256))
+    piped = await run("preview", PROMPT, "-o", "-", url=url)
+    assert piped.stdout[8:12] == b"WEBP"
+
+    rendered = await run("render", PROMPT, "--size", "1024", "-o", str(out / "a.png"), "--seed", "5", url=url)
+    assert rendered.status == 0, rendered.stderr
+    with Image.open(out / "a.png") as picture:
+        assert picture.size == (1024, 1024)
+
+    everything = await run("render", PROMPT, "--size", "512", "--all", str(out / "all"), url=url)
+    assert everything.status == 0, everything.stderr
+    names = {path.name for path in (out / "all").iterdir()}
+    assert {"master.png", "pattern.svg", "proof.png"} <= names
+
+    listed = await run("jobs", "list", "--json", url=url)
+    orders = json.loads(listed.stdout)
+    assert [order["status"] for order in orders] == ["succeeded", "succeeded"]
+    shown = await run("jobs", "show", orders[1]["id"], url=url)
+    assert b"1024 px" in shown.stdout
+    fetched = await run("jobs", "fetch", orders[1]["id"], "pattern.svg", "--to", str(out / "one"), url=url)
+    assert fetched.status == 0, fetched.stderr
+    assert [path.name for path in (out / "one").iterdir()] == ["pattern.svg"]
+
+    refused = await run("render", "x" * 1001, "-o", str(out / "no.png"), url=url)
+    assert (refused.status, refused.stderr.count("\n")) == (2, 1)
+    assert "up to 1000 characters" in refused.stderr
+    unknown = await run("jobs", "show", "0" * 26, url=url)
+    assert (unknown.status, unknown.stderr.count("\n")) == (1, 1)
+    assert len(json.loads((await run("jobs", "list", "--json", url=url)).stdout)) == 2
+
+
+async def test_an_order_without_waiting_prints_its_id_and_can_be_cancelled(start_up: Any) -> None:
+    system = await start_up("--hubs", "0")
+    ordered = await run("render", PROMPT, "--size", "1024", "--no-wait", url=system.url)
+    order_id = ordered.stdout.decode().strip()
+    assert len(order_id) == 26
+    cancelled = await run("jobs", "cancel", order_id, url=system.url)
+    assert cancelled.status == 0, cancelled.stderr
+    fetched = await run("jobs", "fetch", order_id, url=system.url)
+    assert fetched.status == 1
+    assert "it is canceled" in fetched.stderr
+
+
+async def test_the_doctor_finds_a_running_system_well(start_up: Any) -> None:
+    system = await start_up("--hubs", "0")
+    found = await run("doctor", "--data-dir", str(system.folder.root), url=system.url)
+    assert found.status == 0, found.stdout
+    assert f"{system.url} answers".encode() in found.stdout
+    assert b"BAD" not in found.stdout
