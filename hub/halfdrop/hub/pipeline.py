@@ -15,6 +15,7 @@ from diffusers import ConfigMixin, DiffusionPipeline, ModelMixin, SchedulerMixin
 from diffusers.configuration_utils import register_to_config
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn import Module
 
 from halfdrop.models.house.net import Denoiser, DenoiserConfig, TextEncoder, TextEncoderConfig
 from halfdrop.models.house.noise import seeded_noise
@@ -71,7 +72,9 @@ class HouseTextEncoder(TextEncoder, ModelMixin, ConfigMixin):  # type: ignore[mi
     def from_pretrained(cls, folder: str | Path, *, torch_dtype: torch.dtype | None = None, **_: object) -> Self:
         model: Self = cls.from_config(cls.load_config(folder))
         model.load_state_dict(load_file(Path(folder) / TEXT_WEIGHTS_NAME))
-        return model.to(torch_dtype or torch.float32).eval()
+        # torch's own `to`: the one of diffusers warns that it keeps nothing in float32, and there is nothing to keep.
+        Module.to(model, torch_dtype or torch.float32)
+        return model.eval()
 
     def save_pretrained(self, folder: str | Path, **_: object) -> None:
         ConfigMixin.save_config(self, folder)
