@@ -4,6 +4,7 @@ A hit costs a look-up and two ready-made messages; through the framework it woul
 rules that concern every request whatever its route: foreign Host names, and HEAD.
 """
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ CACHE_CONTROL = "public, max-age=31536000, immutable, stale-while-revalidate=864
 CACHE_NAME = "halfdrop"
 _SHELF_STATUS = f"{CACHE_NAME}; hit; detail=memory".encode()
 _ALLOWED_HOSTS = frozenset({b"127.0.0.1", b"[::1]", b"localhost"})
+_PORT = re.compile(rb":\d*$")
 _ENTRY_OVERHEAD_BYTES = 2048
 """Headers, messages and their dictionaries."""
 
@@ -112,8 +114,7 @@ def _is_allowed_host(scope: Scope) -> bool:
     # A page of a foreign site can rebind its own name to 127.0.0.1 and post here; its Host gives it away.
     for name, value in scope["headers"]:
         if name == b"host":
-            bare = value.partition(b"]")[0] + b"]" if value.startswith(b"[") else value.partition(b":")[0]
-            return bare.lower() in _ALLOWED_HOSTS
+            return _PORT.sub(b"", value).lower() in _ALLOWED_HOSTS
     return True
 
 

@@ -1,9 +1,8 @@
 """What the HTTP handlers work with, opened once and handed over as one value."""
 
-from typing import Annotated
-
 import msgspec
-from litestar.params import Dependency
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
 
 from halfdrop.cache.objects import ObjectTier
 from halfdrop.cache.regional import RedisTier
@@ -33,5 +32,5 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     object_tier: ObjectTier
 
 
-EdgeServices = Annotated[Services, Dependency(skip_validation=True)]
+EdgeServices = NamedDependency[SkipValidation[Services]]
 """How a handler asks for them."""

@@ -1,0 +1,78 @@
+"""Bodies that are wrong are refused with the member's name, what was got and what is allowed."""
+
+import pytest
+
+from halfdrop.contracts.errors import InvalidInput
+from halfdrop.edge.requests import (
+    MalformedBody,
+    PredictionRequest,
+    PreviewRequest,
+    check_preview_size,
+    decode_body,
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "got", "allowed"),
+    [
+        (b"{}", "prompt", "nothing", "a value; it is required"),
+        (b"[]", "body", "[]", "an object"),
+        (b'"text"', "body", "text", "an object"),
+        (b'{"prompt": 3}', "prompt", "3", "text"),
+        (b'{"prompt": null}', "prompt", "None", "text"),
+        (b'{"prompt": "a", "seed": 1.5}', "seed", "1.5", "a whole number"),
+        (b'{"prompt": "a", "seed": "1"}', "seed", "1", "a whole number"),
+        (b'{"prompt": "a", "seed": true}', "seed", "True", "a whole number"),
+        (b'{"prompt": "a", "palette": ["#112233", 4]}', "palette[1]", "4", "text"),
+        (b'{"prompt": "a", "palette": "#112233"}', "palette", "#112233", "a list"),
+        (b'{"prompt": "a", "repeat": 4}', "repeat", "4", "an object or nothing"),
+        (b'{"prompt": "a", "repeat": {"units": "4"}}', "repeat.units", "4", "a whole number"),
+        (b'{"prompt": "a", "repeat": {"axis": "x"}}', "repeat.axis", "x", "'columns' or 'rows'"),
+        (b'{"prompt": "a", "repeat": {"unit": 4}}', "repeat.unit", "an unknown member",
+         "only layout, drop, axis, units"),
+    ],
+)  # fmt: skip
+def test_the_first_wrong_member_is_named(body: bytes, field: str, got: str, allowed: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        decode_body(body, PreviewRequest)
+    assert (caught.value.field, caught.value.got, caught.value.allowed) == (field, got, allowed)
+
+
+def test_an_unknown_member_is_told_which_ones_are_known() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        decode_body(b'{"input": {"prompt": "a", "formats": ["png"]}}', PredictionRequest)
+    assert caught.value.field == "input.formats"
+    assert "size_px" in caught.value.allowed
+
+
+def test_a_long_wrong_value_is_not_echoed_whole() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        decode_body(b'{"prompt": "a", "seed": "' + b"9" * 5_000 + b'"}', PreviewRequest)
+    assert len(caught.value.got) < 120
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"prompt": "a"', b"\xff\xfe", b"nonsense", b"[" * 50_000, b"NaN"])
+def test_what_is_not_json_is_malformed(body: bytes) -> None:
+    with pytest.raises(MalformedBody):
+        decode_body(body, PreviewRequest)
+
+
+def test_a_whole_request_is_read() -> None:
+    body = (
+        b'{"prompt": "red dots", "repeat": {"layout": "half-drop", "units": 6}, "palette": ["#112233"], "size_px": 512}'
+    )
+    request = decode_body(body, PreviewRequest)
+    assert request.repeat is not None
+    assert (request.prompt, request.repeat.units, request.palette, request.size_px) == (
+        "red dots",
+        6,
+        ("#112233",),
+        512,
+    )
+
+
+def test_previews_come_in_four_sizes() -> None:
+    assert check_preview_size(384) == 384
+    with pytest.raises(InvalidInput) as caught:
+        check_preview_size(300)
+    assert caught.value.allowed == "128, 256, 384, 512"
