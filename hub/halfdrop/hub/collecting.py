@@ -24,10 +24,13 @@ would only cost messages, and cancelling a pull could leave a job delivered to n
 RETRY_MIN_S, RETRY_MAX_S = 0.5, 5.0
 
 
-async def collect_jobs(broker: Broker, stop: asyncio.Event, *, ack_wait_s: float) -> AsyncGenerator[Delivery, None]:
+async def collect_jobs(
+    broker: Broker, stop: asyncio.Event, bound: asyncio.Event, *, ack_wait_s: float
+) -> AsyncGenerator[Delivery, None]:
     """Yield deliveries, one at a time, until `stop`; a job that arrives after it is handed back.
 
-    Outlives every outage: whatever fails is logged, and the consumer is bound anew after a growing wait.
+    Sets `bound` once the consumer stands. Outlives every outage: whatever fails is logged, and the consumer is bound
+    anew after a growing wait.
     """
     subscription: JetStreamContext.PullSubscription | None = None
     wait_s = RETRY_MIN_S
@@ -36,6 +39,7 @@ async def collect_jobs(broker: Broker, stop: asyncio.Event, *, ack_wait_s: float
             if subscription is None:
                 subscription = await _bind_consumer(broker.js, ack_wait_s)
                 log.info("jobs_bound", consumer=CONSUMER)
+                bound.set()
             [msg] = await subscription.fetch(1, timeout=PULL_WAIT_S)
             wait_s = RETRY_MIN_S
         except NatsTimeoutError:

@@ -46,8 +46,14 @@ async def _run(settings: HubSettings) -> None:
             hub = Hub(settings=settings, broker=broker, objects=objects, sampler=sampler, threads=threads)
             log.info("hub_ready", objects_url=settings.objects_url)
             async with asyncio.TaskGroup() as tasks:
-                warming = tasks.create_task(sampler.warm()) if settings.warm else None
+                warming = tasks.create_task(_warm_once_bound(hub)) if settings.warm else None
                 await run_worker(hub, stop)
                 if warming is not None:
                     warming.cancel()
     log.info("hub_stopped")
+
+
+async def _warm_once_bound(hub: Hub) -> None:
+    # Importing torch holds the interpreter for seconds; jobs that bring their plates should not wait for it.
+    await hub.bound.wait()
+    await hub.sampler.warm()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 from msgspec.structs import replace
@@ -44,11 +44,13 @@ class Hub:
     sampler: Sampler
     threads: Executor
     clock: Callable[[], float] = time.time
+    bound: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the worker can take jobs."""
 
 
 async def run_worker(hub: Hub, stop: asyncio.Event) -> None:
     """Take jobs, one at a time, until `stop`; then finish or hand back the running one within grace_s."""
-    deliveries = collect_jobs(hub.broker, stop, ack_wait_s=hub.settings.ack_wait_s)
+    deliveries = collect_jobs(hub.broker, stop, hub.bound, ack_wait_s=hub.settings.ack_wait_s)
     async with aclosing(deliveries):
         async for delivery in deliveries:
             try:
