@@ -116,6 +116,13 @@ async def test_a_part_that_ignores_sigterm_is_killed_after_its_grace(
     assert said[-1].endswith("(killed)")
 
 
+async def test_kill_all_cuts_a_long_stop_short(folder: DataFolder, supervisor: Supervisor) -> None:
+    part = make_part(folder, "stubborn", STUBBORN, grace_s=30)
+    async with asyncio.timeout(10), supervisor.running([[part]]):
+        asyncio.get_running_loop().call_later(0.1, supervisor.kill_all)
+    assert part.process.returncode == -signal.SIGKILL
+
+
 async def test_a_kill_ends_what_the_part_itself_started(
     folder: DataFolder, supervisor: Supervisor, wait_until: WaitUntil
 ) -> None:
