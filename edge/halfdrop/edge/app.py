@@ -22,7 +22,6 @@ from halfdrop.edge.prediction_routes import (
 )
 from halfdrop.edge.preview_routes import create_preview, get_picture
 from halfdrop.edge.problems import answer_problem
-from halfdrop.edge.requests import BODY_MAX_BYTES
 from halfdrop.edge.services import Services
 
 STUDIO_DIR = Path(__file__).parent / "studio"
@@ -53,7 +52,7 @@ def make_app(services: Services) -> Front:
             HTTPException: answer_problem,
             Exception: answer_problem,
         },
-        request_max_body_size=BODY_MAX_BYTES,
+        request_max_body_size=None,  # read_body bounds it, and reads on far enough to be heard
         openapi_config=None,  # openapi.py says more than can be derived
         logging_config=None,
     )

@@ -29,7 +29,7 @@ from halfdrop.contracts.errors import (
     TransientError,
     Unavailable,
 )
-from halfdrop.edge.requests import BODY_MAX_BYTES, MalformedBody, UnsupportedMediaType
+from halfdrop.edge.requests import BodyTooLarge, MalformedBody, UnsupportedMediaType
 
 log = structlog.get_logger()
 
@@ -56,6 +56,7 @@ class MisdirectedRequest(PermanentError):
 _TABLE: tuple[tuple[type[HalfdropError], int, str], ...] = (
     (InvalidInput, 422, "Invalid input"),
     (MalformedBody, 400, "Malformed body"),
+    (BodyTooLarge, 413, "Body too large"),
     (UnsupportedMediaType, 415, "Unsupported media type"),
     (MisdirectedRequest, 421, "Misdirected request"),
     (NotFound, 404, "Not found"),
@@ -120,9 +121,6 @@ def _http_problem(error: HTTPException, instance: str, methods: Sequence[str]) -
     if isinstance(error, NotFoundException):
         detail = f"nothing is served at {instance[:GOT_MAX_CHARS]}; /schema/openapi.json lists what is"
         return _problem(status, "not-found", "Not found", detail, instance), {}
-    if status == 413:
-        detail = f"body: got too much; allowed: up to {BODY_MAX_BYTES} bytes"
-        return _problem(status, "body-too-large", "Body too large", detail, instance), {"Connection": "close"}
     code = "bad-request" if isinstance(error, ClientException) else "internal-error"
     return _problem(status, code, "Bad request" if status < 500 else "Internal error", error.detail, instance), {}
 

@@ -14,6 +14,9 @@ from halfdrop.contracts.patterns import PREVIEW_SIZES_PX, PatternRequest
 BODY_MAX_BYTES = 64 * 1024
 """Ten times the largest sensible request."""
 
+DRAIN_MAX_BYTES = 8 * 1024 * 1024
+"""A body that is too large is read and thrown away up to here: a client still sending would not see the answer."""
+
 PREVIEW_SIZE_PX = 256
 MASTER_SIZE_PX = 4096
 
@@ -50,6 +53,10 @@ class UnsupportedMediaType(PermanentError):
     """The body is not declared to be JSON. Strict on purpose: it also keeps foreign web pages from posting here."""
 
 
+class BodyTooLarge(PermanentError):
+    """The body is larger than any request needs to be."""
+
+
 class MalformedBody(PermanentError):
     """The body is not JSON at all."""
 
@@ -57,13 +64,28 @@ class MalformedBody(PermanentError):
 async def read_body(request: Request[Any, Any, Any], kind: type[Body]) -> Body:
     """Return the body as a `kind`.
 
-    Raises UnsupportedMediaType, MalformedBody, or InvalidInput naming the first member that is wrong.
+    Raises BodyTooLarge, UnsupportedMediaType, MalformedBody, or InvalidInput naming the first member that is wrong.
     """
+    data = await _read_bounded(request)
     content_type = request.headers.get("content-type", "")
     if not re.match(r"application/json\s*(;|$)", content_type, re.IGNORECASE):
         detail = f"content-type: got {content_type[:80]!r}; allowed: 'application/json'"
         raise UnsupportedMediaType(detail, code="unsupported-media-type")
-    return decode_body(await request.body(), kind)
+    return decode_body(data, kind)
+
+
+async def _read_bounded(request: Request[Any, Any, Any]) -> bytes:
+    chunks, size_bytes = [], 0
+    async for chunk in request.stream():
+        size_bytes += len(chunk)
+        if size_bytes <= BODY_MAX_BYTES:
+            chunks.append(chunk)
+        elif size_bytes > DRAIN_MAX_BYTES:
+            break
+    if size_bytes > BODY_MAX_BYTES:
+        detail = f"body: got more than {BODY_MAX_BYTES} bytes; allowed: up to that"
+        raise BodyTooLarge(detail, code="body-too-large")
+    return b"".join(chunks)
 
 
 def decode_body(data: bytes, kind: type[Body]) -> Body:

@@ -1,0 +1,85 @@
+"""The edge from start to stop.
+
+Resources open in the order below and close in reverse; a signal ends the streams, lets requests in flight finish, and
+then stops the forwarder and the follower. Whatever they had in hand is still in OUTBOX and comes again.
+"""
+
+import asyncio
+import time
+from pathlib import Path
+
+import structlog
+
+from halfdrop.cache.disk import open_lmdb_tier
+from halfdrop.cache.memory import MemoryTier
+from halfdrop.cache.objects import ObjectTier
+from halfdrop.cache.regional import open_redis_tier
+from halfdrop.cache.tiered import TieredCache
+from halfdrop.contracts.subjects import HUB_DOMAIN, edge_domain
+from halfdrop.edge.app import make_app
+from halfdrop.edge.follower import follow_events
+from halfdrop.edge.forwarder import forward_orders
+from halfdrop.edge.front import Shelf
+from halfdrop.edge.hub_link import HubLink
+from halfdrop.edge.listeners import Listeners
+from halfdrop.edge.names import object_path
+from halfdrop.edge.orders import open_orders
+from halfdrop.edge.previewer import open_previewer
+from halfdrop.edge.previews import Previews
+from halfdrop.edge.server import claim_port, serve
+from halfdrop.edge.services import Services
+from halfdrop.edge.settings import EdgeSettings, choose_bundle_dir, count_threads
+from halfdrop.models.bundle import open_bundle, shipped_bundle_dir
+from halfdrop.runtime.broker import open_broker
+from halfdrop.runtime.lifecycle import stop_on_signals
+from halfdrop.runtime.objects import open_objects
+
+log = structlog.get_logger()
+
+MIB = 2**20
+
+
+async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
+    """Open everything, serve, and close it again when a signal comes. Raises HalfdropError if it cannot start."""
+    stop = stop_on_signals()
+    port = claim_port(settings.host, settings.port)
+    bundle = await asyncio.to_thread(open_bundle, choose_bundle_dir(settings, shipped_bundle_dir()))
+    objects = open_objects(settings.objects_url)
+    redis_tier = open_redis_tier(settings.redis_url)
+    object_tier = ObjectTier(objects, path_of=object_path)
+    memory_tier = MemoryTier(settings.memory_mib * MIB)
+    lmdb_tier = open_lmdb_tier(Path(settings.data_dir) / "cache")
+    listeners = Listeners()
+    async with (
+        TieredCache([memory_tier, lmdb_tier, redis_tier, object_tier]) as cache,
+        open_broker(settings.nats_url, name=f"edge-{settings.name}", domain=edge_domain(settings.name)) as broker,
+        open_previewer(bundle, threads=count_threads(settings), waiting_max=settings.previews_max) as previewer,
+        asyncio.TaskGroup() as tasks,
+    ):
+        link = HubLink(broker.jetstream(HUB_DOMAIN))
+        orders = await open_orders(broker, listeners)
+        services = Services(
+            name=settings.name,
+            bundle=bundle,
+            previews=Previews(bundle=bundle, previewer=previewer, cache=cache, objects=objects),
+            shelf=Shelf(settings.shelf_mib * MIB),
+            orders=orders,
+            listeners=listeners,
+            link=link,
+            broker=broker,
+            objects=objects,
+            redis_tier=redis_tier,
+            object_tier=object_tier,
+        )
+        background = [
+            tasks.create_task(forward_orders(broker, link)),
+            tasks.create_task(follow_events(link, settings.name, orders)),
+        ]
+        async with serve(make_app(services), host=settings.host, port=port, grace_s=settings.grace_s):
+            url = f"http://{settings.host}:{port}"
+            log.info("edge_ready", url=url, after_s=round(time.monotonic() - began_s, 2), model=bundle.digest)
+            await stop.wait()
+            log.info("edge_stopping")
+            listeners.close()
+        for task in background:
+            task.cancel()
