@@ -110,10 +110,20 @@ OpenStudio = Callable[..., Studio]
 
 
 @pytest.fixture(scope="module")
-def system_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of an edge with a hub worker behind it."""
+def system_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of an edge, with as many hub workers behind it as the module says by HUBS."""
+    hubs = str(getattr(request.module, "HUBS", 0))
     data_dir = tmp_path_factory.mktemp("studio") / "data"
-    command = [str(Path(sys.executable).with_name("halfdrop")), "up", "--port", "0", "--data-dir", str(data_dir)]
+    command = [
+        str(Path(sys.executable).with_name("halfdrop")),
+        "up",
+        "--port",
+        "0",
+        "--data-dir",
+        str(data_dir),
+        "--hubs",
+        hubs,
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             yield _read_url(process)
@@ -151,7 +161,7 @@ def open_studio(chromium: Browser, system_url: str) -> Iterator[OpenStudio]:
     opened: list[tuple[BrowserContext, Studio]] = []
 
     def open_one(fragment: str = "prompt=red+polka+dots+on+white", **options: Any) -> Studio:
-        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 860}, **options})
+        context = chromium.new_context(**{"viewport": {"width": 1024, "height": 720}, **options})
         studio = Studio(context.new_page(), system_url)
         opened.append((context, studio))
         return studio.open(fragment)

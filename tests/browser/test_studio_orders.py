@@ -8,6 +8,8 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import expect
 
+HUBS = 1
+
 
 def test_an_order_shows_its_progress_and_ends_in_files(open_studio: Any, tmp_path: Path) -> None:
     studio = open_studio("prompt=red+polka+dots+on+white&seed=1001", accept_downloads=True)
@@ -58,20 +60,6 @@ def test_an_old_order_brings_its_design_back(open_studio: Any) -> None:
     expect(studio.page.locator("#layouts input[value=brick]")).to_be_checked()
 
 
-def test_an_order_can_be_cancelled(open_studio: Any) -> None:
-    studio = open_studio("prompt=marble&seed=1004")
-    # Two large ones first, so that the third surely waits: one worker takes them in turn.
-    choose_size(studio, 8192)
-    earlier = studio.page.locator(".card").count()
-    for count in (1, 2, 3):
-        studio.page.locator("#order-button").click()
-        expect(studio.page.locator(".card")).to_have_count(earlier + count)
-    card = studio.page.locator(".card").first
-    card.get_by_role("button", name="Cancel").click()
-    expect(card).to_have_attribute("data-status", "canceled")
-    expect(card.get_by_role("button", name="Cancel")).to_be_hidden()
-
-
 def test_without_its_stream_an_order_is_polled(open_studio: Any) -> None:
     studio = open_studio("prompt=red+hearts&seed=1005")
     studio.page.route("**/stream", lambda route: route.fulfill(status=204))
@@ -87,6 +75,20 @@ def test_a_refused_order_says_why_and_orders_nothing(open_studio: Any) -> None:
     studio.page.locator("#order-button").click()
     expect(studio.note("prompt")).to_contain_text("up to 1000 characters")
     expect(studio.page.locator("#orders")).to_be_hidden()
+
+
+def test_an_order_can_be_cancelled(open_studio: Any) -> None:
+    studio = open_studio("prompt=marble&seed=1004")
+    # Two large ones first, so that the third surely waits: one worker takes them in turn.
+    choose_size(studio, 8192)
+    earlier = studio.page.locator(".card").count()
+    for count in (1, 2, 3):
+        studio.page.locator("#order-button").click()
+        expect(studio.page.locator(".card")).to_have_count(earlier + count)
+    card = studio.page.locator(".card").first
+    card.get_by_role("button", name="Cancel").click()
+    expect(card).to_have_attribute("data-status", "canceled")
+    expect(card.get_by_role("button", name="Cancel")).to_be_hidden()
 
 
 def choose_size(studio: Any, size_px: int) -> None:

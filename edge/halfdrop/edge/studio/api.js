@@ -1,13 +1,22 @@
 // Talking to the edge. Every failure becomes a Problem, with the server's own words and the field they are about.
 
-/** What went wrong: `field` is "" when no single field is to blame; `retryAfterMs` is null when a retry cannot help. */
+const GOT_MAX_CHARS = 24;
+
+/**
+ * What went wrong: `field` is "" when no single field is to blame; `retryAfterMs` is null when a retry cannot help.
+ * `advice` is for a note beside the field, where its name need not be said again.
+ */
 export class Problem extends Error {
-  constructor(detail, { field = "", status = 0, retryAfterMs = null } = {}) {
+  constructor(detail, { field = "", got = "", allowed = "", retryAfterMs = null } = {}) {
     super(detail);
     this.field = field.replace(/^input\./, "");
-    this.status = status;
+    this.advice = allowed ? `Allowed: ${allowed}. Got: ${shorten(got)}` : detail;
     this.retryAfterMs = retryAfterMs;
   }
+}
+
+function shorten(text) {
+  return text.length <= GOT_MAX_CHARS ? `“${text}”` : `“${text.slice(0, GOT_MAX_CHARS)}…”`;
 }
 
 const AWAY = "The edge does not answer. Is it still running?";
@@ -42,7 +51,8 @@ async function readProblem(response) {
     // A proxy in between may answer in HTML; the status line is all there is then.
   }
   const words = document.detail || document.title || `The edge answered ${response.status} ${response.statusText}`;
-  return new Problem(words, { field: document.field ?? "", status: response.status, retryAfterMs });
+  const { field, got, allowed } = document;
+  return new Problem(words, { field, got, allowed, retryAfterMs });
 }
 
 /**

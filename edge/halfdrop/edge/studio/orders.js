@@ -15,6 +15,7 @@ export class Orders {
   #cards = new Map();
   #streams = new Map();
   #next = null;
+  #isPolling = false;
   #onRecall;
   #onChange;
 
@@ -103,14 +104,17 @@ export class Orders {
   }
 
   async #poll() {
-    for (const { id, status } of this.#predictions.values()) {
-      const isStreamed = this.#streams.get(id)?.readyState === EventSource.OPEN;
-      if (FINAL.includes(status) || isStreamed) continue;
-      try {
-        this.#apply((await call(`/v1/predictions/${id}`)).body);
-      } catch {
-        return; // the edge is away; the next round asks again
+    if (this.#isPolling) return; // a slow edge must not gather rounds
+    this.#isPolling = true;
+    try {
+      for (const { id, status } of this.#predictions.values()) {
+        const isStreamed = this.#streams.get(id)?.readyState === EventSource.OPEN;
+        if (!FINAL.includes(status) && !isStreamed) this.#apply((await call(`/v1/predictions/${id}`)).body);
       }
+    } catch {
+      // The edge is away, and the stage says so; the next round asks again.
+    } finally {
+      this.#isPolling = false;
     }
   }
 }
@@ -151,8 +155,9 @@ function listFiles({ output, input }) {
   const plates = (output.separations ?? []).map((url, at) => [url, `Plate ${at + 1}`]);
   const files = [[output.master, `Master, ${size} × ${size} px PNG`], ...plates, [output.svg, "SVG, all layers"], [output.proof, "Proof, 3 × 3 repeats"]];
   return files.filter(([url]) => url).map(([url, words]) => {
-    const name = decodeURIComponent(new URL(url, location.href).pathname.split("/").at(-1));
-    const link = Object.assign(document.createElement("a"), { href: url, download: name, title: name });
+    const path = new URL(url, location.href).pathname; // behind a proxy the edge may not know its own name
+    const name = decodeURIComponent(path.split("/").at(-1));
+    const link = Object.assign(document.createElement("a"), { href: path, download: name, title: name });
     const hex = /([0-9a-f]{6})\.png$/i.exec(name)?.[1];
     if (hex) {
       const chip = document.createElement("i");

@@ -67,8 +67,9 @@ function present(preview) {
   clearNotes();
   const { repeat } = preview.spec;
   const words = `${preview.spec.prompt}, ${nameRepeat(repeat)}, ${repeat.units} across`;
-  stage.show(preview.url, repeat, `Seamless pattern: ${words}`);
+  document.title = `${preview.spec.prompt} – Halfdrop Studio`;
   Object.assign(stageBox.dataset, { state: "ready", key: preview.key, px: String(preview.image.naturalWidth) });
+  stage.show(preview.url, repeat, `Seamless pattern: ${words}`);
   palette.show(preview.palette, design.overrides, findUsedColours(preview.image, preview.palette));
   byId("selvedge-text").textContent = `Halfdrop Studio  –  ${words}  –  seed ${preview.spec.seed}`;
   if (design.layout === "auto") showUnits(repeat.units);
@@ -93,7 +94,7 @@ function showTiming({ hit, from, elapsedMs }) {
 function complain(problem) {
   stageBox.dataset.state = "error";
   clearNotes();
-  if (!note(problem.field, problem.message, true)) {
+  if (!note(problem.field, problem.advice, true)) {
     byId("trouble").textContent = problem.message;
     byId("trouble").hidden = false;
   }
@@ -108,7 +109,10 @@ function note(field, words, isBad = false) {
   line.textContent = words;
   line.classList.toggle("bad", isBad);
   byId(FIELDS[name])?.setAttribute("aria-invalid", String(isBad));
-  if (isBad) line.closest("details")?.setAttribute("open", "");
+  if (isBad) {
+    line.closest("details")?.setAttribute("open", "");
+    line.scrollIntoView({ block: "nearest" });
+  }
   return true;
 }
 
@@ -130,6 +134,7 @@ function fillForm() {
   showUnits(units);
   byId("steps-out").textContent = steps;
   byId("guidance-out").textContent = guidance;
+  form.elements.guidance.disabled = !negative.trim();
   if (negative || steps !== blankDesign().steps) byId("finer").open = true;
 }
 
@@ -142,7 +147,10 @@ function takeUp(next) {
 function wireForm() {
   const { prompt, negative, seed, units, steps, guidance } = form.elements;
   prompt.addEventListener("input", () => change({ prompt: prompt.value }, TYPING_REST_MS));
-  negative.addEventListener("input", () => change({ negative: negative.value }, TYPING_REST_MS));
+  negative.addEventListener("input", () => {
+    guidance.disabled = !negative.value.trim(); // without anything to keep out, strictness changes nothing
+    change({ negative: negative.value }, TYPING_REST_MS);
+  });
   seed.addEventListener("input", () => {
     if (/^\d+$/.test(seed.value.trim())) change({ seed: Number(seed.value) }, TYPING_REST_MS);
     else note("seed", "A seed is a whole number from 0 to 4294967295.", true);
@@ -190,7 +198,7 @@ async function order() {
     shell.openOrders();
     announce("Ordered.");
   } catch (problem) {
-    if (!note(problem.field, problem.message, true)) note("order", problem.message, true);
+    if (!note(problem.field ?? "", problem.advice, true)) note("order", problem.message, true);
   } finally {
     button.disabled = false;
   }
