@@ -9,7 +9,7 @@ from halfdrop.contracts.errors import NotFound
 from halfdrop.deploy.cli_options import DEFAULT_URL, Json, Url, open_client
 
 if TYPE_CHECKING:
-    from halfdrop.edge.client import Prediction
+    from halfdrop.edge.client_answers import Prediction
 
 LIST_MAX = 1000
 

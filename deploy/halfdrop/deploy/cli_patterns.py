@@ -24,7 +24,7 @@ from halfdrop.deploy.cli_options import (
 )
 
 if TYPE_CHECKING:
-    from halfdrop.edge.client import Preview
+    from halfdrop.edge.client_answers import Preview
 
 MASTER = "master.png"
 STDOUT = Path("-")

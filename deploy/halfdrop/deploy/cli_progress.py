@@ -14,7 +14,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from halfdrop.contracts.errors import PermanentError
 
 if TYPE_CHECKING:
-    from halfdrop.edge.client import HalfdropClient, Prediction
+    from halfdrop.edge.client import HalfdropClient
+    from halfdrop.edge.client_answers import Prediction
 
 
 def follow(client: "HalfdropClient", prediction: "Prediction") -> "Prediction":

@@ -15,22 +15,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypedDict, TypeVar, Unpack
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import msgspec
 
 from halfdrop.contracts.errors import (
-    HalfdropError,
-    InvalidInput,
     NotFound,
-    Overloaded,
     PermanentError,
     TransientError,
     Unavailable,
 )  # fmt: skip
-from halfdrop.contracts.patterns import PatternRequest, PatternSpec
+from halfdrop.contracts.patterns import PatternRequest
 from halfdrop.contracts.repeats import Repeat
+from halfdrop.edge.client_answers import Prediction, PredictionPage, Preview, translate_problem
 from halfdrop.edge.event_stream import ServerEvent, read_events
 
 ATTEMPTS_MAX = 4
@@ -46,8 +44,6 @@ CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0
 """Above the slowest answer of a healthy edge: a cold preview behind a full queue."""
 
-FINAL_STATUSES = ("succeeded", "failed", "canceled")
-
 
 class PatternOptions(TypedDict, total=False):
     """Members of a PatternRequest beside its prompt; their meaning and limits stand there."""
@@ -59,83 +55,6 @@ class PatternOptions(TypedDict, total=False):
     num_inference_steps: int
     guidance_scale: float
     model: str
-
-
-class Preview(msgspec.Struct, frozen=True, kw_only=True):
-    """A preview: one rectangular tile that wraps plainly in x and y."""
-
-    key: str
-    url: str
-    size_px: int
-    spec: PatternSpec
-    palette: tuple[str, ...]
-    """Five "#rrggbb" colours: the ground, then the layers from the bottom up."""
-
-    unknown_words: tuple[str, ...] = ()
-    cache_status: str = ""
-    """RFC 9211, as the edge sent it: "halfdrop; hit; detail=memory"."""
-
-    data: bytes = b""
-    """WebP, size_px x size_px."""
-
-
-class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a job is: step of steps, 0 of 0 before it starts."""
-
-    step: int = 0
-    steps: int = 0
-    stage: str = ""
-
-
-class Output(msgspec.Struct, frozen=True, kw_only=True):
-    """URLs of a finished job's files."""
-
-    master: str | None = None
-    separations: tuple[str, ...] = ()
-    svg: str | None = None
-    proof: str | None = None
-
-
-class Prediction(msgspec.Struct, frozen=True, kw_only=True):
-    """An order and everything known of it. Members that this client does not know are ignored."""
-
-    id: str
-    status: str
-    """starting, processing, succeeded, failed or canceled."""
-
-    state: str = ""
-    input: dict[str, Any] = {}
-    """What was ordered, as it was sent; open-ended, so a dict."""
-
-    output: Output | None = None
-    error: str | None = None
-    created_at: str | None = None
-    started_at: str | None = None
-    completed_at: str | None = None
-    attempt: int = 0
-    queue_position: int | None = None
-    eta_seconds: float | None = None
-    progress: Progress = Progress()
-    pattern_key: str = ""
-
-    @property
-    def is_final(self) -> bool:
-        return self.status in FINAL_STATUSES
-
-    @property
-    def files(self) -> dict[str, str]:
-        """URL of each file by its name: "master.png", "pattern.svg"."""
-        if self.output is None:
-            return {}
-        urls = (self.output.master, *self.output.separations, self.output.svg, self.output.proof)
-        return {unquote(urlsplit(url).path.rpartition("/")[2]): url for url in urls if url}
-
-
-class PredictionPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Some predictions, newest first; `next` is the cursor of the following page, None on the last."""
-
-    results: tuple[Prediction, ...]
-    next: str | None = None
 
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
@@ -253,7 +172,7 @@ class HalfdropClient:
             with self._http.stream("GET", url) as response, part.open("wb") as file:
                 if response.is_error:
                     response.read()
-                    raise _translate(response)
+                    raise translate_problem(response)
                 length = response.headers.get("content-length")
                 for chunk in response.iter_bytes():
                     file.write(chunk)
@@ -272,7 +191,7 @@ class HalfdropClient:
             with self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
                 if response.is_error:
                     response.read()
-                    raise _translate(response)
+                    raise translate_problem(response)
                 yield from read_events(response.iter_lines())
             detail = f"the edge at {self.base_url} ended the stream of order {prediction_id} early"
             raise Unavailable(detail, retry_after_s=RECONNECT_S)
@@ -314,7 +233,7 @@ class HalfdropClient:
         except httpx.TransportError as error:
             raise self._away(error) from error
         if response.is_error:
-            raise _translate(response)
+            raise translate_problem(response)
         return response
 
     def _away(self, error: httpx.TransportError) -> Unavailable:
@@ -336,48 +255,6 @@ def _decode(response: httpx.Response, kind: type[Answer]) -> Answer:
     except msgspec.MsgspecError as error:
         detail = f"{response.request.url} is not a Halfdrop edge, or a much newer one ({error})"
         raise PermanentError(detail, code="unexpected-answer") from error
-
-
-class _ProblemDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """RFC 9457, as an edge writes it."""
-
-    type: str = ""
-    title: str = ""
-    detail: str = ""
-    field: str = ""
-    got: str = ""
-    allowed: str = ""
-
-
-class _InvalidAtEdge(InvalidInput):
-    """Invalid input in the edge's own words, which are shortened already and must not be shortened again."""
-
-    def __init__(self, problem: _ProblemDocument, detail: str) -> None:
-        super().__init__(problem.field, got=problem.got, allowed=problem.allowed)
-        self.got, self.detail, self.args = problem.got, detail, (detail,)
-
-
-def _translate(response: httpx.Response) -> HalfdropError:
-    """Return the error that a status and its problem document stand for."""
-    try:
-        problem = msgspec.json.decode(response.content, type=_ProblemDocument)
-    except msgspec.MsgspecError:
-        problem = _ProblemDocument()
-    detail = problem.detail or problem.title or f"{response.status_code} {response.reason_phrase}"
-    if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
-        return Overloaded(detail, retry_after_s=_read_retry_after(response))
-    if response.status_code in (502, 503, 504):
-        return Unavailable(detail, retry_after_s=_read_retry_after(response))
-    if response.status_code == httpx.codes.NOT_FOUND:
-        return NotFound(detail)
-    if problem.field and problem.allowed:
-        return _InvalidAtEdge(problem, detail)
-    return PermanentError(detail, code=problem.type.rpartition(":")[2] or f"http-{response.status_code}")
-
-
-def _read_retry_after(response: httpx.Response) -> float:
-    text = response.headers.get("retry-after", "")
-    return float(text) if text.isdigit() else 1.0
 
 
 def _pause(error: TransientError, attempt: int, deadline: float | None) -> None:

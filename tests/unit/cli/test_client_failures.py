@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from halfdrop.contracts.errors import HalfdropError, InvalidInput, NotFound, Overloaded, PermanentError, Unavailable
-from halfdrop.edge.client import ATTEMPTS_MAX, HalfdropClient, Output, Prediction
+from halfdrop.edge.client import ATTEMPTS_MAX, HalfdropClient
+from halfdrop.edge.client_answers import Output, Prediction
 
 Handler = Callable[[httpx.Request], httpx.Response]
 PREDICTION: dict[str, Any] = {"id": "a" * 26, "status": "processing", "progress": {"step": 1, "steps": 4}}
