@@ -267,6 +267,19 @@ async def test_open_streams_do_not_keep_a_stopping_edge(edge: "LiveEdge") -> Non
         assert time.monotonic() - began_s < 5
 
 
+async def test_a_client_that_goes_away_is_no_longer_waited_on(edge: "LiveEdge", wait_until: "WaitUntil") -> None:
+    placed = await order(edge.client)
+    async with httpx.AsyncClient() as other, other.stream("GET", placed["urls"]["stream"]) as stream:
+        lines = stream.aiter_lines()
+        assert await anext(lines) == "event: status"
+        assert (await edge.client.get("/healthz")).json()["clients_waiting"] == 1
+
+    async def is_free() -> bool:
+        return bool((await edge.client.get("/healthz")).json()["clients_waiting"] == 0)
+
+    await wait_until(is_free)
+
+
 async def test_an_edge_without_its_nats_still_serves_previews_and_refuses_orders_for_now(
     edge: "LiveEdge", edge_nats: NatsServer, wait_until: "WaitUntil"
 ) -> None:

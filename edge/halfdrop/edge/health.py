@@ -32,6 +32,9 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     previews_drawn: int
     """Since the start; what came from a cache does not count."""
 
+    clients_waiting: int
+    """Open streams, and requests that wait for the end of their order."""
+
 
 @get("/healthz")
 async def get_health(edge: EdgeServices) -> Response[bytes]:
@@ -47,7 +50,13 @@ async def get_health(edge: EdgeServices) -> Response[bytes]:
         "objects": objects,
     }
     status: Literal["ok", "degraded"] = "ok" if all(p.state == "ok" for p in parts.values()) else "degraded"
-    health = Health(status=status, name=edge.name, parts=parts, previews_drawn=edge.previews.drawn)
+    health = Health(
+        status=status,
+        name=edge.name,
+        parts=parts,
+        previews_drawn=edge.previews.drawn,
+        clients_waiting=edge.listeners.count,
+    )
     return Response(msgspec.json.encode(health), media_type=MediaType.JSON, headers={"Cache-Control": "no-store"})
 
 

@@ -63,6 +63,11 @@ class Listeners:
         self._count = 0
         self._is_closed = False
 
+    @property
+    def count(self) -> int:
+        """Clients that are listening now."""
+        return self._count
+
     @contextmanager
     def listen(self, order_id: str) -> Iterator[Listener]:
         """Listen to `order_id` inside the block. Raises Overloaded when too many listen already."""

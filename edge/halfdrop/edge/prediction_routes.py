@@ -96,6 +96,8 @@ async def get_file(edge: EdgeServices, order_id: str, name: str) -> Stream:
     """Send a file of a finished order."""
     status = await edge.orders.find(order_id)
     artifact = _find_artifact(status, name)
+    if await edge.objects.size(artifact.path) != artifact.size_bytes:  # said now, not in the middle of a 200
+        raise NotFound(f"the file {name!r} of prediction {order_id} is no longer in the object store")
     headers = {
         "Content-Length": str(artifact.size_bytes),
         "Content-Disposition": f'attachment; filename="halfdrop-{status.pattern_key[:8]}-{artifact.name}"',
