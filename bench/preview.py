@@ -14,7 +14,6 @@ import time
 from measuring import report, resident_mib, summarise
 
 from halfdrop.contracts.patterns import PatternRequest, PatternSpec, pattern_key, resolve_spec
-from halfdrop.contracts.repeats import Repeat
 from halfdrop.edge.previewer import OnnxModel, compose_webp
 from halfdrop.models.bundle import open_bundle, shipped_bundle_dir
 from halfdrop.models.phrases import read_phrases
@@ -70,7 +69,7 @@ def understand(model_digest: str, number: int) -> tuple[PatternSpec, str]:
     """Return what the edge makes of the `number`th request."""
     request = PatternRequest(prompt=PROMPTS[number % len(PROMPTS)], seed=number)
     read = read_phrases(request.prompt)
-    spec = resolve_spec(request, prompt=read.prompt, repeat=read.repeat or Repeat(), model_digest=model_digest)
+    spec = resolve_spec(request, prompt=read.prompt, repeat=read.repeat, model_digest=model_digest)
     return spec, pattern_key(spec)
 
 

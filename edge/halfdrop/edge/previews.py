@@ -19,7 +19,6 @@ from halfdrop.contracts.patterns import (
     resolve_spec,
 )
 from halfdrop.contracts.plates import Plates, decode_plates, encode_plates
-from halfdrop.contracts.repeats import Repeat
 from halfdrop.edge.names import object_path, picture_key, plates_key, spec_key
 from halfdrop.edge.previewer import OnnxPreviewer
 from halfdrop.models.bundle import Bundle
@@ -68,7 +67,9 @@ class Previews:
         """Return the pattern that `request` means. Raises InvalidInput for anything outside the limits."""
         self.check_model("model", request.model)
         read = read_phrases(request.prompt)
-        repeat = request.repeat or read.repeat or Repeat()
+        if request.prompt.strip() and not read.prompt:
+            raise InvalidInput("prompt", got=request.prompt, allowed="something to draw, beside its layout and scale")
+        repeat = request.repeat or read.repeat
         spec = resolve_spec(request, prompt=read.prompt, repeat=repeat, model_digest=self._bundle.digest)
         unknown = self._previewer.unknown_words(spec.prompt)
         return Pattern(spec=spec, key=pattern_key(spec), unknown_words=unknown)
