@@ -35,8 +35,8 @@ class Studio:
         self.page = page
         self.url = url
         self.troubles: list[str] = []
-        self.refused_statuses: set[int] = set()
-        """Statuses of the edge that a test provokes on purpose; Chromium reports each on the console."""
+        self.expected_words: list[str] = []
+        """Words of console messages that a test provokes on purpose: Chromium reports every failed request."""
 
         self._previews: list[dict[str, Any]] = []
         page.on("console", self._on_console)
@@ -94,8 +94,7 @@ class Studio:
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.type not in ("error", "warning"):
             return
-        is_expected = any(f"status of {status}" in message.text for status in self.refused_statuses)
-        if not is_expected:
+        if not any(words in message.text for words in self.expected_words):
             self.troubles.append(message.text)
 
 

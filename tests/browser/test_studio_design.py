@@ -152,7 +152,7 @@ def test_time_and_cache_state_are_shown(open_studio: Any) -> None:
 
 def test_a_problem_is_told_beside_its_field_and_goes_away_with_its_cause(open_studio: Any) -> None:
     studio = open_studio()
-    studio.refused_statuses.add(422)
+    studio.expected_words.append("status of 422")
     studio.page.locator("#prompt").fill("x" * 1001)
     expect(studio.note("prompt")).to_contain_text("up to 1000 characters")
     expect(studio.page.locator("#prompt")).to_have_attribute("aria-invalid", "true")
@@ -171,7 +171,7 @@ def test_words_that_the_model_does_not_know_are_named(open_studio: Any) -> None:
 
 def test_a_busy_edge_is_tried_again_when_it_says(open_studio: Any) -> None:
     studio = open_studio()
-    studio.refused_statuses.add(429)
+    studio.expected_words.append("status of 429")
     busy = json.dumps({"title": "Too many requests", "status": 429, "detail": "64 previews wait already"})
     headers = {"Retry-After": "1", "Content-Type": "application/problem+json"}
     refused: list[Route] = []
@@ -186,6 +186,19 @@ def test_a_busy_edge_is_tried_again_when_it_says(open_studio: Any) -> None:
     before = studio.key
     studio.page.locator("#prompt").fill("gold stars on navy")
     expect(studio.page.locator("#trouble")).to_have_text("64 previews wait already")
+    studio.expect_new_picture(before)
+    expect(studio.page.locator("#trouble")).to_be_hidden()
+
+
+def test_an_edge_that_went_away_is_named_and_the_picture_stays_until_it_is_back(open_studio: Any) -> None:
+    studio = open_studio()
+    studio.expected_words.append("net::ERR_INTERNET_DISCONNECTED")
+    before = studio.key
+    studio.page.context.set_offline(True)
+    studio.page.locator("#prompt").fill("white clouds on sky blue")
+    expect(studio.page.locator("#trouble")).to_contain_text("The edge does not answer")
+    expect(studio.stage).to_have_attribute("data-key", before)
+    studio.page.context.set_offline(False)
     studio.expect_new_picture(before)
     expect(studio.page.locator("#trouble")).to_be_hidden()
 

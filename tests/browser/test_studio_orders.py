@@ -70,7 +70,7 @@ def test_without_its_stream_an_order_is_polled(open_studio: Any) -> None:
 
 def test_a_refused_order_says_why_and_orders_nothing(open_studio: Any) -> None:
     studio = open_studio()
-    studio.refused_statuses.add(422)
+    studio.expected_words.append("status of 422")
     studio.page.locator("#prompt").fill("x" * 1001)
     studio.page.locator("#order-button").click()
     expect(studio.note("prompt")).to_contain_text("up to 1000 characters")

@@ -1,0 +1,49 @@
+"""Take the README's pictures of the studio from a running edge: python tests/browser/take_screenshots.py URL
+
+Writes docs/images/studio-light.png and studio-dark.png. Run it again whenever the model or the page changes.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+SIZE = {"width": 1440, "height": 900}
+TIMEOUT_MS = 60_000
+
+LIGHT = "prompt=white+daisies+with+yellow+centres+on+green,+half-drop"
+DARK = "prompt=crimson+cherries+with+green+stems+on+ivory&layout=half-drop&units=4"
+
+
+def main(url: str) -> None:
+    """Take both pictures."""
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        light = open_page(browser, url, LIGHT, "light")
+        light.screenshot(path=IMAGES / "studio-light.png")
+        dark = open_page(browser, url, DARK, "dark")
+        dark.keyboard.press("Control+Enter")
+        dark.locator(".card[data-status=succeeded]").first.wait_for(timeout=TIMEOUT_MS)
+        dark.keyboard.press("g")
+        dark.screenshot(path=IMAGES / "studio-dark.png")
+        browser.close()
+
+
+def open_page(browser: Browser, url: str, fragment: str, scheme: str) -> Page:
+    """Return the studio with its picture and its four variations drawn."""
+    page = browser.new_page(viewport=SIZE, color_scheme="dark" if scheme == "dark" else "light")
+    page.goto(f"{url}/#{fragment}")
+    page.locator("#stage[data-state=ready]").wait_for(timeout=TIMEOUT_MS)
+    page.wait_for_function(
+        "[...document.querySelectorAll('#variations button')].every((button) => button.style.backgroundImage)",
+        timeout=TIMEOUT_MS,
+    )
+    page.wait_for_load_state("networkidle")
+    return page
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8080")
