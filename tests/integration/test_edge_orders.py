@@ -17,7 +17,15 @@ import replicate
 
 from halfdrop.contracts.jobs import Job, JobState, JobStatus, accepted_status, decode_job, encode_status
 from halfdrop.contracts.patterns import pattern_key
-from halfdrop.contracts.subjects import CANCELS_STREAM, HUB_DOMAIN, JOBS_STREAM, cancel_job, job_event
+from halfdrop.contracts.subjects import (
+    CANCELS_STREAM,
+    HUB_DOMAIN,
+    JOBS_STREAM,
+    ORDERS_BUCKET,
+    cancel_job,
+    edge_domain,
+    job_event,
+)
 from halfdrop.deploy.processes import make_hub
 from halfdrop.deploy.servers import NatsServer
 from halfdrop.runtime.broker import Broker, open_broker
@@ -299,8 +307,8 @@ async def test_an_edge_without_its_nats_still_serves_previews_and_refuses_orders
     assert (await look_up(edge.client, placed["id"]))["id"] == placed["id"]
 
 
-async def test_the_hubs_statuses_for_unknown_orders_are_kept(
-    edge: "LiveEdge", hub: Broker, wait_until: "WaitUntil"
+async def test_statuses_of_unknown_orders_are_kept_and_unreadable_ones_passed_over(
+    edge: "LiveEdge", edge_nats: NatsServer, hub: Broker, wait_until: "WaitUntil"
 ) -> None:
     """An edge killed between OUTBOX and ORDERS learns of its order again from the hub."""
     placed = await order(edge.client)
@@ -317,3 +325,10 @@ async def test_the_hubs_statuses_for_unknown_orders_are_kept(
         return (await edge.client.get(f"/v1/predictions/{stray.id}")).status_code == 200
 
     await wait_until(is_known)
+    async with open_broker(edge_nats.url, name="test", domain=edge_domain("test")) as broker:
+        bucket = await broker.js.key_value(ORDERS_BUCKET)
+        await bucket.put("0" * 26, b"written by nobody")
+    await edge.restart()
+    listed = (await edge.client.get("/v1/predictions")).json()["results"]
+    assert {found["id"] for found in listed} == {placed["id"], stray.id}
+    assert (await edge.client.get(f"/v1/predictions/{'0' * 26}")).status_code == 404

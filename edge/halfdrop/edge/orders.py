@@ -57,7 +57,9 @@ class OrderBook:
             async for entry in watcher:
                 if entry is None:  # all that was there has come
                     break
-                self._note(decode_status(entry.value or b""))
+                status = _decode(entry.key, entry.value)
+                if status is not None:
+                    self._note(status)
         finally:
             await watcher.stop()  # type: ignore[no-untyped-call]
 
@@ -94,10 +96,12 @@ class OrderBook:
     async def newest(self, *, before: str | None, limit: int) -> list[JobStatus]:
         """Return up to `limit` orders, newest first, those older than the id `before`."""
         end = bisect_left(self._ids, before) if before else len(self._ids)
-        found = []
-        for order_id in reversed(self._ids[max(0, end - limit) : end]):
+        found: list[JobStatus] = []
+        for order_id in reversed(self._ids[:end]):
+            if len(found) == limit:
+                break
             status = self._open.get(order_id) or await self._read(order_id)
-            if status is not None:
+            if status is not None:  # None: older than the bucket remembers
                 found.append(status)
         return found
 
@@ -129,7 +133,7 @@ class OrderBook:
                 entry = await self._bucket.get(order_id)
             except KeyNotFoundError:
                 return None
-            return decode_status(entry.value or b"")
+            return _decode(order_id, entry.value)
 
     def _note(self, status: JobStatus) -> None:
         place = bisect_left(self._ids, status.id)
@@ -148,6 +152,15 @@ async def open_orders(broker: Broker, listeners: Listeners) -> OrderBook:
         book = OrderBook(broker.js, await broker.js.key_value(ORDERS_BUCKET), listeners)
         await book.load()
         return book
+
+
+def _decode(order_id: str, value: bytes | None) -> JobStatus | None:
+    """Return the status, or None for bytes that no version of us wrote: one such entry must not stop an edge."""
+    try:
+        return decode_status(value or b"")
+    except msgspec.MsgspecError as error:
+        log.error("status_unreadable", job_id=order_id, error=str(error))
+        return None
 
 
 @contextmanager
