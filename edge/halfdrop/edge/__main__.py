@@ -6,7 +6,6 @@ import time
 
 from halfdrop.contracts.errors import HalfdropError
 from halfdrop.edge.settings import PREFIX, EdgeSettings, check_host
-from halfdrop.runtime.lifecycle import die_with_parent
 from halfdrop.runtime.logs import configure_logs
 from halfdrop.runtime.settings import load_settings
 
@@ -14,7 +13,6 @@ from halfdrop.runtime.settings import load_settings
 def main() -> int:
     """Run until a signal comes; return 1, after one clear line, when the edge cannot start."""
     began_s, status = time.monotonic(), 0
-    die_with_parent()
     configure_logs("edge")
     try:
         settings = load_settings(EdgeSettings, prefix=PREFIX, environ=os.environ)

@@ -15,7 +15,7 @@ from halfdrop.hub.settings import PREFIX, HubSettings
 from halfdrop.hub.worker import Hub, run_worker
 from halfdrop.models.bundle import shipped_bundle_dir
 from halfdrop.runtime.broker import open_broker
-from halfdrop.runtime.lifecycle import die_with_parent, stop_on_signals
+from halfdrop.runtime.lifecycle import stop_on_signals
 from halfdrop.runtime.logs import configure_logs
 from halfdrop.runtime.objects import open_objects
 from halfdrop.runtime.settings import load_settings
@@ -25,7 +25,6 @@ log = structlog.get_logger()
 
 def main() -> None:
     """Run until SIGTERM or SIGINT. What cannot even start says why in one line and exits with 1."""
-    die_with_parent()
     try:
         settings = load_settings(HubSettings, prefix=PREFIX, environ=os.environ)
         configure_logs(settings.name)
