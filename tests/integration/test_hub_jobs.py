@@ -1,4 +1,7 @@
-"""A hub worker in this process, over a real NATS server and an object store in a folder."""
+"""A hub worker in this process, over a real NATS server and an object store in a folder.
+
+Long because all of these share one bench, and modules of tests do not import each other.
+"""
 
 import asyncio
 import hashlib
