@@ -108,7 +108,7 @@ def losses(
 ) -> tuple[Tensor, Tensor]:
     """Return the loss of the plates (in velocity's measure) and of the palette's visible colours."""
     batch = len(ids)
-    level = torch.sigmoid(torch.randn(batch, generator=numbers) + settings.level_mean).clamp(min=0.01).to(device)
+    level = draw_levels(settings, batch, numbers).to(device)
     noise = torch.randn(units.plates.shape, generator=numbers).to(device)
     is_dropped = (torch.rand(batch, generator=numbers) < settings.drop_chance).to(device)
     plates = units.plates.to(device)
@@ -123,6 +123,14 @@ def losses(
     is_used = units.is_used.to(device)
     palette_error = ((palette.float() - units.palette.to(device)) ** 2).mean(2)
     return plates_loss, (palette_error * is_used).sum() / is_used.sum()
+
+
+def draw_levels(settings: TrainingSettings, count: int, numbers: torch.Generator) -> Tensor:
+    """Return noise levels [count]: most of them spread over all, the rest near pure noise."""
+    spread = torch.sigmoid(torch.randn(count, generator=numbers) + settings.level_mean).clamp(min=0.01)
+    noisiest = settings.noisiest_from + (1 - settings.noisiest_from) * torch.rand(count, generator=numbers)
+    is_noisiest = torch.rand(count, generator=numbers) < settings.noisiest_share
+    return torch.where(is_noisiest, noisiest, spread)
 
 
 class Journal:
