@@ -44,10 +44,7 @@ def open_page(browser: Browser, url: str, fragment: str, scheme: str) -> Page:
     )
     page.goto(f"{url}/#{fragment}")
     page.locator("#stage[data-state=ready]").wait_for(timeout=TIMEOUT_MS)
-    page.wait_for_function(
-        "[...document.querySelectorAll('#variations button')].every((button) => button.style.backgroundImage)",
-        timeout=TIMEOUT_MS,
-    )
+    page.locator("#variations button[style*=url]").nth(3).wait_for(timeout=TIMEOUT_MS)
     page.wait_for_load_state("networkidle")
     return page
 
@@ -55,7 +52,7 @@ def open_page(browser: Browser, url: str, fragment: str, scheme: str) -> Page:
 def save(page: Page, name: str) -> None:
     """Write what the page shows as a small PNG."""
     with Image.open(BytesIO(page.screenshot())) as picture:
-        reduced = picture.convert("RGB").quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        reduced = picture.convert("RGB").quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
         reduced.save(IMAGES / name, optimize=True)
 
 
