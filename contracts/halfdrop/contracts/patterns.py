@@ -139,4 +139,4 @@ def is_pattern_key(text: str) -> bool:
 
 def _check_range(field: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:  # also refuses NaN
-        raise InvalidInput(field, got=value, allowed=f"{low:g} to {high:g}")
+        raise InvalidInput(field, got=value, allowed=f"{low} to {high}")

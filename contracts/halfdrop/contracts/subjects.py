@@ -56,6 +56,11 @@ def cancel_job(job_id: str) -> str:
     return f"cancels.{job_id}"
 
 
+def spec_path(pattern_key: str) -> str:
+    """The canonical spec, which says how the plates repeat."""
+    return f"patterns/{pattern_key[:2]}/{pattern_key}/spec.json"
+
+
 def plates_path(pattern_key: str) -> str:
     return f"patterns/{pattern_key[:2]}/{pattern_key}/plates.msgpack"
 

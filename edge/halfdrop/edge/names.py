@@ -3,7 +3,7 @@
 import secrets
 import time
 
-from halfdrop.contracts.subjects import plates_path, preview_path
+from halfdrop.contracts.subjects import plates_path, preview_path, spec_path
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 ID_LENGTH = 26
@@ -31,7 +31,7 @@ def object_path(cache_key: str) -> str:
     if part == "plates":
         return plates_path(pattern_key)
     if part == "spec":
-        return plates_path(pattern_key).replace("plates.msgpack", "spec.json")
+        return spec_path(pattern_key)
     return preview_path(pattern_key, int(part))
 
 

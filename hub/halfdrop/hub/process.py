@@ -31,6 +31,10 @@ def main() -> None:
         asyncio.run(_run(settings))
     except HalfdropError as error:
         sys.exit("hub: " + " ".join(str(error).split()))  # a library's message may have several lines
+    # All is closed. Only the sampler's thread may still be importing torch, which nothing can interrupt: an ordered
+    # stop must not wait for what is no longer needed.
+    sys.stderr.flush()
+    os._exit(0)
 
 
 async def _run(settings: HubSettings) -> None:

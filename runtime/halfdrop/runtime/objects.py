@@ -109,7 +109,8 @@ def open_objects(url: str) -> ObjectStore:
         return ObjectStore(from_url(url, client_options=_client_options(), retry_config=RETRY), url)
     except (BaseError, OSError, ValueError) as error:
         allowed = "file:///directory, memory://, s3://bucket/prefix, gs://bucket, az://container"
-        raise PermanentError(f"object store {url!r}: {error}; allowed: {allowed}", code="bad-store") from error
+        # The library's own message runs over many lines: what is allowed comes before it.
+        raise PermanentError(f"object store: got {url!r}; allowed: {allowed} ({error})", code="bad-store") from error
 
 
 def _client_options() -> "ClientConfig":
