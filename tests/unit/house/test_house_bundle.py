@@ -84,6 +84,7 @@ def test_a_negative_prompt_draws_something_else(sessions, tokenizer: Tokenizer) 
     assert ((plain > 0) != (neutral > 0)).mean() < 0.02
 
 
+@pytest.mark.filterwarnings("ignore")  # torch's exporter warns of its own inner parts
 def test_exact_onnx_files_draw_what_torch_draws(tmp_path: Path, bundle: Bundle, tokenizer: Tokenizer) -> None:
     text_encoder, denoiser = load_student(bundle.directory)
     text_path, denoiser_path = tmp_path / "text.onnx", tmp_path / "denoiser.onnx"
