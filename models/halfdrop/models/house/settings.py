@@ -50,14 +50,14 @@ class TrainingSettings:
 class DistillationSettings:
     """The four-step student: guidance and two of the teacher's steps in each of its own."""
 
-    minutes: float = 8.0
+    minutes: float = 6.0
     seed: int = 4004
     processes: int = 2
     batch: int = 32
     units_per_kind: int = 6
     adam_rate: float = 3e-4
     warm_up_steps: int = 10
-    guidance: float = 2.0
-    """Guidance of the teacher that the student learns to need none of."""
+    guidance: float = 1.5
+    """Guidance of the teacher that the student learns to need none of: 1.5 drew truer shapes than 1 or 2."""
     gradient_limit: float = 1.0
     ema_rate: float = 0.02
