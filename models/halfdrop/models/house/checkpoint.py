@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ from torch import Tensor, nn
 
 from halfdrop.models.house.net import Denoiser, DenoiserConfig, TextEncoder, TextEncoderConfig
 from halfdrop.models.house.optimizer import Muon
+from halfdrop.models.house.settings import DistillationSettings, TrainingSettings
 
 TEACHER_FILE = "teacher.pt"
 STUDENT_FILE = "student.pt"
 VOCABULARY_FILE = "vocab.json"
+TEACHER_SETTINGS_FILE = "teacher.json"
+STUDENT_SETTINGS_FILE = "student.json"
 
 
 @dataclass(slots=True)
@@ -86,6 +90,11 @@ def load_training(path: Path, networks: Networks, average: Networks, muon: Muon,
         momentum.copy_(saved)
     adam.load_state_dict(state["adam"])
     return Progress(*state["progress"])
+
+
+def save_settings(settings: TrainingSettings | DistillationSettings, path: Path) -> None:
+    """Write the settings of a run beside its checkpoints: the bundle's manifest tells them."""
+    path.write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
 
 
 def save_atomically(state: dict[str, Any], path: Path) -> None:

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from halfdrop.models.house.batches import draw_batches
 from halfdrop.models.house.checkpoint import (
     STUDENT_FILE,
+    STUDENT_SETTINGS_FILE,
     TEACHER_FILE,
     VOCABULARY_FILE,
     Networks,
     save_atomically,
+    save_settings,
 )
 from halfdrop.models.house.net import Denoiser
 from halfdrop.models.house.report import say
@@ -36,6 +38,7 @@ ADAM_BETAS = (0.9, 0.98)
 
 def distil(settings: DistillationSettings, out: Path) -> None:
     """Read the teacher's averaged weights in `out` and leave the student's there."""
+    save_settings(settings, out / STUDENT_SETTINGS_FILE)
     run_workers(distil_worker, settings.processes, settings, out)
 
 

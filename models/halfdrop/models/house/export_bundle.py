@@ -10,7 +10,7 @@ import argparse
 import json
 import shutil
 import subprocess
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,19 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from halfdrop.models.bundle import MANIFEST_NAME, bundle_digest, file_table, shipped_bundle_dir
-from halfdrop.models.house.checkpoint import STUDENT_FILE, TEACHER_FILE, VOCABULARY_FILE, Networks
+from halfdrop.models.house.checkpoint import (
+    STUDENT_FILE,
+    STUDENT_SETTINGS_FILE,
+    TEACHER_FILE,
+    TEACHER_SETTINGS_FILE,
+    VOCABULARY_FILE,
+    Networks,
+)
 from halfdrop.models.house.export_onnx import export_denoiser, export_text_encoder
 from halfdrop.models.house.kinds.catalogue import KIND_NAMES
 from halfdrop.models.house.net import config_json, parameter_count
 from halfdrop.models.house.report import say
 from halfdrop.models.house.schedule import CLEAN_LIMIT, STUDENT_STEPS
-from halfdrop.models.house.settings import DistillationSettings, TrainingSettings
 from halfdrop.models.house.tokenizer import Tokenizer
 
 NAME, VERSION = "house", "1"
@@ -61,8 +67,8 @@ class Training:
     teacher_samples: int
     student_samples: int
     """0 where the teacher itself was exported, undistilled."""
-    teacher: TrainingSettings = field(default_factory=TrainingSettings)
-    student: DistillationSettings = field(default_factory=DistillationSettings)
+    teacher_settings: dict[str, Any]
+    student_settings: dict[str, Any]
 
 
 def export_bundle(run: Path, out: Path, gates: dict[str, Any] | None = None, is_early: bool = False) -> str:
@@ -121,12 +127,20 @@ def _load_run(run: Path, is_early: bool) -> tuple[Networks, Training]:
     teacher = torch.load(run / TEACHER_FILE, weights_only=True)
     networks = Networks.fresh(Tokenizer.load(run / VOCABULARY_FILE).size, "cpu")
     _, teacher_samples, _ = teacher["progress"]
+    settings = _read_json(run / TEACHER_SETTINGS_FILE)
     if is_early:
         networks.load(teacher["average"])
-        return _rounded(networks), Training(teacher_samples=teacher_samples, student_samples=0)
+        return _rounded(networks), Training(
+            teacher_samples=teacher_samples, student_samples=0, teacher_settings=settings, student_settings={}
+        )
     student = torch.load(run / STUDENT_FILE, weights_only=True)
     networks.load(student["student"])
-    return _rounded(networks), Training(teacher_samples=teacher_samples, student_samples=student["samples"])
+    return _rounded(networks), Training(
+        teacher_samples=teacher_samples,
+        student_samples=student["samples"],
+        teacher_settings=settings,
+        student_settings=_read_json(run / STUDENT_SETTINGS_FILE),
+    )
 
 
 def _rounded(networks: Networks) -> Networks:
@@ -149,13 +163,18 @@ def _write_networks(networks: Networks, directory: Path) -> None:
 
 def _save_weights(module: nn.Module, path: Path) -> None:
     weights: dict[str, Tensor] = {name: value.bfloat16().contiguous() for name, value in module.state_dict().items()}
-    facts = {"format": "pt", "modelspec.title": f"Halfdrop {NAME} {VERSION}", "modelspec.license": LICENCE}
-    save_file(weights, path, metadata=facts)
+    # One member only: safetensors writes several in an order of its own, and equal weights must give equal digests.
+    save_file(weights, path, metadata={"format": "pt"})
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
 
 
 def _commit() -> str:

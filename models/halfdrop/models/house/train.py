@@ -18,10 +18,12 @@ from torch import Tensor, nn
 from halfdrop.models.house.batches import draw_batches
 from halfdrop.models.house.checkpoint import (
     TEACHER_FILE,
+    TEACHER_SETTINGS_FILE,
     VOCABULARY_FILE,
     Networks,
     Progress,
     load_training,
+    save_settings,
     save_training,
 )
 from halfdrop.models.house.data import Units, build_tokenizer, encode_texts, seeded_units
@@ -48,6 +50,7 @@ def train(settings: TrainingSettings, out: Path, resumes: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
     if not resumes or not (out / VOCABULARY_FILE).exists():
         build_tokenizer().save(out / VOCABULARY_FILE)
+    save_settings(settings, out / TEACHER_SETTINGS_FILE)
     run_workers(train_worker, settings.processes, settings, out, resumes)
 
 
