@@ -11,7 +11,13 @@ from halfdrop.models.house.classifier import load_judge, recognised
 from halfdrop.models.house.evaluation import ask
 from halfdrop.models.house.export_bundle import record_gates
 from halfdrop.models.house.export_onnx import export_denoiser, export_text_encoder
-from halfdrop.models.house.net import load_student
+from halfdrop.models.house.net import (
+    Denoiser,
+    DenoiserConfig,
+    TextEncoder,
+    TextEncoderConfig,
+    load_student,
+)
 from halfdrop.models.house.sampling import draw_plates, open_session
 from halfdrop.models.house.sampling_torch import noise_of_seeds, sample_plates
 from halfdrop.models.house.tokenizer import Tokenizer
@@ -85,16 +91,22 @@ def test_a_negative_prompt_draws_something_else(sessions, tokenizer: Tokenizer) 
 
 
 @pytest.mark.filterwarnings("ignore")  # torch's exporter warns of its own inner parts
-def test_exact_onnx_files_draw_what_torch_draws(tmp_path: Path, bundle: Bundle, tokenizer: Tokenizer) -> None:
-    text_encoder, denoiser = load_student(bundle.directory)
+def test_exact_onnx_files_draw_what_torch_draws(tmp_path: Path) -> None:
+    # Small networks: what is tested is the exporter and the two samplers, and an export takes time by the layer.
+    torch.manual_seed(0)
+    text_encoder = TextEncoder(TextEncoderConfig(vocabulary_size=20, width=32, layers=1, heads=2, condition_width=32))
+    sizes = DenoiserConfig(width=64, layers=1, heads=2, stem_width=16, condition_width=32, modulation_rank=8)
+    denoiser = Denoiser(sizes).eval()
+    torch.nn.init.normal_(denoiser.head_out.weight, std=0.2)
     text_path, denoiser_path = tmp_path / "text.onnx", tmp_path / "denoiser.onnx"
     export_text_encoder(text_encoder, tmp_path / "text8.onnx", text_path)
     export_denoiser(denoiser, tmp_path / "denoiser8.onnx", denoiser_path)
-    ids = tokenizer.encode("pink blossoms with yellow centres on navy")
+    ids = [5, 9, 3, *[0] * 29]
     fields, palette = draw_plates(open_session(text_path), open_session(denoiser_path), ids, 5)
-    exact, colours = sample_plates(text_encoder, denoiser, torch.tensor([ids]), noise_of_seeds([5]), steps=4)
-    assert np.abs(fields - exact[0].numpy()).max() < 2e-3
-    assert np.abs(palette - colours[0].numpy()).max() < 1e-4
+    exact, colours = sample_plates(text_encoder.eval(), denoiser, torch.tensor([ids]), noise_of_seeds([5]), steps=4)
+    assert np.abs(fields).max() > 0.1, "two empty drawings would agree"
+    assert np.abs(fields - exact[0].numpy()).max() < 1e-4
+    assert np.abs(palette - colours[0].numpy()).max() < 1e-5
 
 
 def test_the_shipped_int8_files_draw_nearly_what_torch_draws(bundle: Bundle, sessions, tokenizer: Tokenizer) -> None:
