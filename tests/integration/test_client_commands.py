@@ -50,10 +50,13 @@ async def test_from_a_prompt_to_files_on_the_disk(start_up: Any, tmp_path: Path)
     with Image.open(out / "a.png") as picture:
         assert picture.size == (1024, 1024)
 
-    everything = await run("render", PROMPT, "--size", "512", "--all", str(out / "all"), url=url)
+    everything = await run(
+        "render", PROMPT, "--size", "512", "--all", str(out / "all"), "-o", str(out / "both.png"), url=url
+    )
     assert everything.status == 0, everything.stderr
     names = {path.name for path in (out / "all").iterdir()}
     assert {"master.png", "pattern.svg", "proof.png"} <= names
+    assert (out / "both.png").read_bytes() == (out / "all" / "master.png").read_bytes()
 
     listed = await run("jobs", "list", "--json", url=url)
     orders = json.loads(listed.stdout)

@@ -66,9 +66,10 @@ def preview(
 def render(
     prompt: Prompt,
     *,
-    output: Annotated[Path, typer.Option("-o", "--output", help="PNG file to write the master to.")] = Path(
-        "pattern.png"
-    ),
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="PNG file to write the master to. Left out: pattern.png, unless --all."),
+    ] = None,
     size: Annotated[int, typer.Option(help="Width and height in pixels, 64 to 8192; 300 to the inch.")] = 4096,
     all_dir: Annotated[
         Path | None,
@@ -91,8 +92,9 @@ def render(
     """Order print files, show their progress, and fetch them."""
     from halfdrop.deploy.cli_progress import check_succeeded, fetch, follow  # noqa: PLC0415  rich; keeps --help quick
 
-    if all_dir is None and is_waiting:
-        check_output(output, suffixes=(".png",))
+    master_file = output or (Path("pattern.png") if all_dir is None else None)
+    if master_file is not None and is_waiting:
+        check_output(master_file, suffixes=(".png",))
     if all_dir is not None and all_dir.exists() and not all_dir.is_dir():
         raise InvalidInput("--all", got=str(all_dir), allowed="a directory, there already or to be made")
     pattern = read_pattern(
@@ -110,9 +112,9 @@ def render(
             _say(f"the order goes on without you; {later}")
             raise
         check_succeeded(finished)
-        if all_dir is None:
-            fetch(client, finished, {MASTER: output})
-        else:
+        if master_file is not None:
+            fetch(client, finished, {MASTER: master_file})
+        if all_dir is not None:
             all_dir.mkdir(parents=True, exist_ok=True)
             fetch(client, finished, {name: all_dir / name for name in finished.files})
 

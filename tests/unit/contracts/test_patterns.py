@@ -107,7 +107,7 @@ def test_a_value_outside_its_limits_is_refused_by_name(change: dict[str, object]
 
 @pytest.mark.parametrize("size_px", [0, 63, 8193])
 def test_a_master_outside_the_limits_is_refused(size_px: int) -> None:
-    with pytest.raises(InvalidInput, match="size_px: .*allowed: 64 to 8192"):
+    with pytest.raises(InvalidInput, match=r"size_px: .*allowed: 64 to 8192"):
         check_size_px(size_px)
 
 
