@@ -33,8 +33,9 @@ from halfdrop.runtime.streams import ensure_hub_streams
 log = structlog.get_logger()
 
 CONSUMER = "forwarder"
-ACK_WAIT_S = 30.0
-"""A message held longer than this without `in_progress` is delivered again: its forwarder died."""
+ACK_WAIT_S = 10.0
+"""A message held longer than this without `in_progress` is delivered again: its forwarder died. Every order behind it
+waits as long, so not much above the longest gap between two signs of life (a third of this, and one attempt)."""
 
 PUBLISH_TIMEOUT_S = 2.0
 RETRY_MIN_S, RETRY_MAX_S = 0.2, 2.0
