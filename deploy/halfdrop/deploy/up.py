@@ -117,7 +117,9 @@ class _Stopping:
         self._task = asyncio.current_task()
         loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's wish
+            # nohup's wish is respected. SIGINT is not: a shell starts background commands with it ignored, and who
+            # sends it to one by name means it.
+            if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 loop.add_signal_handler(number, self._on_signal, number)
 
     def _on_signal(self, number: signal.Signals) -> None:
