@@ -78,6 +78,15 @@ async def _still_knows(system: "System", prediction: dict[str, object], location
         assert (await client.get(location)).content == picture
 
 
+async def test_sigint_stops_what_a_shell_started_in_the_background(start_up: "StartUp") -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for `halfdrop up &`
+    try:
+        system = await start_up("--hubs", "0")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert await system.stop(signal.SIGINT) == 0, system.output
+
+
 @pytest.mark.timeout(120)
 async def test_a_second_start_on_the_same_data_says_who_holds_it(start_up: "StartUp", tmp_path: Path) -> None:
     system = await start_up("--hubs", "0")
