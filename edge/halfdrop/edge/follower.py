@@ -35,6 +35,8 @@ async def follow_events(link: HubLink, edge_name: str, orders: OrderBook) -> Non
             link.report_up()
             while True:
                 message = await fetch_next(subscription)
+                if message is None:  # from a frozen hub, too, nothing comes: only an answer shows that it lives
+                    await subscription.consumer_info()
                 link.report_up()
                 retry_s = RETRY_MIN_S
                 if message is not None:
