@@ -129,7 +129,7 @@ async def test_an_edge_whose_outbox_is_full_refuses_orders_and_keeps_those_it_ha
         ({"PORT": "web"}, "HALFDROP_EDGE_PORT"),
         ({"PORTS": "1"}, "HALFDROP_EDGE_PORTS"),
         ({"NAME": "a.b"}, "HALFDROP_EDGE_NAME"),
-        ({"OBJECTS_URL": "ftp://x"}, "object store 'ftp://x'"),
+        ({"OBJECTS_URL": "ftp://x"}, "object store: got 'ftp://x'; allowed: file:///directory"),
         ({"NATS_URL": "nats://127.0.0.1:1"}, "NATS at nats://127.0.0.1:1 does not answer"),
         ({"BUNDLE_DIR": "nowhere"}, "model bundle nowhere: manifest.json cannot be read"),
     ],
