@@ -40,7 +40,7 @@ check: $(VENV)/.ready-dev ## lint, format, types, import order
 bench: $(VENV)/.ready-dev ## run every benchmark; each prints one JSON object last
 	@for script in $$(grep -l __main__ bench/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-train: $(VENV)/.ready-dev ## train the house model and write its bundle: about 40 minutes on two cores
+train: $(VENV)/.ready-dev ## train the house model and write its bundle: about 50 minutes on two idle cores
 	$(BIN)/python -m halfdrop.models.house.make_bundle $(ARGS)
 
 lock: ## resolve every extra anew and write requirements.lock

@@ -37,7 +37,7 @@ def main() -> None:
     model = OnnxModel(bundle)
     for number in range(WARM_UPS):
         draw(model, bundle.digest, number)
-    total, denoising, composing, size_bytes = [], [], [], []
+    total, drawing, composing, size_bytes = [], [], [], []
     for number in range(WARM_UPS, WARM_UPS + SAMPLES):
         began_s = time.process_time()
         spec, key = understand(bundle.digest, number)
@@ -47,14 +47,14 @@ def main() -> None:
         webp = compose_webp(plates, spec.repeat, SIZE_PX)
         ended_s = time.process_time()
         total.append((ended_s - began_s) * 1000)
-        denoising.append((composed_s - drawn_s) * 1000)
+        drawing.append((composed_s - drawn_s) * 1000)
         composing.append((ended_s - composed_s) * 1000)
         size_bytes.append(len(webp))
     report(
         "preview",
         {
             **summarise("cpu_ms", total),
-            **summarise("draw_cpu_ms", denoising),
+            **summarise("draw_cpu_ms", drawing),
             **summarise("compose_cpu_ms", composing),
             "webp_bytes_mean": round(sum(size_bytes) / len(size_bytes)),
             "size_px": SIZE_PX,
