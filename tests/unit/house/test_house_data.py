@@ -1,12 +1,14 @@
 """The training data: every kind stays in its range, closes on its torus, and can be said in known words."""
 
+from typing import Any
+
 import pytest
 import torch
 
 from halfdrop.models.house.captions import caption
 from halfdrop.models.house.data import build_tokenizer, encode_texts, seeded_units
 from halfdrop.models.house.kinds.catalogue import ALL_OVERS, FREE_FORMS, KIND_NAMES, SET_MOTIFS, draw
-from halfdrop.models.house.kinds.drawing import Detail, Traits, seeded_words
+from halfdrop.models.house.kinds.drawing import Canvas, Detail, Traits, seeded_words
 from halfdrop.models.house.kinds.fields import GRID, PLATES
 from halfdrop.models.house.palettes import COLOURS_255, LIGHT_GROUND, rgb
 from halfdrop.models.house.tokenizer import LENGTH
@@ -16,9 +18,9 @@ UNITS = 12
 THIN_LINED = {"pinstripes", "basketweave"}
 
 
-def drawn(kind: str, seed: int = 3) -> torch.Tensor:
-    plates, _ = draw(kind, UNITS, torch.Generator().manual_seed(seed), seeded_words(seed))
-    return plates
+def drawn(kind: str, seed: int = 3, **canvas: Any) -> torch.Tensor:
+    numbers, words = torch.Generator().manual_seed(seed), seeded_words(seed)
+    return draw(kind, UNITS, numbers, words, canvas=Canvas(**canvas))[0]
 
 
 @pytest.mark.parametrize("kind", KIND_NAMES)
@@ -56,6 +58,27 @@ def test_every_all_over_closes_on_its_torus(kind: str) -> None:
         # A join is whole when its step is among those found inside: of 63 rows, some are as steep.
         inside = steps.narrow(axis, 0, GRID - 1).mean((1, 5 - axis)).amax(1)
         assert (across <= inside * 1.25 + 0.02).all(), kind
+
+
+@pytest.mark.parametrize("kind", KIND_NAMES)
+def test_a_seed_is_one_unit_however_finely_it_is_sampled(kind: str) -> None:
+    coarse, fine = drawn(kind), drawn(kind, grid=2 * GRID)
+    assert (torch.nn.functional.avg_pool2d(fine, 2) - coarse).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("axis", ["columns", "rows"])
+@pytest.mark.parametrize("eighths", [4, 2, 3])
+@pytest.mark.parametrize("kind", sorted(FREE_FORMS))
+def test_a_free_form_closes_on_the_torus_of_its_lattice(kind: str, eighths: int, axis: str) -> None:
+    plates = drawn(kind, drop=eighths / 8, axis=axis)
+    upright = plates if axis == "columns" else plates.transpose(2, 3)
+    inside = (upright[..., 1:] - upright[..., :-1]).abs().mean()
+
+    def step_at_the_join(drop_px: int) -> torch.Tensor:
+        return (upright[..., 0].roll(drop_px, 2) - upright[..., -1]).abs().mean() / inside
+
+    assert step_at_the_join(eighths * GRID // 8) < 1.15
+    assert step_at_the_join(0) > 1.5, "it would close without the drop as well: the test sees nothing"
 
 
 @pytest.mark.parametrize("kind", sorted(ALL_OVERS.keys() - FREE_FORMS))

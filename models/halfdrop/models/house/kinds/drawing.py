@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from halfdrop.models.house.kinds.fields import GRID
+from halfdrop.contracts.repeats import Axis
+from halfdrop.models.house.kinds.fields import GRID, rotate
+
+HIGHEST_TURN = 16
+"""Noise holds waves of up to this many turns a unit: above four times the most `cycles` that a kind asks for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,12 +51,92 @@ class Drawing:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Canvas:
+    """Where units are drawn: how finely, and the lattice on whose torus they close.
+
+    Coordinates do not depend on the grid: a unit is 64 wide whether 64 samples or 256 cross it, so that one seed is
+    one unit at every grid. With a drop d the point (u + 1, v + d) is the point (u, v) again.
+    """
+
+    grid: int = GRID
+    """Samples along each side."""
+    drop: float = 0.0
+    """Shift of each column of units against the one before, down, as a share of the unit; 0 is the straight torus."""
+    axis: Axis = "columns"
+    """What is shifted; "rows" move to the right."""
+
+    @property
+    def u(self) -> Tensor:
+        """From the left edge of the unit, 0 to 1: [1, 1, grid]."""
+        return ((torch.arange(self.grid) + 0.5) / self.grid).view(1, 1, -1)
+
+    @property
+    def v(self) -> Tensor:
+        """From its top edge, 0 to 1: [1, grid, 1]."""
+        return self.u.view(1, -1, 1)
+
+    def short_way(self, across: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
+        """Return steps across and down, in units, by the short way round the lattice's torus."""
+        if self.axis == "rows":
+            down, across = replace(self, axis="columns").short_way(down, across)
+            return across, down
+        turns = across.round()
+        down = down - self.drop * turns
+        return across - turns, down - down.round()
+
+    def wave(self, across: int, down: int) -> Tensor:
+        """Return the phase [1, grid, grid] of a plane wave that closes on the lattice: the nearest one to so many
+        turns across and down the unit."""
+        if self.axis == "rows":
+            return replace(self, axis="columns").wave(down, across).transpose(1, 2)
+        return (round(across + down * self.drop) - down * self.drop) * self.u + down * self.v
+
+
+STRAIGHT = Canvas()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Dice:
-    """Seeded randomness for one batch of `count` units."""
+    """Seeded randomness for one batch of `count` units, and the coordinates they are drawn in.
+
+    `x` runs right and `y` runs up from the centre of the motif, in grid pixels (64 to a unit); `u` runs right and `v`
+    runs down from the unit's top left corner, 0 to 1. All broadcast to [count, grid, grid].
+    """
 
     count: int
     numbers: torch.Generator
     words: random.Random
+    canvas: Canvas
+    x: Tensor
+    y: Tensor
+
+    @classmethod
+    def on(cls, canvas: Canvas, count: int, numbers: torch.Generator, words: random.Random) -> Dice:
+        """Return dice whose motif stands in the middle of the unit."""
+        x, y = (canvas.u - 0.5) * GRID, (0.5 - canvas.v) * GRID
+        return cls(count=count, numbers=numbers, words=words, canvas=canvas, x=x, y=y)
+
+    @property
+    def u(self) -> Tensor:
+        return self.canvas.u
+
+    @property
+    def v(self) -> Tensor:
+        return self.canvas.v
+
+    def moved(self, across: float, down: float) -> Dice:
+        """Return dice whose motif stands at another place of the unit, 0 to 1, and wraps round the lattice's torus."""
+        dx, dy = self.canvas.short_way(self.u - across, self.v - down)
+        return replace(self, x=dx * GRID, y=-dy * GRID)
+
+    def turned(self, angle: float) -> Dice:
+        """Return dice whose motif is turned clockwise by `angle` radians."""
+        x, y = rotate(self.x, self.y, angle)
+        return replace(self, x=x, y=y)
+
+    def scaled(self, scale: float) -> Dice:
+        """Return dice whose motif is drawn `scale` times as large; its fields must be multiplied by that as well."""
+        return replace(self, x=self.x / scale, y=self.y / scale)
 
     def uniform(self, low: float, high: float) -> Tensor:
         """Return [count, 1, 1] numbers between low and high."""
@@ -67,15 +152,24 @@ class Dice:
         return torch.rand(self.count, 1, 1, generator=self.numbers) < chance
 
     def noise(self, cycles: float) -> Tensor:
-        """Return [count, 64, 64] periodic Gaussian noise of unit variance, about `cycles` per side."""
-        full = torch.fft.fftfreq(GRID) * GRID
-        power = full.view(GRID, 1) ** 2 + full[: GRID // 2 + 1].view(1, -1) ** 2
-        white = torch.randn(self.count, GRID, GRID, generator=self.numbers)
-        # The mean is taken out: a threshold would otherwise cover a random share of the unit.
-        spectrum = torch.fft.rfft2(white) * torch.exp(-power / (2 * cycles * cycles)) * (power > 0)
-        smooth = torch.fft.irfft2(spectrum, s=(GRID, GRID))
-        scaled: Tensor = smooth / smooth.std((1, 2), keepdim=True)
-        return scaled
+        """Return [count, grid, grid] Gaussian noise of unit variance and no mean, about `cycles` per side, that
+        closes on the lattice's torus.
+
+        A sum of the lattice's own plane waves; their spectrum is round in the plane, not in the lattice's indices.
+        """
+        drop, rows = self.canvas.drop, torch.arange(-HIGHEST_TURN, HIGHEST_TURN + 1.0)
+        columns = rows.view(1, -1) - drop * rows.view(-1, 1)
+        power = columns**2 + rows.view(-1, 1) ** 2
+        height = torch.exp(-power / (2 * cycles * cycles)) * (power > 0)
+        waves = torch.randn(self.count, *height.shape, 2, generator=self.numbers) * height.unsqueeze(-1)
+        place = (torch.arange(self.canvas.grid) + 0.5) / self.canvas.grid
+        along = torch.polar(torch.ones(()), 2 * math.pi * rows.view(-1, 1) * place)
+        across = torch.view_as_complex(waves) @ along
+        if drop:
+            across = across * torch.polar(torch.ones(()), -2 * math.pi * drop * rows.view(-1, 1) * place)
+        field = (along.T @ across).real
+        scaled: Tensor = field / field.std((1, 2), keepdim=True, correction=0)
+        return scaled.transpose(1, 2) if self.canvas.axis == "rows" else scaled
 
     def noun(self, nouns: Sequence[str]) -> str:
         """Return one of several names for the same thing."""

@@ -1,9 +1,9 @@
 """Signed-distance fields on the unit grid: the vocabulary every kind is drawn with.
 
-All fields are [batch, 64, 64] float32 tensors in *grid pixels*, positive inside a shape. `X` runs right and
-`Y` runs up from the centre of the unit; `U` runs right and `V` runs down from its top left corner, 0 to 1.
-The zero set of every primitive is exact. Away from corners the distance is exact too; where shapes are joined
-by `union` or `overlap` it is a bound, which the clamp at a few pixels makes good enough.
+All fields are [batch, grid, grid] float32 tensors in *grid pixels*, of which a unit has 64 however finely it is
+sampled; positive inside a shape. Coordinates come from the dice (`drawing`). The zero set of every primitive is exact.
+Away from corners the distance is exact too; where shapes are joined by `union` or `overlap` it is a bound, which the
+clamp at a few pixels makes good enough.
 """
 
 from __future__ import annotations
@@ -23,12 +23,6 @@ REACH_PX = 29.0
 """Farthest a set motif may reach from the centre: it leaves 2 grid pixels of margin and a rounding."""
 ABSENT = -99.0
 """Field value of a layer that is not there; clamps to -1."""
-
-_axis = (torch.arange(GRID) + 0.5) / GRID
-U = _axis.view(1, 1, GRID)
-V = _axis.view(1, GRID, 1)
-X = (U - 0.5) * GRID
-Y = (0.5 - V) * GRID
 
 Scalar = Tensor | float
 
@@ -167,7 +161,6 @@ def stripe(phase: Tensor, share: Scalar, period_px: Scalar) -> Tensor:
 
 
 def slope_px(field: Tensor) -> Tensor:
-    """Return the gradient's length per grid pixel of a periodic field."""
-    gx = torch.roll(field, -1, 2) - torch.roll(field, 1, 2)
-    gy = torch.roll(field, -1, 1) - torch.roll(field, 1, 1)
-    return 0.5 * torch.sqrt(gx * gx + gy * gy + 1e-6)
+    """Return the gradient's length per grid pixel; at the borders from inside, so that any torus will do."""
+    gy, gx = torch.gradient(field, spacing=GRID / field.shape[-1], dim=(1, 2), edge_order=2)
+    return torch.sqrt(gx * gx + gy * gy + 1e-6)

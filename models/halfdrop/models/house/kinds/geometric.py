@@ -8,8 +8,6 @@ from torch import Tensor
 from halfdrop.models.house.kinds.drawing import Detail, Dice, Drawing, Traits, flat
 from halfdrop.models.house.kinds.fields import (
     ABSENT,
-    X,
-    Y,
     box,
     circle,
     heart,
@@ -49,15 +47,17 @@ def dressed(
 def dots(dice: Dice) -> Drawing:
     """One disc."""
     radius = dice.uniform(17, 27)
-    return dressed(dice, circle(X, Y, radius), ["polka dots", "dots", "spots"], circle(X, Y, radius * 0.36))
+    return dressed(
+        dice, circle(dice.x, dice.y, radius), ["polka dots", "dots", "spots"], circle(dice.x, dice.y, radius * 0.36)
+    )
 
 
 def rings(dice: Dice) -> Drawing:
     """One ring, now and then with a dot in it."""
     radius, half_width = dice.uniform(19, 25), dice.uniform(2.2, 3.6)
-    body = outline(circle(X, Y, radius), half_width)
+    body = outline(circle(dice.x, dice.y, radius), half_width)
     has_dot = dice.flag(0.4)
-    layers = [body, torch.full_like(body, ABSENT), only_where(has_dot, circle(X, Y, radius * 0.4))]
+    layers = [body, torch.full_like(body, ABSENT), only_where(has_dot, circle(dice.x, dice.y, radius * 0.4))]
     traits = [
         Traits(noun=dice.noun(["rings", "circles"]), details=(INNER_DOT,) if dotted else ())
         for dotted in has_dot.flatten()
@@ -69,18 +69,18 @@ def stars(dice: Dice) -> Drawing:
     """A star of five, six or eight points; unless the count is said it has five."""
     points = dice.choice([5, 5, 6, 8])
     radius, sharpness = dice.uniform(22, 27), dice.uniform(0.3, 0.42)
-    body = star(X, Y, radius, points, sharpness)
+    body = star(dice.x, dice.y, radius, points, sharpness)
     words: list[tuple[str, ...]] = []
     for count in flat(points):
         is_said = count != 5 or dice.words.random() < 0.5
         words.append((f"{int(count)}-pointed",) if is_said else ())
-    return dressed(dice, body, ["stars"], circle(X, Y, radius * 0.24), words)
+    return dressed(dice, body, ["stars"], circle(dice.x, dice.y, radius * 0.24), words)
 
 
 def hearts(dice: Dice) -> Drawing:
     """A heart."""
     size = dice.uniform(34, 43)
-    return dressed(dice, heart(X, Y, size), ["hearts"], circle(X, Y - 4, size * 0.15))
+    return dressed(dice, heart(dice.x, dice.y, size), ["hearts"], circle(dice.x, dice.y - 4, size * 0.15))
 
 
 def _arms(x: Tensor, y: Tensor, length: Tensor, half_width: Tensor) -> Tensor:
@@ -90,13 +90,13 @@ def _arms(x: Tensor, y: Tensor, length: Tensor, half_width: Tensor) -> Tensor:
 def pluses(dice: Dice) -> Drawing:
     """An upright cross."""
     length = dice.uniform(20, 26)
-    body = _arms(X, Y, length, length * dice.uniform(0.25, 0.36))
+    body = _arms(dice.x, dice.y, length, length * dice.uniform(0.25, 0.36))
     return dressed(dice, body, ["plus crosses", "plus signs", "plus shapes"])
 
 
 def crosses(dice: Dice) -> Drawing:
     """A cross on its side: an x."""
-    x, y = rotate(X, Y, torch.pi / 4)
+    x, y = rotate(dice.x, dice.y, torch.pi / 4)
     length = dice.uniform(22, 29)
     return dressed(dice, _arms(x, y, length, length * dice.uniform(0.22, 0.32)), ["x crosses", "x shapes"])
 
@@ -105,10 +105,12 @@ def diamonds(dice: Dice) -> Drawing:
     """A lozenge standing on its point."""
     height = dice.uniform(23, 27)
     width = height * dice.uniform(0.6, 0.85)
-    return dressed(dice, rhombus(X, Y, width, height), ["diamonds", "lozenges"], circle(X, Y, width * 0.3))
+    return dressed(
+        dice, rhombus(dice.x, dice.y, width, height), ["diamonds", "lozenges"], circle(dice.x, dice.y, width * 0.3)
+    )
 
 
 def squares(dice: Dice) -> Drawing:
     """A square, flat on its side."""
     side = dice.uniform(16, 25)
-    return dressed(dice, box(X, Y, side, side), ["squares"], circle(X, Y, side * 0.36))
+    return dressed(dice, box(dice.x, dice.y, side, side), ["squares"], circle(dice.x, dice.y, side * 0.36))

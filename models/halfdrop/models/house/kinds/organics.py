@@ -1,6 +1,6 @@
 """All-over kinds without a ruler: chips, patches, veins and skins, grown from periodic noise.
 
-They close on the straight torus of the unit; under a half drop their joins show (docs/prompts-24.md).
+They close on the torus of the lattice they are drawn for: noise, points and phases are the lattice's own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from halfdrop.models.house.kinds.drawing import Detail, Dice, Drawing, Traits
-from halfdrop.models.house.kinds.fields import GRID, U, V, fraction, only_where, slope_px
+from halfdrop.models.house.kinds.fields import GRID, fraction, only_where, slope_px
 
 NESTED = Detail(layer=1, phrases=("nested with {}", "with {} inner shape"))
 RINGS = Detail(layer=1, phrases=("with {} rings", "ringed in {}"), is_optional=False)
@@ -22,20 +22,21 @@ def _scatter(dice: Dice, side: int, wander: float) -> Tensor:
     cells = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij"), -1).view(1, -1, 2)
     jitter = torch.rand(dice.count, side * side, 2, generator=dice.numbers) - 0.5
     drift = torch.rand(dice.count, 1, 2, generator=dice.numbers)
-    return ((cells + 0.5 + wander * jitter) / side + drift) % 1
+    return (cells + 0.5 + wander * jitter) / side + drift
 
 
-def _offsets_px(points: Tensor) -> tuple[Tensor, Tensor]:
-    """Return [count, points, 64, 64] steps right and down from each point, the short way round the torus."""
-    dx = U.unsqueeze(1) - points[..., 0, None, None]
-    dy = V.unsqueeze(1) - points[..., 1, None, None]
-    return (dx - dx.round()) * GRID, (dy - dy.round()) * GRID
+def _offsets_px(dice: Dice, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Return [count, points, grid, grid] steps right and down from each point, the short way round the torus."""
+    dx = dice.u.unsqueeze(1) - points[..., 0, None, None]
+    dy = dice.v.unsqueeze(1) - points[..., 1, None, None]
+    dx, dy = dice.canvas.short_way(dx, dy)
+    return dx * GRID, dy * GRID
 
 
 def terrazzo(dice: Dice) -> Drawing:
     """Stone chips in three colours: Voronoi cells, each drawn in from its neighbours."""
     points = _scatter(dice, 4, 0.8)
-    dx, dy = _offsets_px(points)
+    dx, dy = _offsets_px(dice, points)
     distance = torch.sqrt(dx * dx + dy * dy)
     nearest, index = distance.topk(2, 1, largest=False)
     owner = index[:, 0]
@@ -86,7 +87,7 @@ def _warped(phase: Tensor, share: Tensor | float) -> Tensor:
 def marble(dice: Dice) -> Drawing:
     """Broad soft veins with fine ones between them, slanting across the unit."""
     bend = dice.noise(1.7) * dice.uniform(0.07, 0.11)
-    phase = U + V + bend
+    phase = dice.canvas.wave(1, 1) + bend
     ripple = dice.noise(4.0) * 0.03
     broad, fine = _warped(phase + 0.5, dice.uniform(0.16, 0.24)), _warped(phase + ripple + 0.08, 0.07)
     nouns = ["marble", "marble veins"]
@@ -95,7 +96,7 @@ def marble(dice: Dice) -> Drawing:
 
 def zebra(dice: Dice) -> Drawing:
     """Upright stripes that swell, lean and fork."""
-    phase = 4 * U + dice.noise(1.8) * 0.26
+    phase = dice.canvas.wave(4, 0) + dice.noise(1.8) * 0.26
     nouns = ["zebra stripes", "zebra print"]
     traits = [Traits(noun=dice.noun(nouns), names_ground=True) for _ in range(dice.count)]
     return Drawing(layers=[_warped(phase, dice.uniform(0.46, 0.54))], traits=traits)
@@ -104,7 +105,7 @@ def zebra(dice: Dice) -> Drawing:
 def leopard(dice: Dice) -> Drawing:
     """Patches, each within a broken ring."""
     points = _scatter(dice, 3, 0.3)
-    dx, dy = _offsets_px(points)
+    dx, dy = _offsets_px(dice, points)
     bearing = torch.atan2(dy, dx)
     turns = torch.rand(dice.count, 9, 1, 1, generator=dice.numbers) * 2 * math.pi
     radius = torch.sqrt(dx * dx + dy * dy) * (1 + 0.14 * torch.cos(2 * bearing + turns))

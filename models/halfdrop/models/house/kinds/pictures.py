@@ -6,8 +6,6 @@ import math
 
 from halfdrop.models.house.kinds.drawing import Detail, Dice, Drawing, Traits
 from halfdrop.models.house.kinds.fields import (
-    X,
-    Y,
     circle,
     fraction,
     only_where,
@@ -31,11 +29,11 @@ STALKS = Detail(layer=0, phrases=("with {} stems", "with {} stalks", "and {} ste
 def moons(dice: Dice) -> Drawing:
     """A crescent open to the right, now and then with a star in its mouth."""
     radius = dice.uniform(22, 27)
-    x = X - 2.0
-    crescent = overlap(circle(x, Y, radius), -circle(x - radius * 0.48, Y, radius * 0.82))
+    x = dice.x - 2.0
+    crescent = overlap(circle(x, dice.y, radius), -circle(x - radius * 0.48, dice.y, radius * 0.82))
     has_star = dice.flag(0.4)
     points, sharpness = dice.choice([5.0]), dice.uniform(0.34, 0.38)
-    little = star(x - radius * 0.42, Y, radius * 0.36, points, sharpness)
+    little = star(x - radius * 0.42, dice.y, radius * 0.36, points, sharpness)
     traits = [
         Traits(noun=dice.noun(["moons", "crescent moons", "crescents"]), details=(SMALL_STARS,) if starry else ())
         for starry in has_star.flatten()
@@ -47,8 +45,8 @@ def suns(dice: Dice) -> Drawing:
     """A disc with twelve rays apart from it."""
     radius = dice.uniform(12, 14.5)
     step = math.pi / 6
-    bearing = (fraction(Y.atan2(X) / step + 0.5) - 0.5) * step
-    length = (X * X + Y * Y).sqrt()
+    bearing = (fraction(dice.y.atan2(dice.x) / step + 0.5) - 0.5) * step
+    length = (dice.x * dice.x + dice.y * dice.y).sqrt()
     along, across = length * bearing.cos(), length * bearing.sin()
     rays = segment(along, across, (radius + 5.2, 0.0), (26.5, 0.0), 1.7)
     has_centre = dice.flag(0.35)
@@ -56,14 +54,14 @@ def suns(dice: Dice) -> Drawing:
         Traits(noun=dice.noun(["suns", "sunbursts"]), details=(SUN_CENTRE,) if centred else ())
         for centred in has_centre.flatten()
     ]
-    disc = circle(X, Y, radius)
+    disc = circle(dice.x, dice.y, radius)
     return Drawing(layers=[union(disc, rays), only_where(has_centre, disc - radius * 0.36)], traits=traits)
 
 
 def clouds(dice: Dice) -> Drawing:
     """A cloud of four puffs on a flat base."""
     size = dice.uniform(0.92, 1.06)
-    x, y = X / size, Y / size + 2.0
+    x, y = dice.x / size, dice.y / size + 2.0
     base = segment(x, y, (-16.0, -7.0), (16.0, -7.0), 9.0)
     puffs = union(circle(x + 9.0, y - 2.0, 11.0), circle(x - 6.5, y - 5.0, 13.0))
     return dressed(dice, union(base, puffs) * size, ["clouds"])
@@ -72,18 +70,18 @@ def clouds(dice: Dice) -> Drawing:
 def raindrops(dice: Dice) -> Drawing:
     """A drop, point upwards."""
     size = dice.uniform(14.5, 17.0)
-    body = teardrop(X, Y + size * 0.55, size, 0.6, size * 2.1)
-    return dressed(dice, body, ["raindrops", "drops", "teardrops"], circle(X, Y + size * 0.55, size * 0.4))
+    body = teardrop(dice.x, dice.y + size * 0.55, size, 0.6, size * 2.1)
+    return dressed(dice, body, ["raindrops", "drops", "teardrops"], circle(dice.x, dice.y + size * 0.55, size * 0.4))
 
 
 def fish(dice: Dice) -> Drawing:
     """A fish that swims to the left."""
     width = dice.uniform(10.5, 13.0)
-    body = vesica(Y, X + 4.5, 22.0, width)
+    body = vesica(dice.y, dice.x + 4.5, 22.0, width)
     # The tail is a wedge, cut straight at its end.
-    x = X - 12.0
-    tail = overlap((x * 0.78 - Y.abs() + 2.0) * 0.79, 14.0 - x, x + 2.0)
-    eye = circle(X + 14.5, Y - 2.4, 2.4).expand(dice.count, -1, -1)
+    x = dice.x - 12.0
+    tail = overlap((x * 0.78 - dice.y.abs() + 2.0) * 0.79, 14.0 - x, x + 2.0)
+    eye = circle(dice.x + 14.5, dice.y - 2.4, 2.4).expand(dice.count, -1, -1)
     traits = [Traits(noun=dice.noun(["fish", "fishes"]), details=(EYES,)) for _ in range(dice.count)]
     return Drawing(layers=[union(body, tail), eye], traits=traits)
 
@@ -91,12 +89,15 @@ def fish(dice: Dice) -> Drawing:
 def mushrooms(dice: Dice) -> Drawing:
     """A toadstool: a domed cap with spots on a stem."""
     radius = dice.uniform(22, 26)
-    floor = Y + 0.5
-    cap = overlap(circle(X, floor / 0.95, radius), floor)
-    stem = union(segment(X, Y, (0.0, -20.0), (0.0, 2.0), 6.4), segment(X, Y, (-2.5, -22.0), (2.5, -22.0), 5.6))
+    floor = dice.y + 0.5
+    cap = overlap(circle(dice.x, floor / 0.95, radius), floor)
+    stem = union(
+        segment(dice.x, dice.y, (0.0, -20.0), (0.0, 2.0), 6.4),
+        segment(dice.x, dice.y, (-2.5, -22.0), (2.5, -22.0), 5.6),
+    )
     spots = union(
-        circle(X, Y - radius * 0.62, 4.2),
-        circle(X.abs() - radius * 0.5, Y - radius * 0.32, 3.6),
+        circle(dice.x, dice.y - radius * 0.62, 4.2),
+        circle(dice.x.abs() - radius * 0.5, dice.y - radius * 0.32, 3.6),
     )
     traits = [
         Traits(noun=dice.noun(["mushrooms", "toadstools"]), body=(1,), details=(CAP_SPOTS, STALKS))
@@ -109,8 +110,8 @@ def snowflakes(dice: Dice) -> Drawing:
     """Six branched arms."""
     reach = dice.uniform(24, 27)
     step = math.pi / 3
-    bearing = (fraction(X.atan2(Y) / step + 0.5) - 0.5) * step
-    length = (X * X + Y * Y).sqrt()
+    bearing = (fraction(dice.x.atan2(dice.y) / step + 0.5) - 0.5) * step
+    length = (dice.x * dice.x + dice.y * dice.y).sqrt()
     along, across = length * bearing.cos(), (length * bearing.sin()).abs()
     arm = segment(along, across, (0.0, 0.0), (reach, 0.0), 1.6)
     u, v = rotate(along - reach * 0.5, across, 0.0)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from halfdrop.models.house.kinds.drawing import Detail, Dice, Drawing, Traits
-from halfdrop.models.house.kinds.fields import GRID, U, V, circle, fraction, only_where, outline, stripe, union
+from halfdrop.models.house.kinds.fields import GRID, circle, fraction, only_where, outline, stripe, union
 
 NESTED = Detail(layer=1, phrases=("nested with {}", "with {} inner shape"))
 DOTS_INSIDE = Detail(layer=2, phrases=("with {} dots inside", "with {} inner dots"))
@@ -36,15 +36,15 @@ def chevron(dice: Dice) -> Drawing:
     """Zigzag bands."""
     rise = 0.2
     slope = rise * 2 * COLUMNS
-    phase = 4 * (V + rise * (fraction(U * COLUMNS) * 2 - 1).abs())
+    phase = 4 * (dice.v + rise * (fraction(dice.u * COLUMNS) * 2 - 1).abs())
     return _banded(dice, phase, GRID / 4 / math.sqrt(1 + slope * slope), ["chevron", "zigzag", "chevron zigzag"])
 
 
 def waves(dice: Dice) -> Drawing:
     """Bands that follow a sine."""
     height, turn = 0.05, 2 * math.pi * COLUMNS
-    slope = height * turn * torch.cos(turn * U)
-    phase = 4 * (V + height * torch.sin(turn * U))
+    slope = height * turn * torch.cos(turn * dice.u)
+    phase = 4 * (dice.v + height * torch.sin(turn * dice.u))
     return _banded(dice, phase, GRID / 4 / torch.sqrt(1 + slope * slope), ["waves", "wavy lines", "wavy stripes"])
 
 
@@ -59,7 +59,10 @@ def hexagons(dice: Dice) -> Drawing:
         slant = (nx * x + ny * (y - rise / 3)) / math.hypot(nx, ny)
         return -torch.maximum(x - width / 2, slant), torch.sqrt(x * x + y * y)
 
-    (first, first_radius), (second, second_radius) = cell(U * 4, V * 2), cell(U * 4 + 0.5, V * 2 + 0.5)
+    (first, first_radius), (second, second_radius) = (
+        cell(dice.u * 4, dice.v * 2),
+        cell(dice.u * 4 + 0.5, dice.v * 2 + 0.5),
+    )
     body = torch.maximum(first, second) - dice.uniform(1.1, 1.5)
     dot = 2.9 - torch.minimum(first_radius, second_radius)
     has_dot = dice.flag(0.4)
@@ -72,13 +75,13 @@ def scallops(dice: Dice) -> Drawing:
     """Fish scales: rows of discs, each row in front of the one above it."""
     radius, rows = WIDTH_PX / 2, 2 * COLUMNS
     line_px = dice.uniform(1.5, 2.0)
-    row = (V * rows).floor()
+    row = (dice.v * rows).floor()
     scale: Tensor | None = None
-    inner, in_front = V, V
+    inner, in_front = dice.v, dice.v
     for step in (1, 0, -1):  # from the front row to the one behind
         shift = 0.5 * ((row - step) % 2)
-        dx = (fraction(U * COLUMNS + shift) - 0.5) * WIDTH_PX
-        dy = (V * rows - (row - step)) * radius
+        dx = (fraction(dice.u * COLUMNS + shift) - 0.5) * WIDTH_PX
+        dy = (dice.v * rows - (row - step)) * radius
         disc = circle(dx, dy, radius)
         if scale is None:
             scale, inner, in_front = disc - line_px, disc - radius * 0.45, disc
@@ -103,7 +106,7 @@ def ogee(dice: Dice) -> Drawing:
         gy = math.pi / 2 * torch.sin(math.pi * y) * 2 * COLUMNS / GRID
         return edge / torch.sqrt(gx * gx + gy * gy), torch.sqrt(x * x + y * y) * WIDTH_PX / 2
 
-    phase_u, phase_v = U * COLUMNS, V * COLUMNS
+    phase_u, phase_v = dice.u * COLUMNS, dice.v * COLUMNS
     (first, first_radius), (second, second_radius) = cell(phase_u, phase_v), cell(phase_u + 0.5, phase_v + 0.5)
     body = torch.maximum(first, second) - dice.uniform(1.3, 1.7)
     is_nested, has_dot = dice.flag(0.5), dice.flag(0.35)
@@ -119,8 +122,8 @@ def ogee(dice: Dice) -> Drawing:
 def triangles(dice: Dice) -> Drawing:
     """Rows of upright triangles, each row half a step on."""
     size = GRID / 4
-    down = fraction(V * 4)
-    across = fraction(U * 4 + 0.5 * ((V * 4).floor() % 2)) - 0.5
+    down = fraction(dice.v * 4)
+    across = fraction(dice.u * 4 + 0.5 * ((dice.v * 4).floor() % 2)) - 0.5
     slant = math.hypot(1.0, 0.5)
     body = torch.minimum((0.5 * down - across.abs()) * size / slant, (1 - down) * size)
     body = body - dice.uniform(0.6, 1.1)
@@ -130,7 +133,7 @@ def triangles(dice: Dice) -> Drawing:
 
 def trellis(dice: Dice) -> Drawing:
     """A diagonal lattice of lines, now and then with knots on it or dots in its panes."""
-    first, second = (U + V) * COLUMNS, (U - V) * COLUMNS
+    first, second = (dice.u + dice.v) * COLUMNS, (dice.u - dice.v) * COLUMNS
     period_px = WIDTH_PX / math.sqrt(2)
     body = union(stripe(first, dice.uniform(0.13, 0.17), period_px), stripe(second, 0.15, period_px))
     has_knots, has_dots = dice.flag(0.35), dice.flag(0.35)

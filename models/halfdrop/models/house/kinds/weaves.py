@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from halfdrop.models.house.kinds.drawing import Detail, Dice, Drawing, Traits, flat
-from halfdrop.models.house.kinds.fields import ABSENT, GRID, U, V, fraction, only_where, overlap, stripe, union
+from halfdrop.models.house.kinds.fields import ABSENT, GRID, fraction, only_where, overlap, stripe, union
 
 PERIODS = 2
 PERIOD_PX = GRID / PERIODS
@@ -19,7 +19,7 @@ ROOT_2 = 2**0.5
 def stripes(dice: Dice) -> Drawing:
     """Stripes: vertical, horizontal or diagonal; thin, plain or wide; now and then in two colours."""
     way = dice.choice([0, 1, 2])
-    phase = torch.where(way == 0, U, torch.where(way == 1, V, U + V)) * PERIODS
+    phase = torch.where(way == 0, dice.u, torch.where(way == 1, dice.v, dice.u + dice.v)) * PERIODS
     period_px = torch.where(way == 2, PERIOD_PX / ROOT_2, PERIOD_PX)
     width = dice.choice([0, 1, 2])
     share = torch.where(width == 0, 0.2, torch.where(width == 1, 0.48, 0.72)) + dice.uniform(-0.02, 0.02)
@@ -39,9 +39,9 @@ def stripes(dice: Dice) -> Drawing:
 
 def pinstripes(dice: Dice) -> Drawing:
     """Fine vertical lines, eight to a unit."""
-    field = stripe(U * 8, dice.uniform(0.26, 0.3), GRID / 8)
+    field = stripe(dice.u * 8, dice.uniform(0.26, 0.3), GRID / 8)
     traits = [Traits(noun="pinstripes") for _ in range(dice.count)]
-    return Drawing(layers=[field.expand(dice.count, GRID, GRID)], traits=traits)
+    return Drawing(layers=_full(dice, field), traits=traits)
 
 
 def _checks(across: Tensor, down: Tensor, period_px: float) -> Tensor:
@@ -53,7 +53,7 @@ def _checks(across: Tensor, down: Tensor, period_px: float) -> Tensor:
 
 def checkerboard(dice: Dice) -> Drawing:
     """Squares like a chess board, four by four."""
-    field = _checks(U * PERIODS + 0.25, V * PERIODS + 0.25, PERIOD_PX).expand(dice.count, -1, -1)
+    field = _checks(dice.u * PERIODS + 0.25, dice.v * PERIODS + 0.25, PERIOD_PX).expand(dice.count, -1, -1)
     nouns = ["checkerboard", "checkerboard squares", "checks"]
     traits = [Traits(noun=dice.noun(nouns), names_ground=True) for _ in range(dice.count)]
     return Drawing(layers=[field], traits=traits)
@@ -61,7 +61,7 @@ def checkerboard(dice: Dice) -> Drawing:
 
 def harlequin(dice: Dice) -> Drawing:
     """Upright diamonds that meet at their points."""
-    field = _checks(2 * U + V, 2 * U - V, GRID / 5**0.5).expand(dice.count, -1, -1)
+    field = _checks(2 * dice.u + dice.v, 2 * dice.u - dice.v, GRID / 5**0.5).expand(dice.count, -1, -1)
     nouns = ["harlequin", "harlequin diamonds"]
     traits = [Traits(noun=dice.noun(nouns), names_ground=True) for _ in range(dice.count)]
     return Drawing(layers=[field], traits=traits)
@@ -70,7 +70,7 @@ def harlequin(dice: Dice) -> Drawing:
 def gingham(dice: Dice) -> Drawing:
     """Two overprinted stripes of one colour and their full-strength crossing."""
     share = dice.uniform(0.47, 0.53)
-    down, across = stripe(U * PERIODS, share, PERIOD_PX), stripe(V * PERIODS, share, PERIOD_PX)
+    down, across = stripe(dice.u * PERIODS, share, PERIOD_PX), stripe(dice.v * PERIODS, share, PERIOD_PX)
     traits = [
         Traits(noun=dice.noun(["gingham", "gingham check"]), body=(2,), is_blended=True, names_ground=True)
         for _ in range(dice.count)
@@ -81,8 +81,8 @@ def gingham(dice: Dice) -> Drawing:
 def plaid(dice: Dice) -> Drawing:
     """A gingham of narrower bands with a line of another colour between them."""
     share = dice.uniform(0.36, 0.42)
-    down, across = stripe(U * PERIODS, share, PERIOD_PX), stripe(V * PERIODS, share, PERIOD_PX)
-    lines = union(stripe(U * PERIODS + 0.5, 0.09, PERIOD_PX), stripe(V * PERIODS + 0.5, 0.09, PERIOD_PX))
+    down, across = stripe(dice.u * PERIODS, share, PERIOD_PX), stripe(dice.v * PERIODS, share, PERIOD_PX)
+    lines = union(stripe(dice.u * PERIODS + 0.5, 0.09, PERIOD_PX), stripe(dice.v * PERIODS + 0.5, 0.09, PERIOD_PX))
     traits = [
         Traits(noun=dice.noun(["plaid", "tartan", "tartan plaid"]), body=(2, 3), is_blended=True)
         for _ in range(dice.count)
@@ -93,15 +93,15 @@ def plaid(dice: Dice) -> Drawing:
 def windowpane(dice: Dice) -> Drawing:
     """Thin lines that cross: panes of ground."""
     share = dice.uniform(0.09, 0.13)
-    field = union(stripe(U * PERIODS, share, PERIOD_PX), stripe(V * PERIODS, share, PERIOD_PX))
+    field = union(stripe(dice.u * PERIODS, share, PERIOD_PX), stripe(dice.v * PERIODS, share, PERIOD_PX))
     nouns = ["windowpane check", "windowpane", "grid lines"]
     return Drawing(layers=_full(dice, field), traits=[Traits(noun=dice.noun(nouns)) for _ in range(dice.count)])
 
 
 def houndstooth(dice: Dice) -> Drawing:
     """The broken check of a 2/2 twill in four and four."""
-    warp, weft = stripe(U * PERIODS, 0.5, PERIOD_PX), stripe(V * PERIODS, 0.5, PERIOD_PX)
-    twill = stripe((U + V) * PERIODS * 2 + 0.25, 0.5, PERIOD_PX / 2 / ROOT_2)
+    warp, weft = stripe(dice.u * PERIODS, 0.5, PERIOD_PX), stripe(dice.v * PERIODS, 0.5, PERIOD_PX)
+    twill = stripe((dice.u + dice.v) * PERIODS * 2 + 0.25, 0.5, PERIOD_PX / 2 / ROOT_2)
     # Without the crossing of the two a hairline would run through every solid square.
     field = union(overlap(warp, twill), overlap(weft, -twill), overlap(warp, weft))
     nouns = ["houndstooth", "houndstooth check"]
@@ -111,8 +111,8 @@ def houndstooth(dice: Dice) -> Drawing:
 
 def basketweave(dice: Dice) -> Drawing:
     """Blocks of two bands, by turns lying and standing."""
-    across, down = fraction(U * 4), fraction(V * 4)
-    is_lying = ((U * 4).floor() + (V * 4).floor()) % 2 == 0
+    across, down = fraction(dice.u * 4), fraction(dice.v * 4)
+    is_lying = ((dice.u * 4).floor() + (dice.v * 4).floor()) % 2 == 0
     block_px = GRID / 4
     end = 0.07
     lying = overlap(stripe(down * 2, 0.72, block_px / 2), (0.5 - end - (across - 0.5).abs()) * block_px)
@@ -124,11 +124,11 @@ def basketweave(dice: Dice) -> Drawing:
 
 def herringbone(dice: Dice) -> Drawing:
     """Columns of slanting bars, leaning left and right by turns, half a step apart."""
-    column = (U * 4).floor()
-    across = fraction(U * 4)
+    column = (dice.u * 4).floor()
+    across = fraction(dice.u * 4)
     lean = torch.where(column % 2 == 0, 1.0, -1.0)
     period_px = GRID / 6
-    phase = V * 6 + lean * (across - 0.5) * (GRID / 4) / period_px + 0.5 * (column % 2)
+    phase = dice.v * 6 + lean * (across - 0.5) * (GRID / 4) / period_px + 0.5 * (column % 2)
     bars = stripe(phase, dice.uniform(0.58, 0.66), period_px / ROOT_2)
     field = overlap(bars, (0.5 - (across - 0.5).abs()) * (GRID / 4) - 1.0)
     traits = [Traits(noun=dice.noun(["herringbone", "herringbone weave"])) for _ in range(dice.count)]
@@ -140,7 +140,7 @@ SECOND_LINES = Detail(layer=1, phrases=("with {} lines",), is_optional=False)
 
 def argyle(dice: Dice) -> Drawing:
     """Tall diamonds under a lattice of thin lines through their middles."""
-    first, second = 2 * U + V, 2 * U - V
+    first, second = 2 * dice.u + dice.v, 2 * dice.u - dice.v
     period_px = GRID / 5**0.5
     body = _checks(first, second, period_px)
     # The diamonds' edges lie at quarters of these phases, the lines at halves: through every middle.
@@ -153,4 +153,4 @@ def argyle(dice: Dice) -> Drawing:
 
 def _full(dice: Dice, *layers: Tensor) -> list[Tensor]:
     """Return the layers at full size: a field that does not vary over the batch is repeated."""
-    return [(layer + torch.zeros(dice.count, GRID, GRID)).clamp(min=ABSENT) for layer in layers]
+    return [(layer + torch.zeros(dice.count, dice.canvas.grid, dice.canvas.grid)).clamp(min=ABSENT) for layer in layers]
