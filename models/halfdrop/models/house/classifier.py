@@ -19,7 +19,6 @@ from halfdrop.models.bundle import shipped_bundle_dir
 from halfdrop.models.house.data import draw_units, seeded_units
 from halfdrop.models.house.kinds.catalogue import KIND_NAMES
 from halfdrop.models.house.kinds.drawing import seeded_words
-from halfdrop.models.house.net import WrappingConv
 from halfdrop.models.house.report import say
 
 JUDGE_FILE = "judge-1.safetensors"
@@ -38,17 +37,17 @@ class Classifier(nn.Module):
         super().__init__()
         self.features = nn.Sequential(
             nn.PixelUnshuffle(2),
-            WrappingConv(16, 32),
+            _wrapping(16, 32),
             nn.SiLU(),
             nn.PixelUnshuffle(2),
-            WrappingConv(128, 64),
+            _wrapping(128, 64),
             nn.SiLU(),
-            WrappingConv(64, 64),
+            _wrapping(64, 64),
             nn.SiLU(),
             nn.PixelUnshuffle(2),
             nn.Conv2d(256, 128, 1),
             nn.SiLU(),
-            WrappingConv(128, 128),
+            _wrapping(128, 128),
             nn.SiLU(),
         )
         self.scores = nn.Sequential(nn.Linear(256, 128), nn.SiLU(), nn.Linear(128, len(KIND_NAMES)))
@@ -58,6 +57,10 @@ class Classifier(nn.Module):
         # Mean and peak over the torus: where a motif stands does not matter to its kind.
         scores: Tensor = self.scores(torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1))
         return scores
+
+
+def _wrapping(channels_in: int, channels_out: int) -> nn.Conv2d:
+    return nn.Conv2d(channels_in, channels_out, 3, padding=1, padding_mode="circular")
 
 
 def train_classifier(minutes: float) -> Classifier:

@@ -97,10 +97,10 @@ def student_loss(
     with torch.autocast(plates.device.type, dtype=torch.bfloat16):
         with torch.no_grad():
             condition, _ = teacher.text_encoder(ids)
-            clean = predict_clean(teacher.denoiser, noised, level, condition, guidance)
+            clean = predict_clean(teacher.denoiser, noised, level, condition, guidance=guidance)
             clean = clean.clamp(-CLEAN_LIMIT, CLEAN_LIMIT)
             middle = clean + (noised - clean) * column(halfway / level)
-            clean = predict_clean(teacher.denoiser, middle, halfway, condition, guidance)
+            clean = predict_clean(teacher.denoiser, middle, halfway, condition, guidance=guidance)
             clean = clean.clamp(-CLEAN_LIMIT, CLEAN_LIMIT)
             reached = clean + (middle - clean) * column(end / halfway)
             # What one prediction must be for a single step from `noised` to arrive at `reached`.

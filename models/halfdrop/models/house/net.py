@@ -2,8 +2,8 @@
 
 The text encoder turns 32 tokens into one condition vector (what to draw) and five colours (how to print it).
 The denoiser is a small diffusion transformer that predicts the clean plates: a convolutional stem and head that
-wrap round the unit, and between them 64 tokens (patches of 8 by 8) with toroidal rotary positions. A learned
-position beside the rotary one anchors the unit: motifs stand in its middle.
+wrap round the torus of the unit's lattice, and between them 64 tokens (patches of 8 by 8) with rotary positions of the
+same torus. A learned position beside the rotary one anchors the unit: motifs stand in its middle.
 
 Needs torch and safetensors alone, so that it also trains on a machine that has nothing else.
 """
@@ -12,14 +12,18 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
+
+from halfdrop.models.house.torus import HEAD_WIDTH, SIDE, STRAIGHT, TOKENS, Torus, torus_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +57,24 @@ class DenoiserConfig:
     condition_width: int = 256
     modulation_rank: int = 96
     """Width between the condition and each block's scales and shifts: keeps the shipped weights small."""
+
+
+class TorusTensors(NamedTuple):
+    """`Torus` in torch, with a first dimension for the batch, or of 1 where all units share a lattice."""
+
+    ring: Tensor
+    """[batch, 68, 256]."""
+    cos: Tensor
+    """[batch, 1, 64, 32]; the 1 is for the heads."""
+    sin: Tensor
+    drop: Tensor
+    """[batch, 4]."""
+
+
+def torus_tensors(tori: Sequence[Torus], device: str | torch.device = "cpu") -> TorusTensors:
+    """Return the tori of a batch of units, or a single one for all of them."""
+    ring, cos, sin, drop = (torch.from_numpy(np.stack(part)).to(device) for part in zip(*tori, strict=True))
+    return TorusTensors(ring=ring, cos=cos[:, None], sin=sin[:, None], drop=drop)
 
 
 class TextEncoder(nn.Module):
@@ -109,51 +131,51 @@ class TextBlock(nn.Module):
 class Denoiser(nn.Module):
     """Noisy plates [batch, 4, 64, 64], noise level [batch] (1: all noise), condition [batch, 256] to clean plates.
 
-    `unconditional` is the condition of no prompt at all; it takes a caption's place in a tenth of training.
+    `torus` is that of the lattice the unit is drawn for; the straight one where none is given. `unconditional` is the
+    condition of no prompt at all; it takes a caption's place in a tenth of training.
     """
-
-    rotary_cos: Tensor
-    rotary_sin: Tensor
 
     def __init__(self, config: DenoiserConfig) -> None:
         super().__init__()
         self.config = config
         stem, width, tokens = config.stem_width, config.width, config.grid // config.patch
+        assert (tokens, config.grid // 4, width // config.heads) == (TOKENS, SIDE, HEAD_WIDTH), "what the torus is for"
         self.stem = WrappingConv(16 * config.plates, stem)
         self.to_tokens = nn.Linear(4 * stem, width)
         self.positions = nn.Parameter(torch.randn(tokens * tokens, width) * 0.02)
         self.time_mlp = nn.Sequential(nn.Linear(128, width), nn.SiLU(), nn.Linear(width, width))
         self.condition_in = nn.Linear(config.condition_width, width)
+        self.drop_in = nn.Linear(4, width, bias=False)
         self.unconditional = nn.Parameter(torch.randn(config.condition_width) * 0.3)
         self.blocks = nn.ModuleList([DenoiserBlock(config) for _ in range(config.layers)])
         self.out_modulation = nn.Linear(width, 2 * width)
         self.from_tokens = nn.Linear(width, 4 * stem)
         self.head_1, self.head_2 = WrappingConv(2 * stem, stem), WrappingConv(stem, stem)
         self.head_out = nn.Conv2d(stem, 16 * config.plates, 1)
+        nn.init.zeros_(self.drop_in.weight)
         for layer in (self.head_out, self.out_modulation):
             nn.init.zeros_(layer.weight)
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
-        cos, sin = _toroidal_rotary(tokens, width // config.heads)
-        self.register_buffer("rotary_cos", cos, persistent=False)
-        self.register_buffer("rotary_sin", sin, persistent=False)
 
-    def forward(self, plates: Tensor, level: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, plates: Tensor, level: Tensor, condition: Tensor, torus: TorusTensors | None = None) -> Tensor:
         batch, side = plates.shape[0], self.config.grid // self.config.patch
+        torus = torus or torus_tensors([torus_of(STRAIGHT)], plates.device)
+        ring, cos, sin = (part.to(plates.dtype) for part in torus[:3])
         # 1. stem: [batch, 64, 16, 16], then a token for each 2 by 2 of it
-        stem = functional.silu(self.stem(functional.pixel_unshuffle(plates, 4)))
+        stem = functional.silu(self.stem(functional.pixel_unshuffle(plates, 4), ring))
         tokens = self.to_tokens(functional.pixel_unshuffle(stem, 2).flatten(2).transpose(1, 2)) + self.positions
-        # 2. what every block is told: the noise level and the prompt
-        told = functional.silu(self.time_mlp(_level_features(level).to(tokens.dtype)) + self.condition_in(condition))
-        cos, sin = self.rotary_cos.to(tokens.dtype), self.rotary_sin.to(tokens.dtype)
+        # 2. what every block is told: the noise level, the prompt and the drop
+        told = self.time_mlp(_level_features(level).to(tokens.dtype)) + self.condition_in(condition)
+        told = functional.silu(told + self.drop_in(torus.drop.to(tokens.dtype)))
         for block in self.blocks:
             tokens = block(tokens, told, cos, sin)
         # 3. back to [batch, 64, 16, 16], refined beside the stem's own view, and out to pixels
         scale, shift = self.out_modulation(told)[:, None].chunk(2, -1)
         tokens = self.from_tokens(functional.layer_norm(tokens, tokens.shape[-1:]) * (1 + scale) + shift)
         drawn = functional.pixel_shuffle(tokens.transpose(1, 2).reshape(batch, -1, side, side), 2)
-        drawn = functional.silu(self.head_1(torch.cat([drawn, stem], 1)))
-        drawn = drawn + functional.silu(self.head_2(drawn))
+        drawn = functional.silu(self.head_1(torch.cat([drawn, stem], 1), ring))
+        drawn = drawn + functional.silu(self.head_2(drawn, ring))
         return functional.pixel_shuffle(self.head_out(drawn), 4)
 
 
@@ -186,15 +208,18 @@ class DenoiserBlock(nn.Module):
 
 
 class WrappingConv(nn.Conv2d):
-    """A 3 by 3 convolution on the torus. It pads by slices: no exporter or loader can lose the wrapping."""
+    """A 3 by 3 convolution on a lattice's torus: `ring` [batch or 1, 68, 256] says what stands round the 16 by 16
+    cells. It pads by itself: no exporter or loader can lose the wrapping."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__(channels_in, channels_out, 3)
 
-    def forward(self, image: Tensor) -> Tensor:
-        image = torch.cat([image[..., -1:], image, image[..., :1]], -1)
-        image = torch.cat([image[..., -1:, :], image, image[..., :1, :]], -2)
-        return functional.conv2d(image, self.weight, self.bias)
+    def forward(self, cells: Tensor, ring: Tensor) -> Tensor:  # type: ignore[override]  # it has a ring more
+        around = (cells.flatten(2) @ ring.transpose(1, 2)).to(cells.dtype)
+        above, left, right, below = torch.split(around, [SIDE + 2, SIDE, SIDE, SIDE + 2], 2)
+        middle = torch.cat([left[..., None], cells, right[..., None]], 3)
+        padded = torch.cat([above[:, :, None], middle, below[:, :, None]], 2)
+        return functional.conv2d(padded, self.weight, self.bias)
 
 
 def _split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -217,15 +242,6 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = Non
 def _rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     half = heads.shape[-1] // 2
     return heads * cos + torch.cat([-heads[..., half:], heads[..., :half]], -1) * sin
-
-
-def _toroidal_rotary(side: int, head_width: int) -> tuple[Tensor, Tensor]:
-    """Return cosines and sines [tokens, head width] of whole turns round the torus, 1 to 4 of them each way."""
-    turns = torch.arange(head_width // 4) % 4 + 1
-    down, across = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    angles = torch.cat([across.reshape(-1, 1) * turns, down.reshape(-1, 1) * turns], -1) * 2 * math.pi / side
-    angles = torch.cat([angles, angles], -1)
-    return angles.cos(), angles.sin()
 
 
 def _level_features(level: Tensor, width: int = 128) -> Tensor:

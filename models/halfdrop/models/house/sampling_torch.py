@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from halfdrop.models.house.kinds.fields import BAND_PX, GRID, PLATES
-from halfdrop.models.house.net import Denoiser, TextEncoder
+from halfdrop.models.house.net import Denoiser, TextEncoder, TorusTensors
 from halfdrop.models.house.noise import seeded_noise
 from halfdrop.models.house.schedule import CLEAN_LIMIT, time_steps
 
@@ -24,17 +24,26 @@ def noise_of_seeds(seeds: Sequence[int]) -> Tensor:
 
 @torch.no_grad()
 def sample_plates(
-    text_encoder: TextEncoder, denoiser: Denoiser, ids: Tensor, noise: Tensor, *, steps: int, guidance: float = 1.0
+    text_encoder: TextEncoder,
+    denoiser: Denoiser,
+    ids: Tensor,
+    noise: Tensor,
+    *,
+    steps: int,
+    guidance: float = 1.0,
+    torus: TorusTensors | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return plates [batch, 4, 64, 64] in [-1, 1] and palettes [batch, 5, 3] for token numbers [batch, 32].
 
-    Guidance 1 is a single pass a step: a student's way, whose guidance is its own.
+    Guidance 1 is a single pass a step: a student's way, whose guidance is its own. torus: of the units' lattices; the
+    straight one if left out.
     """
     condition, palette = text_encoder(ids)
     levels = time_steps(steps)
     plates = noise
     for level, next_level in pairwise(levels):
-        clean = predict_clean(denoiser, plates, torch.full((len(plates),), level), condition, guidance)
+        levels_now = torch.full((len(plates),), level)
+        clean = predict_clean(denoiser, plates, levels_now, condition, guidance=guidance, torus=torus)
         if next_level == 0:
             plates = clean
         else:
@@ -43,13 +52,23 @@ def sample_plates(
     return plates.clamp(-1, 1), palette.float()
 
 
-def predict_clean(denoiser: Denoiser, plates: Tensor, level: Tensor, condition: Tensor, guidance: float) -> Tensor:
+def predict_clean(
+    denoiser: Denoiser,
+    plates: Tensor,
+    level: Tensor,
+    condition: Tensor,
+    *,
+    guidance: float,
+    torus: TorusTensors | None = None,
+) -> Tensor:
     """Return the denoiser's clean plates, drawn away from those of no prompt where guidance is not 1."""
     if guidance == 1.0:
-        clean: Tensor = denoiser(plates, level, condition)
+        clean: Tensor = denoiser(plates, level, condition, torus)
         return clean.float()
     nothing = denoiser.unconditional.to(condition.dtype).expand_as(condition)
-    both = denoiser(torch.cat([plates, plates]), torch.cat([level, level]), torch.cat([condition, nothing]))
+    if torus is not None and len(torus.ring) > 1:
+        torus = TorusTensors(*(torch.cat([part, part]) for part in torus))
+    both = denoiser(torch.cat([plates, plates]), torch.cat([level, level]), torch.cat([condition, nothing]), torus)
     with_prompt, without = both.float().chunk(2)
     away: Tensor = without + guidance * (with_prompt - without)
     return away
