@@ -6,10 +6,20 @@ import pytest
 import torch
 
 from halfdrop.models.house.captions import caption
-from halfdrop.models.house.data import build_tokenizer, encode_texts, seeded_units
-from halfdrop.models.house.kinds.catalogue import ALL_OVERS, FREE_FORMS, KIND_NAMES, SET_MOTIFS, draw
-from halfdrop.models.house.kinds.drawing import Canvas, Detail, Traits, seeded_words
+from halfdrop.models.house.data import MIX, build_tokenizer, encode_texts, seeded_units
+from halfdrop.models.house.kinds.catalogue import (
+    ALL_OVERS,
+    FREE_FORMS,
+    KIND_NAMES,
+    KINDS,
+    SET_MOTIFS,
+    draw,
+    stack_layers,
+)
+from halfdrop.models.house.kinds.drawing import STRAIGHT, Canvas, Detail, Dice, Traits, seeded_words
 from halfdrop.models.house.kinds.fields import GRID, PLATES
+from halfdrop.models.house.kinds.mixes import draw_mix
+from halfdrop.models.house.kinds.variations import VARIED, draw_varied
 from halfdrop.models.house.palettes import COLOURS_255, LIGHT_GROUND, rgb
 from halfdrop.models.house.tokenizer import LENGTH
 
@@ -105,6 +115,47 @@ def test_units_and_captions_of_a_seed_are_always_the_same() -> None:
     assert torch.equal(first.plates, second.plates)
     assert first.texts != other.texts
     assert not torch.equal(first.plates, other.plates)
+
+
+@pytest.mark.parametrize(("way", "kind"), [(way, kind) for way, kinds in VARIED.items() for kind in kinds])
+def test_every_way_of_drawing_is_visible_said_and_within_the_margin(way: str, kind: str) -> None:
+    def dice() -> Dice:
+        return Dice.on(STRAIGHT, UNITS, torch.Generator().manual_seed(4), seeded_words(4))
+
+    drawing = draw_varied(kind, way, dice())
+    varied, plain = stack_layers(drawing.layers, STRAIGHT), stack_layers(KINDS[kind](dice()).layers, STRAIGHT)
+    assert all(way in traits.adjectives for traits in drawing.traits)
+    assert ((varied > 0) != (plain > 0)).float().mean((1, 2, 3)).min() > 0.003
+    assert (varied[:, :, :MARGIN_PX] < 0).all()
+    assert (varied[:, :, -MARGIN_PX:] < 0).all()
+
+
+@pytest.mark.parametrize("drop", [0.0, 0.5, 1 / 3, 0.875])
+@pytest.mark.parametrize("axis", ["columns", "rows"])
+def test_a_mix_holds_two_whole_motifs_that_do_not_touch(drop: float, axis: str) -> None:
+    for seed in range(12):
+        dice = Dice.on(Canvas(drop=drop, axis=axis), 2, torch.Generator().manual_seed(seed), seeded_words(seed))
+        plates, traits, _ = draw_mix(dice)
+        first, second = (plates[:, :2] > 0).any(1), (plates[:, 2:] > 0).any(1)
+        assert first.flatten(1).any(1).all()
+        assert second.flatten(1).any(1).all()
+        assert not (first & second).any()
+        assert traits[0].partner is not None
+        assert min(traits[0].partner.body) >= 2
+        # What the second motif leaves on one border comes in again on the other, a drop further on.
+        upright = second if axis == "columns" else second.transpose(1, 2)
+        join = (upright[..., 0].roll(round(drop * GRID), 1) != upright[..., -1]).float().mean()
+        steps = (upright[..., 1:] != upright[..., :-1]).float().mean((0, 1))
+        assert join <= steps.max() + 0.03
+
+
+def test_units_of_a_seed_are_drawn_for_many_lattices_and_the_same_at_every_grid() -> None:
+    coarse, fine = seeded_units(4, 17, mixes=3), seeded_units(4, 17, mixes=3, grid=2 * GRID)
+    assert coarse.texts == fine.texts
+    assert torch.equal(coarse.lattices, fine.lattices)
+    assert len(set(coarse.lattices.tolist())) > 10
+    assert (coarse.kinds == MIX).sum() == 12
+    assert fine.plates.shape[-1] == 2 * GRID
 
 
 def test_every_caption_is_made_of_known_words_and_fits() -> None:

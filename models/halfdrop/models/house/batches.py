@@ -15,6 +15,8 @@ from halfdrop.models.house.tokenizer import Tokenizer
 
 DRAWN_AGAIN = ("stripes", "stripes", "stripes", "stripes", "stars", "fish")
 """Kinds drawn once more for each time they stand here: stripes come in eighteen looks, most kinds in one to four."""
+MIXES = 7
+"""Pairs of motifs drawn each time, as many units of each as of a kind: one unit in eight holds two motifs."""
 
 
 def draw_batches(
@@ -23,19 +25,9 @@ def draw_batches(
     """Yield shuffled batches of fresh units, their token numbers, and the dice for the noise; without end."""
     numbers, words = torch.Generator().manual_seed(seed), seeded_words(seed)
     while True:
-        pool = draw_units(settings.units_per_kind, numbers, words, (*KIND_NAMES, *DRAWN_AGAIN))
+        pool = draw_units(settings.units_per_kind, numbers, words, (*KIND_NAMES, *DRAWN_AGAIN), mixes=MIXES)
         ids = encode_texts(tokenizer, pool.texts, words)
         order = torch.randperm(len(ids), generator=numbers)
         for picks in torch.split(order, settings.batch):
             if len(picks) == settings.batch:
-                yield (
-                    Units(
-                        plates=pool.plates[picks],
-                        texts=[pool.texts[pick] for pick in picks.tolist()],
-                        palette=pool.palette[picks],
-                        is_used=pool.is_used[picks],
-                        kinds=pool.kinds[picks],
-                    ),
-                    ids[picks],
-                    numbers,
-                )
+                yield pool.picked(picks), ids[picks], numbers

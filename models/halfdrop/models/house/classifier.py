@@ -19,6 +19,7 @@ from halfdrop.models.bundle import shipped_bundle_dir
 from halfdrop.models.house.data import draw_units, seeded_units
 from halfdrop.models.house.kinds.catalogue import KIND_NAMES
 from halfdrop.models.house.kinds.drawing import seeded_words
+from halfdrop.models.house.precision import mixed_precision
 from halfdrop.models.house.report import say
 
 JUDGE_FILE = "judge-1.safetensors"
@@ -75,7 +76,7 @@ def train_classifier(minutes: float) -> Classifier:
         units = draw_units(UNITS_PER_KIND, numbers, words)
         strength = NOISE_MAX * torch.rand(len(units.texts), 1, 1, 1, generator=numbers)
         plates = units.plates + strength * torch.randn(units.plates.shape, generator=numbers)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with mixed_precision("cpu"):
             scores = classifier(plates)
         loss = functional.cross_entropy(scores.float(), units.kinds)
         adam.zero_grad()

@@ -1,4 +1,4 @@
-"""Distil the teacher into the student that is shipped: four steps, no guidance pass.
+"""Distil the teacher into the student that is shipped: few steps, no guidance pass.
 
 From a noised unit the guided teacher takes two half steps; the student must land in the same place in one whole
 step. Only the denoiser is trained: condition and palette stay the teacher's.
@@ -23,12 +23,14 @@ from halfdrop.models.house.checkpoint import (
     save_atomically,
     save_settings,
 )
-from halfdrop.models.house.net import Denoiser
+from halfdrop.models.house.net import Denoiser, TorusTensors, torus_tensors
+from halfdrop.models.house.precision import mixed_precision
 from halfdrop.models.house.report import say
 from halfdrop.models.house.sampling_torch import predict_clean
 from halfdrop.models.house.schedule import CLEAN_LIMIT, SHIFT, STUDENT_STEPS
 from halfdrop.models.house.settings import DistillationSettings
 from halfdrop.models.house.tokenizer import Tokenizer
+from halfdrop.models.house.torus import LATTICES, torus_of
 from halfdrop.models.house.workers import Worker, average_gradients, average_weights, column, run_workers
 
 LOG_EVERY_STEPS = 10
@@ -61,8 +63,16 @@ def distil_worker(worker: Worker, settings: DistillationSettings, out: Path) -> 
         plates, ids = units.plates.to(worker.device), ids.to(worker.device)
         noise = torch.randn(plates.shape, generator=numbers).to(worker.device)
         step_index = _draw_steps(settings.batch, numbers).to(worker.device)
+        torus = torus_tensors([torus_of(LATTICES[index]) for index in units.lattices.tolist()], worker.device)
         loss = student_loss(
-            teacher, student, plates, ids, noise=noise, step_index=step_index, guidance=settings.guidance
+            teacher,
+            student,
+            plates,
+            ids,
+            noise=noise,
+            step_index=step_index,
+            guidance=settings.guidance,
+            torus=torus,
         )
         adam.zero_grad()
         torch.autograd.backward(loss)
@@ -90,31 +100,32 @@ def student_loss(
     noise: Tensor,
     step_index: Tensor,
     guidance: float,
+    torus: TorusTensors | None = None,
 ) -> Tensor:
-    """Return how far the student's one step is from the teacher's two, for steps counted 4 (first) to 1 (last)."""
+    """Return how far the student's one step is from the teacher's two; steps count down, 1 is the last."""
     level, halfway, end = (_level(step_index - part) for part in (0.0, 0.5, 1.0))
     noised = (1 - column(level)) * plates + column(level) * noise
-    with torch.autocast(plates.device.type, dtype=torch.bfloat16):
+    with mixed_precision(plates.device.type):
         with torch.no_grad():
             condition, _ = teacher.text_encoder(ids)
-            clean = predict_clean(teacher.denoiser, noised, level, condition, guidance=guidance)
+            clean = predict_clean(teacher.denoiser, noised, level, condition, guidance=guidance, torus=torus)
             clean = clean.clamp(-CLEAN_LIMIT, CLEAN_LIMIT)
             middle = clean + (noised - clean) * column(halfway / level)
-            clean = predict_clean(teacher.denoiser, middle, halfway, condition, guidance=guidance)
+            clean = predict_clean(teacher.denoiser, middle, halfway, condition, guidance=guidance, torus=torus)
             clean = clean.clamp(-CLEAN_LIMIT, CLEAN_LIMIT)
             reached = clean + (middle - clean) * column(end / halfway)
             # What one prediction must be for a single step from `noised` to arrive at `reached`.
             ratio = column(end / level)
             wanted = torch.where(column(end) == 0, clean, (reached - ratio * noised) / (1 - ratio))
             wanted = wanted.clamp(-CLEAN_LIMIT, CLEAN_LIMIT)
-        drawn = student(noised, level, condition)
+        drawn = student(noised, level, condition, torus)
     weight = 1 / level.clamp(min=WEIGHT_FLOOR) ** 2
     error: Tensor = ((drawn.float() - wanted) ** 2).mean((1, 2, 3))
     return (error * weight).mean()
 
 
 def _draw_steps(count: int, numbers: torch.Generator) -> Tensor:
-    """Return step numbers 1 to 4; a third of them are 4, the first step, which decides the composition."""
+    """Return step numbers 1 to STUDENT_STEPS; a third at least are the first, which decides the composition."""
     steps = torch.randint(1, STUDENT_STEPS + 1, (count,), generator=numbers).float()
     steps[: count // 3] = STUDENT_STEPS
     return steps

@@ -11,6 +11,10 @@ class TrainingSettings:
 
     minutes: float = 35.0
     """Time to train for; the learning rate falls to nothing at its end."""
+    start_from: str = ""
+    """Directory of a bundle whose weights the run begins with; empty begins with none."""
+    peak_rate: float = 1.0
+    """Factor of both learning rates: half of them is enough for weights that know most of it already."""
     seed: int = 20261122
     """Everything random starts here; each process and each resumption adds its own offset."""
     processes: int = 2
@@ -48,7 +52,7 @@ class TrainingSettings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DistillationSettings:
-    """The four-step student: guidance and two of the teacher's steps in each of its own."""
+    """The few-step student: guidance and two of the teacher's steps in each of its own."""
 
     minutes: float = 6.0
     seed: int = 4004

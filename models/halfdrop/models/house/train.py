@@ -2,6 +2,7 @@
 
 A step draws fresh units, noises them and asks for the clean plates and the palette back. Everything that a run
 leaves is in `--out`: vocab.json, teacher.pt (written every minute), samples.png, loss.jsonl; `--resume` goes on.
+`--start-from BUNDLE` begins with a bundle's weights instead of none: words that both know keep what they mean.
 """
 
 from __future__ import annotations
@@ -28,13 +29,15 @@ from halfdrop.models.house.checkpoint import (
 )
 from halfdrop.models.house.data import Units, build_tokenizer, encode_texts, seeded_units
 from halfdrop.models.house.distil import distil
-from halfdrop.models.house.net import parameter_count
+from halfdrop.models.house.net import load_student, parameter_count, torus_tensors
 from halfdrop.models.house.optimizer import Muon, split_parameters
+from halfdrop.models.house.precision import mixed_precision
 from halfdrop.models.house.prompts import PROMPTS_24
 from halfdrop.models.house.report import say
 from halfdrop.models.house.sampling_torch import noise_of_seeds, sample_plates, save_sheet
 from halfdrop.models.house.settings import DistillationSettings, TrainingSettings
 from halfdrop.models.house.tokenizer import Tokenizer
+from halfdrop.models.house.torus import LATTICES, torus_of
 from halfdrop.models.house.workers import Worker, average_gradients, average_weights, column, run_workers
 
 LOG_EVERY_STEPS = 25
@@ -59,6 +62,8 @@ def train_worker(worker: Worker, settings: TrainingSettings, out: Path, resumes:
     tokenizer = Tokenizer.load(out / VOCABULARY_FILE)
     torch.manual_seed(settings.seed)
     networks = Networks.fresh(tokenizer.size, worker.device)
+    if settings.start_from:
+        start_from(networks, tokenizer, Path(settings.start_from))
     average = networks.copied()
     matrices, others = split_parameters(networks.modules())
     muon = Muon(matrices, worker.rank, worker.processes)
@@ -80,7 +85,7 @@ def train_worker(worker: Worker, settings: TrainingSettings, out: Path, resumes:
         elapsed_share = (time.monotonic() - started_s) / 60 / settings.minutes
         share = average_gradients(worker, networks.parameters(), elapsed_share)
         nn.utils.clip_grad_norm_(networks.parameters(), settings.gradient_limit)
-        rate = rate_at(settings, progress.step, share)
+        rate = settings.peak_rate * rate_at(settings, progress.step, share)
         muon.step(settings.muon_rate * rate)
         adam.param_groups[0]["lr"] = settings.adam_rate * rate
         adam.step()
@@ -91,6 +96,22 @@ def train_worker(worker: Worker, settings: TrainingSettings, out: Path, resumes:
         journal.note(progress, plates_loss.item(), palette_loss.item())
         if journal.is_checkpoint_due(progress, share):
             save_training(out / TEACHER_FILE, networks, average, muon, adam, progress=progress)
+
+
+def start_from(networks: Networks, tokenizer: Tokenizer, bundle: Path) -> None:
+    """Take over a bundle's weights. Words new to it keep their fresh rows; parts it has no weights for stay as made."""
+    text_encoder, denoiser = load_student(bundle)
+    known = Tokenizer.load(bundle / "tokenizer" / VOCABULARY_FILE).numbers
+    shared = [(number, known[word]) for word, number in tokenizer.numbers.items() if word in known]
+    rows, old_rows = ([0, 1, *part] for part in zip(*shared, strict=True))  # padding and unknown lead both
+    state = text_encoder.state_dict()
+    with torch.no_grad():
+        for name in ("words.weight", "word_sum.weight"):
+            table = networks.text_encoder.state_dict()[name].clone()
+            table[rows] = state[name][old_rows].to(table.device)
+            state[name] = table
+    networks.text_encoder.load_state_dict(state)
+    networks.denoiser.load_state_dict(denoiser.state_dict())
 
 
 def rate_at(settings: TrainingSettings, step: int, share: float) -> float:
@@ -115,12 +136,13 @@ def losses(
     noise = torch.randn(units.plates.shape, generator=numbers).to(device)
     is_dropped = (torch.rand(batch, generator=numbers) < settings.drop_chance).to(device)
     plates = units.plates.to(device)
+    torus = torus_tensors([torus_of(LATTICES[index]) for index in units.lattices.tolist()], device)
     noised = (1 - column(level)) * plates + column(level) * noise
-    with torch.autocast(device, dtype=torch.bfloat16):
+    with mixed_precision(device):
         condition, palette = networks.text_encoder(ids.to(device))
         nothing = networks.denoiser.unconditional.to(condition.dtype)
         told = torch.where(is_dropped[:, None], nothing, condition)
-        clean = networks.denoiser(noised, level, told)
+        clean = networks.denoiser(noised, level, told, torus)
     weight = 1 / level.clamp(min=settings.level_floor) ** 2
     plates_loss = (((clean.float() - plates) ** 2).mean((1, 2, 3)) * weight).mean()
     is_used = units.is_used.to(device)
@@ -156,7 +178,7 @@ class Journal:
         if worker.leads:
             count = parameter_count(*networks.modules())
             say(f"{count / 1e6:.2f} M parameters, {tokenizer.size} tokens, {worker.device}")
-            self._validation = seeded_units(4, VALIDATION_SEED)
+            self._validation = seeded_units(4, VALIDATION_SEED, mixes=4)
 
     def note(self, progress: Progress, plates_loss: float, palette_loss: float) -> None:
         """Take down one step; now and then print it."""
@@ -208,7 +230,7 @@ class Journal:
         average.denoiser.cpu()
         ids = encode_texts(self._tokenizer, PROMPTS_24)
         noise = noise_of_seeds([CONTACT_SEED] * len(PROMPTS_24))
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with mixed_precision("cpu"):
             plates, palette = sample_plates(
                 average.text_encoder, average.denoiser, ids, noise, steps=SAMPLE_STEPS, guidance=SAMPLE_GUIDANCE
             )
@@ -226,13 +248,20 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=TrainingSettings().minutes, help="0 trains nothing")
     parser.add_argument("--distil-minutes", type=float, default=0.0, help="0 distils nothing")
     parser.add_argument("--processes", type=int, default=TrainingSettings().processes)
+    parser.add_argument("--start-from", default="", help="bundle whose weights to begin with")
+    parser.add_argument("--peak-rate", type=float, default=1.0, help="of the learning rates; less after --start-from")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     chosen = parser.parse_args()
     if chosen.minutes > 0:
-        train(TrainingSettings(minutes=chosen.minutes, processes=chosen.processes), chosen.out, chosen.resume)
+        settings = TrainingSettings(
+            minutes=chosen.minutes,
+            processes=chosen.processes,
+            start_from=chosen.start_from,
+            peak_rate=chosen.peak_rate,
+        )
+        train(settings, chosen.out, chosen.resume)
     if chosen.distil_minutes > 0:
-        settings = DistillationSettings(minutes=chosen.distil_minutes, processes=chosen.processes)
-        distil(settings, chosen.out)
+        distil(DistillationSettings(minutes=chosen.distil_minutes, processes=chosen.processes), chosen.out)
 
 
 if __name__ == "__main__":

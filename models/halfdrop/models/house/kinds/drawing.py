@@ -40,6 +40,8 @@ class Traits:
     """Whether layers 0 and 1 are overprints: half ground, half the colour of layer 2."""
     names_ground: bool = False
     """Whether 'black and white checks' is said of it: the last colour is then the ground."""
+    partner: Traits | None = None
+    """The second motif of a mix, its layers numbered as in the shared unit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
