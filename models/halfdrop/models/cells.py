@@ -14,9 +14,8 @@ from math import ceil, gcd, lcm
 import numpy as np
 from numpy.typing import NDArray
 
-from halfdrop.contracts.plates import BAND_PX, GRID_PX
 from halfdrop.contracts.repeats import Repeat
-from halfdrop.models.fields import Fields
+from halfdrop.models.fields import Fields, band_samples
 from halfdrop.models.lattice import extend_unit, fit_to_lattice, sample_weights
 
 Floats = NDArray[np.float32]
@@ -62,7 +61,7 @@ class Cell:
 
 
 def plan_cell(fields: Fields, repeat: Repeat, size_px: int) -> Cell:
-    """Return how to compute a tile of `fields`, [layers, 64, 64] on the unit's own torus; all layers are computed."""
+    """Return how to compute a tile of `fields`, [layers, grid, grid] on the unit's own torus; all layers are computed."""
     lattice = repeat.normalise()
     units = lattice.units
     oversampling = ceil(UNIT_MIN_PX * units / size_px)
@@ -79,21 +78,27 @@ def plan_cell(fields: Fields, repeat: Repeat, size_px: int) -> Cell:
         down=units // tall,
         across=units // wide,
         oversampling=oversampling,
-        blocks=_plan_blocks(unit, lattice, samples, height, width),
+        blocks=_plan_blocks(unit, lattice, samples, height, width, band=band_samples(fields)),
         layers=len(fields),
     )
 
 
-def _plan_blocks(unit: Floats, lattice: Repeat, samples: int, height: int, width: int) -> tuple[Block, ...]:
-    """Return the cell's blocks: one, or with a drop one for each column (or row) of units."""
-    slope = 255 * BAND_PX * samples / (lattice.units * GRID_PX)
+def _plan_blocks(
+    unit: Floats, lattice: Repeat, samples: int, height: int, width: int, *, band: float
+) -> tuple[Block, ...]:
+    """Return the cell's blocks: one, or with a drop one for each column (or row) of units.
+
+    unit: extended by MARGIN. band: the fields' band in samples of their own grid.
+    """
+    grid = unit.shape[-1] - 2 * MARGIN
+    slope = 255 * band * samples / (lattice.units * grid)
 
     def rows_at(shift: Fraction) -> Floats:
-        weights = sample_weights(_phases(samples, height, lattice, shift) * GRID_PX, MARGIN)
+        weights = sample_weights(_phases(samples, height, lattice, shift) * grid, MARGIN, grid)
         return np.concatenate([slope * weights, np.full((height, 1), 128)], axis=1).astype(np.float32)
 
     def columns_at(shift: Fraction) -> Floats:
-        weights = sample_weights(_phases(samples, width, lattice, shift) * GRID_PX, MARGIN).astype(np.float32)
+        weights = sample_weights(_phases(samples, width, lattice, shift) * grid, MARGIN, grid).astype(np.float32)
         ones = np.ones((len(unit), 1, width), np.float32)
         return np.concatenate([unit @ weights.T, ones], axis=1)
 

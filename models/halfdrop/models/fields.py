@@ -1,8 +1,9 @@
 """Distance fields as numbers: to and from the plates that travel, and their hygiene.
 
-A field is float32 [64, 64], in bands of 6 grid pixels: positive inside a shape, 1.0 where an edge is at least a band
-away, and near an edge its slope is one band in 6 grid pixels. A unit's fields are a stack [4, 64, 64], periodic on
-the unit's own torus; row 0 is on top.
+A field is float32 [grid, grid], in bands of 6 grid pixels: positive inside a shape, 1.0 where an edge is at least a
+band away, and near an edge its slope is one band in 6 grid pixels. A unit's fields are a stack [4, grid, grid],
+periodic on the unit's own torus; row 0 is on top. Plates travel with a grid of 64; the hub's refiner returns 128.
+Whatever the grid, a *grid pixel* is a 64th of the unit and the band is as wide: only the samples lie closer.
 """
 
 from collections.abc import Sequence
@@ -20,8 +21,8 @@ SOFTEST_SLOPE = 0.25
 SPECK_SAMPLES = 5
 """A region of fewer samples than this is a speck or a pin-hole: under 2.2 grid pixels across, below what prints."""
 
-CLEARED = 0.5 / BAND_PX
-"""Least depth, in bands, to which a removed speck is sunk, so that upsampling cannot raise it again."""
+CLEARED_SAMPLES = 0.5
+"""Least depth, in samples, to which a removed speck is sunk, so that upsampling cannot raise it again."""
 
 
 def decode_fields(plates: Plates) -> Fields:
@@ -55,6 +56,11 @@ def choose_palette(drawn: NDArray[np.float32], chosen: Sequence[str]) -> tuple[s
     return tuple(chosen) + own[len(chosen) :]
 
 
+def band_samples(fields: Fields) -> float:
+    """Return the band's width in samples of these fields: 6 where the grid is 64, 12 where it is 128."""
+    return BAND_PX * fields.shape[-1] / GRID_PX
+
+
 def tidy_fields(fields: Fields) -> Fields:
     """Return `fields` without specks and pin-holes, and with the slope of soft edges restored.
 
@@ -86,7 +92,7 @@ def _drop_specks(fields: Fields) -> Fields:
     if not specks.any():
         return fields
     holes, blots = specks[layers:], specks[:layers]
-    depth = np.maximum(np.abs(fields), np.float32(CLEARED))
+    depth = np.maximum(np.abs(fields), np.float32(CLEARED_SAMPLES / band_samples(fields)))
     return np.where(blots, -depth, np.where(holes, depth, fields))
 
 
@@ -110,7 +116,7 @@ def _restore_slope(fields: Fields) -> Fields:
     down = np.abs(np.diff(fields, axis=-2, append=fields[..., :1, :]))
     steepest_x = np.maximum(across, np.roll(across, 1, axis=-1))
     steepest_y = np.maximum(down, np.roll(down, 1, axis=-2))
-    slope = np.float32(BAND_PX) * np.hypot(steepest_x, steepest_y)
+    slope = np.float32(band_samples(fields)) * np.hypot(steepest_x, steepest_y)
     nearness = np.clip(np.float32(1.5) - 2 * np.abs(fields), 0, 1)
     divisor = 1 + nearness * (np.clip(slope, SOFTEST_SLOPE, 1) - 1)
     restored: Fields = np.clip(fields / _smooth(divisor.astype(np.float32)), -1, 1)

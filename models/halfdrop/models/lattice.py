@@ -10,9 +10,9 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from halfdrop.contracts.plates import BAND_PX, GRID_PX
+from halfdrop.contracts.plates import GRID_PX
 from halfdrop.contracts.repeats import Repeat
-from halfdrop.models.fields import Fields
+from halfdrop.models.fields import Fields, band_samples
 
 TORN_SHARE = 0.02
 """Share of the border that may meet the wrong thing. A single line 1.5 grid pixels wide, torn once, is above it."""
@@ -49,20 +49,20 @@ def torn_share(fields: Fields, shift: Fraction) -> float:
     drawn a little too large, and slanting it would do more harm than the touch does. Edges that miss each other by
     one sample are forgiven: the model wobbles by as much.
     """
-    crossing: Fields = np.clip(BAND_PX * np.minimum(fields[..., :1], fields[..., -1:]), 0, 1)
+    crossing: Fields = np.clip(band_samples(fields) * np.minimum(fields[..., :1], fields[..., -1:]), 0, 1)
     return float(_differences(crossing, shift).mean(axis=(-1, -2)).max(initial=0))
 
 
 def unlike_share(fields: Fields, shift: Fraction) -> float:
     """Return how much a layer differs from itself moved down by `shift`; 1 is what chance would give; worst layer."""
-    inside: Fields = np.clip(0.5 + BAND_PX * fields, 0, 1)
+    inside: Fields = np.clip(0.5 + band_samples(fields) * fields, 0, 1)
     ink = inside.mean(axis=(-1, -2))
-    chance = np.maximum(2 * ink * (1 - ink), 1 / GRID_PX**2)
+    chance = np.maximum(2 * ink * (1 - ink), 1 / fields.shape[-1] ** 2)
     return float((_differences(inside, shift).mean(axis=(-1, -2)) / chance).max(initial=0))
 
 
 def extend_unit(fields: Fields, repeat: Repeat, margin: int) -> Fields:
-    """Return [layers, 64 + 2 margin, 64 + 2 margin]: the unit with the borders of its true neighbours round it."""
+    """Return [layers, grid + 2 margin, grid + 2 margin]: the unit with the borders of its true neighbours round it."""
     if repeat.layout == "mirror":
         return np.pad(fields, ((0, 0), (margin, margin), (margin, margin)), mode="symmetric")
     if repeat.shifted_axis == "rows":
@@ -70,14 +70,14 @@ def extend_unit(fields: Fields, repeat: Repeat, margin: int) -> Fields:
     return _extend_columns(fields, repeat.shift, margin)
 
 
-def sample_weights(places: NDArray[np.float64], margin: int) -> NDArray[np.float64]:
-    """Return [n, 64 + 2 margin]: what each sample of an extended unit contributes to each of `places`.
+def sample_weights(places: NDArray[np.float64], margin: int, grid: int = GRID_PX) -> NDArray[np.float64]:
+    """Return [n, grid + 2 margin]: what each sample of an extended unit contributes to each of `places`.
 
-    places: grid pixels from the unit's border, so that sample 0 lies at 0.5; up to margin - 1.5 beyond the unit.
+    places: samples from the unit's border, so that sample 0 lies at 0.5; up to margin - 1.5 beyond the unit.
     """
     from_first = places - 0.5
     base = np.floor(from_first).astype(np.int64)
-    weights = np.zeros((len(places), GRID_PX + 2 * margin))
+    weights = np.zeros((len(places), grid + 2 * margin))
     taps = base[:, None] + np.arange(-1, 3) + margin
     np.put_along_axis(weights, taps, _keys_weights(from_first - base), axis=1)
     return weights
@@ -85,7 +85,7 @@ def sample_weights(places: NDArray[np.float64], margin: int) -> NDArray[np.float
 
 def _differences(columns: Fields, shift: Fraction) -> Fields:
     """Return where columns of coverage and the same moved down differ by more than one sample along the column."""
-    moved = _move_down(columns, np.full(columns.shape[-1], float(shift) * GRID_PX))
+    moved = _move_down(columns, np.full(columns.shape[-1], float(shift) * columns.shape[-2]))
     torn: Fields = np.maximum(columns - _spread(moved), 0) + np.maximum(moved - _spread(columns), 0)
     return torn
 
@@ -97,7 +97,7 @@ def _spread(columns: Fields) -> Fields:
 
 
 def _extend_columns(fields: Fields, shift: Fraction, margin: int) -> Fields:
-    drop_px = float(shift) * GRID_PX
+    drop_px = float(shift) * fields.shape[-1]
     if shift:
         right = _move_down(fields[..., :margin], np.full(margin, drop_px))
         left = _move_down(fields[..., -margin:], np.full(margin, -drop_px))
@@ -115,20 +115,21 @@ def _shear(fields: Fields, shift: Fraction) -> Fields:
     slant puts them; only their anti-aliasing ramp grows or shrinks, by about a quarter at most.
     """
     slant = float(shift if shift <= Fraction(1, 2) else shift - 1)
-    places = (np.arange(GRID_PX) + 0.5) / GRID_PX - 0.5
-    return _move_down(fields, slant * places * GRID_PX)
+    grid = fields.shape[-1]
+    places = (np.arange(grid) + 0.5) / grid - 0.5
+    return _move_down(fields, slant * places * grid)
 
 
 def _move_down(columns: Fields, by_px: NDArray[np.float64]) -> Fields:
-    """Return [..., 64, n] periodic columns, each moved down by its own number of grid pixels, whole or not."""
-    source = np.arange(GRID_PX)[:, None] - by_px
+    """Return [..., grid, n] periodic columns, each moved down by its own number of samples, whole or not."""
+    grid, width = columns.shape[-2:]
+    source = np.arange(grid)[:, None] - by_px
     base = np.floor(source).astype(np.int64)
     weights = _keys_weights(source - base).astype(np.float32)
-    width = columns.shape[-1]
-    flat = np.ascontiguousarray(columns).reshape(*columns.shape[:-2], GRID_PX * width)
+    flat = np.ascontiguousarray(columns).reshape(*columns.shape[:-2], grid * width)
     moved = np.zeros_like(columns)
     for tap in range(4):
-        places = (base + (tap - 1)) % GRID_PX * width + np.arange(width)
+        places = (base + (tap - 1)) % grid * width + np.arange(width)
         moved += weights[..., tap] * flat.take(places, axis=-1)
     return moved
 

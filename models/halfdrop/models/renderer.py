@@ -66,7 +66,7 @@ def compose_tile(
 ) -> Bytes:
     """Return the tile, [size, size, 3] sRGB.
 
-    fields: [layers, 64, 64] on the unit's own torus. palette: "#rrggbb", the ground and then a colour per layer.
+    fields: [layers, grid, grid] on the unit's own torus. palette: "#rrggbb", the ground and then a colour per layer.
     """
     used = used_layers(fields)
     cell, colours = plan_cell(fields[list(used)], repeat, size_px), _parse_palette(palette, used)

@@ -8,6 +8,7 @@ unit's border: there is no half-pixel to lose.
 
 from collections.abc import Sequence
 from html import escape
+from math import ceil
 
 import numpy as np
 from contourpy import LineType, contour_generator
@@ -21,8 +22,8 @@ from halfdrop.models.renderer import used_layers
 
 Points = NDArray[np.float64]
 
-MARGIN = 3
-"""Samples of its neighbours that the unit is traced with: two for interpolation, one for the bleed."""
+INTERPOLATION = 2
+"""Samples that bicubic interpolation needs beyond the last place traced."""
 
 BLEED_GRID_PX = 0.5
 """How far a layer runs on beyond the unit's border, in grid pixels."""
@@ -48,7 +49,8 @@ def trace_svg(
     fields, palette: as in `renderer.compose_tile`. Scales to any size; contours are simplified for this one.
     """
     lattice = repeat.normalise()
-    unit = extend_unit(fit_to_lattice(fields, lattice), lattice, MARGIN)
+    margin = _margin(fields.shape[-1])
+    unit = extend_unit(fit_to_lattice(fields, lattice), lattice, margin)
     unit_px = size_px / lattice.units
     head = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
@@ -58,7 +60,7 @@ def trace_svg(
         f'<rect id="ground" width="{size_px}" height="{size_px}" fill="{palette[0]}"/>\n'
     )
     layers = [
-        _lay_layer(f"layer-{layer + 1}", palette[layer + 1], _trace_path(unit[layer], unit_px), lattice, unit_px)
+        _lay_layer(f"layer-{layer + 1}", palette[layer + 1], _trace_path(unit[layer], margin, unit_px), lattice, unit_px)
         for layer in used_layers(fields)
     ]
     return head + "".join(layers) + "</svg>\n"
@@ -69,12 +71,18 @@ def _describe(lattice: Repeat) -> str:
     return f"Repeat: {lattice.layout}{drop}; {lattice.units} units across. The tile wraps in both directions."
 
 
-def _trace_path(field: Fields, unit_px: float) -> str:
+def _margin(grid: int) -> int:
+    """Return how many samples of its neighbours a unit is traced with: for interpolation, and for the bleed."""
+    return INTERPOLATION + ceil(BLEED_GRID_PX * grid / GRID_PX)
+
+
+def _trace_path(field: Fields, margin: int, unit_px: float) -> str:
     """Return the path data of one layer's contours, in pixels from the unit's border."""
+    grid = len(field) - 2 * margin
     scale = unit_px / GRID_PX
     step = FINE_STEP if scale > FINE_ABOVE_PX else COARSE_STEP
     places = np.arange(-BLEED_GRID_PX, GRID_PX + BLEED_GRID_PX + step / 2, step)
-    weights = sample_weights(places, MARGIN)
+    weights = sample_weights(places * (grid / GRID_PX), margin, grid)
     samples = np.pad(weights @ field @ weights.T, 1, constant_values=-1.0)
     rim = np.concatenate([places[:1] - OUTSIDE, places, places[-1:] + OUTSIDE]) * scale
     contours = contour_generator(rim, rim, samples, line_type=LineType.Separate).lines(0.0)
