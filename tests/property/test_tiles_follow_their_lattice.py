@@ -79,7 +79,7 @@ def test_a_tile_of_any_size_is_the_whole_plane_of_samples_made_larger(
     lattice = lay(layout, units)
     size_px = lattice.units * GRID_PX + more_px  # below, finer samples are averaged: tested against masters
     fields = some_fields(seed)
-    plane = lay_samples(fit_to_lattice(fields, lattice), lattice)
+    plane = lay_samples(*fit_to_lattice(fields, lattice))
     weights = wrapped_bicubic(size_px, lattice.units * GRID_PX)
     slope_px = BAND_PX * size_px / (lattice.units * GRID_PX)
     used = [layer for layer in range(4) if fields[layer].max() > 0]

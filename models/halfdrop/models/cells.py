@@ -61,8 +61,8 @@ class Cell:
 
 
 def plan_cell(fields: Fields, repeat: Repeat, size_px: int) -> Cell:
-    """Return how to compute a tile of `fields`, [layers, grid, grid] on the unit's own torus; all layers are computed."""
-    lattice = repeat.normalise()
+    """Return how to compute a tile of all layers of `fields`, [layers, grid, grid] on the unit's own torus."""
+    fields, lattice = fit_to_lattice(fields, repeat.normalise())
     units = lattice.units
     oversampling = ceil(UNIT_MIN_PX * units / size_px)
     samples = size_px * oversampling
@@ -71,7 +71,7 @@ def plan_cell(fields: Fields, repeat: Repeat, size_px: int) -> Cell:
     tall = whole if lattice.shift and lattice.shifted_axis == "columns" else lcm(whole, closed)
     wide = whole if lattice.shift and lattice.shifted_axis == "rows" else lcm(whole, closed)
     height, width = samples * tall // units, samples * wide // units
-    unit = extend_unit(fit_to_lattice(fields, lattice), lattice, MARGIN)
+    unit = extend_unit(fields, lattice, MARGIN)
     return Cell(
         height=height,
         width=width,

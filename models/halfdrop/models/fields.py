@@ -58,7 +58,7 @@ def choose_palette(drawn: NDArray[np.float32], chosen: Sequence[str]) -> tuple[s
 
 def band_samples(fields: Fields) -> float:
     """Return the band's width in samples of these fields: 6 where the grid is 64, 12 where it is 128."""
-    return BAND_PX * fields.shape[-1] / GRID_PX
+    return float(BAND_PX * fields.shape[-1] / GRID_PX)
 
 
 def tidy_fields(fields: Fields) -> Fields:

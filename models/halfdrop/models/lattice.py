@@ -1,11 +1,12 @@
 """How a unit meets its neighbours: the fields' continuation beyond the unit, and their fit to the lattice.
 
-The model draws on the *straight* torus: a field leaves the unit on the right and comes in again on the left at the
-same height. In a drop the right-hand neighbour hangs lower. A motif with a clear margin does not mind; a field that
-covers everything would be torn at every column. docs/adr/0004 explains what is done about it.
+In a drop the right-hand neighbour hangs lower. The house model draws free forms on the torus of their lattice, and
+motifs with a clear margin do not mind; but plates may also come from elsewhere, or from the straight torus, where a
+field leaves on the right and comes in again on the left at the same height. docs/adr/0004 explains what is done.
 """
 
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,13 @@ from halfdrop.models.fields import Fields, band_samples
 TORN_SHARE = 0.02
 """Share of the border that may meet the wrong thing. A single line 1.5 grid pixels wide, torn once, is above it."""
 
+LEAP_SAMPLES, LEAPING_SHARE = 2.0, 0.3
+"""A distance changes by one sample's width from a sample to the next; free forms' are distances to first order only.
+
+Measured on the house's free forms: on their own lattice a tenth of the border leaps at most, rarely a quarter; laid
+on another, a fifth at least, and several times as much as on their own.
+"""
+
 ALIKE_SHARE = 0.4
 """A layer is symmetric under the shift if it differs from itself by at most this much of what chance would give.
 
@@ -24,22 +32,50 @@ Measured on the house's kinds: symmetric ones with edges 0.7 grid pixels off rea
 """
 
 
-def fit_to_lattice(fields: Fields, repeat: Repeat) -> Fields:
-    """Return `fields` such that they continue over every border of the lattice.
+class Fitted(NamedTuple):
+    """A unit's fields, and the lattice on which they continue over every border."""
 
-    Fields that do so already come back as they are: nothing crosses the shifted border, or what crosses it meets its
-    like, or the shift is a symmetry of every layer (then only the model's wobble is left to differ, and
-    interpolation closes that). Others are sheared by the drop. The result belongs to this lattice only: fit each
-    unit once, from its plates.
+    fields: Fields
+    repeat: Repeat
+
+
+def fit_to_lattice(fields: Fields, repeat: Repeat) -> Fitted:
+    """Return fields and a lattice such that the fields continue over every border.
+
+    Fields that do so already come back as they are: they run on over the shifted border (the model draws free forms
+    on the torus of their lattice), or nothing crosses it, or what crosses it meets its like, or the shift is a
+    symmetry of every layer (then only the model's wobble is left to differ, and interpolation closes that). Ruled
+    fields that half a unit maps onto themselves are laid straight: that is the same drop, of a larger unit. What is
+    left is sheared by the drop. The result belongs to this lattice only: fit each unit once, from its plates.
     """
     shift = repeat.shift
     if shift == 0:
-        return fields
+        return Fitted(fields, repeat)
     upright = fields.swapaxes(-1, -2) if repeat.shifted_axis == "rows" else fields
-    if torn_share(upright, shift) <= TORN_SHARE or unlike_share(upright, shift) <= ALIKE_SHARE:
-        return fields
+    if (
+        runs_on(upright, shift)
+        or torn_share(upright, shift) <= TORN_SHARE
+        or unlike_share(upright, shift) <= ALIKE_SHARE
+    ):
+        return Fitted(fields, repeat)
+    if unlike_share(upright, Fraction(1, 2)) <= ALIKE_SHARE:
+        return Fitted(fields, Repeat(units=repeat.units))
     sheared = _shear(upright, shift)
-    return np.ascontiguousarray(sheared.swapaxes(-1, -2)) if repeat.shifted_axis == "rows" else sheared
+    return Fitted(np.ascontiguousarray(sheared.swapaxes(-1, -2)) if upright is not fields else sheared, repeat)
+
+
+def runs_on(fields: Fields, shift: Fraction) -> bool:
+    """Return whether the fields continue over the shifted border, and better than over the straight one."""
+    shifted, straight = leaping_share(fields, shift), leaping_share(fields, Fraction(0))
+    return shifted <= LEAPING_SHARE and shifted < straight / 2
+
+
+def leaping_share(fields: Fields, shift: Fraction) -> float:
+    """Return the share of the right border, 0 to 1, at which the next column's field, moved down by the shift, is
+    farther off than a distance can change from one sample to the next; worst layer."""
+    beyond = _move_down(fields[..., :1], np.full(1, float(shift) * fields.shape[-2]))
+    steps = np.abs(beyond - fields[..., -1:]) * band_samples(fields)
+    return float((steps > LEAP_SAMPLES).mean(axis=(-1, -2)).max(initial=0))
 
 
 def torn_share(fields: Fields, shift: Fraction) -> float:

@@ -48,9 +48,9 @@ def trace_svg(
 
     fields, palette: as in `renderer.compose_tile`. Scales to any size; contours are simplified for this one.
     """
-    lattice = repeat.normalise()
+    fields, lattice = fit_to_lattice(fields, repeat.normalise())
     margin = _margin(fields.shape[-1])
-    unit = extend_unit(fit_to_lattice(fields, lattice), lattice, margin)
+    unit = extend_unit(fields, lattice, margin)
     unit_px = size_px / lattice.units
     head = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
@@ -60,7 +60,9 @@ def trace_svg(
         f'<rect id="ground" width="{size_px}" height="{size_px}" fill="{palette[0]}"/>\n'
     )
     layers = [
-        _lay_layer(f"layer-{layer + 1}", palette[layer + 1], _trace_path(unit[layer], margin, unit_px), lattice, unit_px)
+        _lay_layer(
+            f"layer-{layer + 1}", palette[layer + 1], _trace_path(unit[layer], margin, unit_px), lattice, unit_px
+        )
         for layer in used_layers(fields)
     ]
     return head + "".join(layers) + "</svg>\n"

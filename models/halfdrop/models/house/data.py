@@ -46,6 +46,8 @@ class Units:
     """[batch], index into KIND_NAMES, or MIX."""
     lattices: Tensor
     """[batch], index into LATTICES: the lattice the unit was drawn for."""
+    traits: list[Traits]
+    """What may be said of each unit: for saying it again in other words and colours."""
 
     def picked(self, picks: Tensor) -> Units:
         """Return the units at some places of the batch."""
@@ -56,6 +58,7 @@ class Units:
             is_used=self.is_used[picks],
             kinds=self.kinds[picks],
             lattices=self.lattices[picks],
+            traits=[self.traits[pick] for pick in picks.tolist()],
         )
 
 
@@ -85,7 +88,8 @@ def draw_units(
         dice = Dice.on(_canvas(lattice, grid), per_kind, numbers, words)
         plates, traits, _ = draw_mix(dice)
         groups.append(_Group(plates=plates, traits=traits, kind=MIX, lattices=[lattice] * per_kind))
-    captions = [caption(each, words) for group in groups for each in group.traits]
+    traits = [each for group in groups for each in group.traits]
+    captions = [caption(each, words) for each in traits]
     return Units(
         plates=torch.cat([group.plates for group in groups]),
         texts=[each.text for each in captions],
@@ -93,6 +97,7 @@ def draw_units(
         is_used=torch.tensor([each.is_used for each in captions]).float(),
         kinds=torch.tensor([group.kind for group in groups for _ in group.traits]),
         lattices=torch.tensor([lattice for group in groups for lattice in group.lattices]),
+        traits=traits,
     )
 
 
@@ -137,6 +142,28 @@ def seeded_units(
     """Return the units that belong to a seed: the same on every call, and at every grid."""
     numbers, words = torch.Generator().manual_seed(seed), seeded_words(seed)
     return draw_units(per_kind, numbers, words, kinds, mixes=mixes, grid=grid)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sayings:
+    """Captions alone, with the colours they mean: they cost next to nothing beside units."""
+
+    ids: Tensor
+    """[batch, 32] token numbers."""
+    palette: Tensor
+    """[batch, 5, 3], sRGB 0 to 1."""
+    is_used: Tensor
+    """[batch, 5], 1.0 for colours that can be seen."""
+
+
+def say_again(units: Units, times: int, tokenizer: Tokenizer, words: random.Random) -> Sayings:
+    """Return each unit captioned anew `times` times, in other words and colours."""
+    captions = [caption(each, words) for each in units.traits for _ in range(times)]
+    return Sayings(
+        ids=encode_texts(tokenizer, [each.text for each in captions], words),
+        palette=torch.tensor([each.palette for each in captions]),
+        is_used=torch.tensor([each.is_used for each in captions]).float(),
+    )
 
 
 def build_tokenizer() -> Tokenizer:

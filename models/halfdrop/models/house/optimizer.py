@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from halfdrop.models.house.precision import has_bfloat16_units
+
 QUINTIC = (3.4445, -4.775, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 MOMENTUM = 0.95
@@ -72,8 +74,8 @@ class Muon:
 def orthogonal(matrices: Tensor) -> Tensor:
     """Return [batch, rows, columns] (rows <= columns) with their singular values brought near 1, in float32."""
     linear, cubic, quintic = QUINTIC
-    current = matrices.bfloat16()
-    current = current / (current.float().norm(dim=(1, 2), keepdim=True) + 1e-7).bfloat16()
+    dtype = torch.bfloat16 if has_bfloat16_units(matrices.device.type) else torch.float32
+    current: Tensor = (matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)).to(dtype)
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = current @ current.mT
         polynomial = torch.baddbmm(gram, gram, gram, beta=cubic, alpha=quintic)

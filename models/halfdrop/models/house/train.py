@@ -27,8 +27,9 @@ from halfdrop.models.house.checkpoint import (
     save_settings,
     save_training,
 )
-from halfdrop.models.house.data import Units, build_tokenizer, encode_texts, seeded_units
+from halfdrop.models.house.data import Sayings, Units, build_tokenizer, encode_texts, say_again, seeded_units
 from halfdrop.models.house.distil import distil
+from halfdrop.models.house.kinds.drawing import seeded_words
 from halfdrop.models.house.net import load_student, parameter_count, torus_tensors
 from halfdrop.models.house.optimizer import Muon, split_parameters
 from halfdrop.models.house.precision import mixed_precision
@@ -72,13 +73,16 @@ def train_worker(worker: Worker, settings: TrainingSettings, out: Path, resumes:
     if resumes and (out / TEACHER_FILE).exists():
         progress = load_training(out / TEACHER_FILE, networks, average, muon, adam)
     # A resumed run draws other units than the ones it has seen.
-    batches = draw_batches(settings, tokenizer, settings.seed + 1000 * (worker.rank + 1) + progress.step)
+    seed = settings.seed + 1000 * (worker.rank + 1) + progress.step
+    batches, words = draw_batches(settings, tokenizer, seed), seeded_words(seed)
     journal = Journal(worker, settings=settings, out=out, networks=networks, average=average, tokenizer=tokenizer)
     started_s = time.monotonic() - progress.elapsed_s
     share = progress.elapsed_s / 60 / settings.minutes
     while share < 1:
         units, ids, numbers = next(batches)
         plates_loss, palette_loss = losses(networks, units, ids, numbers, settings, device=worker.device)
+        sayings = say_again(units, settings.sayings, tokenizer, words)
+        palette_loss = (palette_loss + sayings_loss(networks, sayings, worker.device)) / 2
         for parameter in networks.parameters():
             parameter.grad = None
         torch.autograd.backward(plates_loss + settings.palette_weight * palette_loss)
@@ -145,9 +149,19 @@ def losses(
         clean = networks.denoiser(noised, level, told, torus)
     weight = 1 / level.clamp(min=settings.level_floor) ** 2
     plates_loss = (((clean.float() - plates) ** 2).mean((1, 2, 3)) * weight).mean()
-    is_used = units.is_used.to(device)
-    palette_error = ((palette.float() - units.palette.to(device)) ** 2).mean(2)
-    return plates_loss, (palette_error * is_used).sum() / is_used.sum()
+    return plates_loss, _palette_loss(palette, units.palette.to(device), units.is_used.to(device))
+
+
+def sayings_loss(networks: Networks, sayings: Sayings, device: str) -> Tensor:
+    """Return the palette's loss of captions that have no units."""
+    with mixed_precision(device):
+        _, palette = networks.text_encoder(sayings.ids.to(device))
+    return _palette_loss(palette, sayings.palette.to(device), sayings.is_used.to(device))
+
+
+def _palette_loss(palette: Tensor, wanted: Tensor, is_used: Tensor) -> Tensor:
+    error = ((palette.float() - wanted) ** 2).mean(2)
+    return (error * is_used).sum() / is_used.sum()
 
 
 def draw_levels(settings: TrainingSettings, count: int, numbers: torch.Generator) -> Tensor:
