@@ -15,7 +15,7 @@ class HeldOutPrompt:
     ground: str
     """A name of COLOURS_255, or '#rrggbb' where the prompt gives one; '' where it leaves the ground to the model."""
     colours: dict[str, str] = field(default_factory=dict)
-    """By role: 'body' (then 'body 2', 'body 3' of a kind in several colours), then details by the words of `present`."""
+    """By role: 'body' ('body 2' and 'body 3' of a kind in several colours), then details by the words of `present`."""
     present: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     """Details denied, or not asked for of a kind that is drawn with and without."""
