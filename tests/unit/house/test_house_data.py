@@ -1,5 +1,6 @@
 """The training data: every kind stays in its range, closes on its torus, and can be said in known words."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from halfdrop.models.house.captions import caption
 from halfdrop.models.house.data import MIX, build_tokenizer, encode_texts, seeded_units
+from halfdrop.models.house.held_out import is_held_out, kind_of
 from halfdrop.models.house.kinds.catalogue import (
     ALL_OVERS,
     FREE_FORMS,
@@ -20,8 +22,8 @@ from halfdrop.models.house.kinds.drawing import STRAIGHT, Canvas, Detail, Dice, 
 from halfdrop.models.house.kinds.fields import GRID, PLATES
 from halfdrop.models.house.kinds.mixes import draw_mix
 from halfdrop.models.house.kinds.variations import VARIED, draw_varied
-from halfdrop.models.house.palettes import COLOURS_255, LIGHT_GROUND, rgb
-from halfdrop.models.house.tokenizer import LENGTH
+from halfdrop.models.house.palettes import COLOURS_255, LIGHT_GROUND, accent_for, body_for, rgb, shade_of
+from halfdrop.models.house.tokenizer import LENGTH, NEGATION, fold
 
 MARGIN_PX = 2
 UNITS = 12
@@ -172,22 +174,100 @@ def test_captions_never_speak_of_layout_or_scale() -> None:
     assert not [text for text in texts if (arithmetic - {"scale"}) & set(text.replace(",", "").split())]
 
 
-def test_a_caption_names_the_colours_that_its_palette_holds() -> None:
-    traits = Traits(noun="hearts", details=(Detail(layer=1, phrases=("outlined in {}",)),))
+HEARTS = Traits(noun="hearts", details=(Detail(layer=1, phrases=("outlined in {}", "with {} outline")),))
+MIXED = Traits(
+    noun="stars", partner=Traits(noun="leaves", body=(2,), details=(Detail(layer=3, phrases=("with {} veins",)),))
+)
+NAMES_BY_TOKEN = {"".join(name.split()): name for name in COLOURS_255}
+
+
+def said_colours(text: str) -> list[str]:
+    """Return the names of the colours that a caption asks for: those that it denies are none."""
+    tokens = fold(text)
+    denied = {place + 1 for place, token in enumerate(tokens) if token == NEGATION}
+    return [
+        NAMES_BY_TOKEN[token] for place, token in enumerate(tokens) if token in NAMES_BY_TOKEN and place not in denied
+    ]
+
+
+@pytest.mark.parametrize("traits", [HEARTS, MIXED, Traits(noun="stripes", body=(0, 1))])
+def test_a_caption_asks_for_no_colour_that_its_palette_has_not(traits: Traits) -> None:
     words = seeded_words(5)
-    for _ in range(200):
+    for _ in range(400):
         said = caption(traits, words)
-        assert said.is_used == (True, True, True, False, False)
-        for role in (1, 2):
-            names = [name for name in COLOURS_255 if rgb(name) == said.palette[role]]
-            assert names[0] in said.text, said.text
+        seen = {colour for colour, is_used in zip(said.palette, said.is_used, strict=True) if is_used}
+        assert {rgb(name) for name in said_colours(said.text)} <= seen, said.text
+
+
+def test_a_row_of_colours_ends_with_the_ground() -> None:
+    words = seeded_words(8)
+    stripes = [caption(Traits(noun="stripes", names_ground=True), words) for _ in range(400)]
+    rows = [said for said in stripes if "and" in said.text and "outline" not in said.text]
+    assert len(rows) > 20
+    for said in rows:
+        body, ground = said_colours(said.text)
+        assert (said.palette[1], said.palette[0]) == (rgb(body), rgb(ground)), said.text
+
+
+def test_two_coloured_stripes_always_name_their_ground() -> None:
+    words = seeded_words(9)
+    for _ in range(300):
+        said = caption(Traits(noun="stripes", body=(0, 1)), words)
+        assert len(said_colours(said.text)) == 3, said.text
+
+
+def test_a_cloth_that_is_named_one_colour_is_woven_of_its_shades() -> None:
+    words = seeded_words(10)
+    camouflage = [caption(Traits(noun="camouflage", body=(0, 1, 2)), words) for _ in range(400)]
+    of_one = [(said, said_colours(said.text)) for said in camouflage if "on " in said.text]
+    shaded = [
+        (said, names[0]) for said, names in of_one if len(names) == 2 and fold(said.text)[-2:] == ["on", names[1]]
+    ]
+    assert shaded
+    for said, name in shaded:
+        assert said.palette[1] == rgb(name), said.text
+        assert said.palette[2:4] == (shade_of(rgb(name), 1), shade_of(rgb(name), 2)), said.text
+
+
+def test_a_caption_denies_only_what_is_not_there() -> None:
+    words = seeded_words(11)
+    texts = [fold(caption(HEARTS, words).text) for _ in range(600)]
+    denying = [tokens for tokens in texts if NEGATION in tokens]
+    assert 0.05 < len(denying) / len(texts) < 0.3
+    assert not [tokens for tokens in texts if (NEGATION, "outline") in pairwise(tokens)]
 
 
 def test_a_caption_without_a_ground_has_the_ground_that_suits_its_motif() -> None:
     words = seeded_words(6)
-    bare = [said for said in (caption(Traits(noun="dots"), words) for _ in range(400)) if said.text == "red dots"]
+    said = [caption(Traits(noun="dots"), words) for _ in range(1500)]
+    bare = [each for each in said if fold(each.text) == ["red", "dot"]]
     assert bare
-    assert all(said.palette[0] == rgb(LIGHT_GROUND) for said in bare)
+    assert all(each.palette[0] == rgb(LIGHT_GROUND) for each in bare)
+
+
+def test_combinations_that_are_held_out_are_never_captioned() -> None:
+    words = seeded_words(12)
+    for _ in range(1500):
+        said = caption(Traits(noun="dots"), words)
+        colours = {rgb(name): name for name in COLOURS_255}
+        assert not is_held_out("dots", colours[said.palette[1]], colours[said.palette[0]]), said.text
+    pairs = [(body, ground) for body in COLOURS_255 for ground in COLOURS_255 if body != ground]
+    share = sum(is_held_out("dots", *pair) for pair in pairs) / len(pairs)
+    assert 0.01 < share < 0.035
+
+
+@pytest.mark.parametrize("body", COLOURS_255)
+def test_colours_left_unsaid_can_always_be_seen(body: str) -> None:
+    for ground in COLOURS_255:
+        for detail in ("outline", "leaves", "centres", "veins", "stars"):
+            assert accent_for(detail, body, ground) not in (body, ground)
+    assert body_for(body, "stars") != body
+
+
+def test_every_noun_of_every_kind_is_known_by_its_kind() -> None:
+    for index, kind in enumerate(KIND_NAMES):
+        _, traits = draw(kind, 24, torch.Generator().manual_seed(index), seeded_words(index))
+        assert {kind_of(each.noun) for each in traits} == {kind}
 
 
 def test_an_unknown_word_is_put_into_some_training_captions_and_never_into_others() -> None:

@@ -131,7 +131,7 @@ def _colour(traits: Traits, words: random.Random) -> _Draft:
         draft.bodies = _said_bodies(draft, words, may_be_short)
     if scheme == "no ground":
         # The body decides the ground; details that were drawn on it stay apart from the body at least.
-        draft.names[0] = ground_for(draft.names[traits.body[0] + 1])
+        draft.names[0] = ground_for(*(draft.names[each.body[0] + 1] for each in clauses))
     if scheme in ("full", "ground alone"):
         draft.ground = draft.names[0]
     has_details = len(clauses) == 1 and bool(traits.details)

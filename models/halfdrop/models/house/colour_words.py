@@ -52,13 +52,14 @@ _DOUBLE = {
     "grey": "mid grey, ash grey, dove grey, cool grey, warm grey, mouse grey, stone grey, medium grey",
     "silver": "light grey, pale grey, silver grey, pearl grey",
     "navy": "navy blue, dark blue, deep blue, midnight blue, ink blue, prussian blue, dark navy, oxford blue",
-    "blue": "royal blue, cobalt blue, bright blue, electric blue, sapphire blue, ultramarine blue, true blue, azure blue,"
-    " delft blue, medium blue, primary blue, china blue",
+    "blue": "royal blue, cobalt blue, bright blue, electric blue, sapphire blue, ultramarine blue, true blue,"
+    " azure blue, delft blue, medium blue, primary blue, china blue",
     "denim": "denim blue, steel blue, slate blue, dusty blue, french blue, airforce blue, stone blue, blue grey,"
     " grey blue, muted blue, wedgwood blue",
     "skyblue": "sky blue, baby blue, light blue, pale blue, powder blue, ice blue, duckegg blue, pastel blue,"
     " cornflower blue, soft blue, periwinkle blue",
-    "teal": "dark teal, deep teal, teal blue, teal green, petrol blue, peacock blue, dark turquoise, dark cyan, blue green",
+    "teal": "dark teal, deep teal, teal blue, teal green, petrol blue, peacock blue, dark turquoise, dark cyan,"
+    " blue green",
     "turquoise": "bright turquoise, turquoise blue, aqua blue, bright teal, light teal, tiffany blue, sea blue",
     "mint": "mint green, light green, pale green, pastel green, seafoam green, sea green, soft green, eaude nil,"
     " pistachio green, duckegg green",

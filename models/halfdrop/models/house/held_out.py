@@ -79,27 +79,12 @@ KIND_WORDS: tuple[tuple[str, str], ...] = (
 """A word of a noun, as folded, and the kind it names; the first that fits counts ('leopard spots', 'gingham check')."""
 
 ARITHMETIC = frozenset(
-    [
-        "half",
-        "third",
-        "quarter",
-        "drop",
-        "dropped",
-        "brick",
-        "mirror",
-        "mirrored",
-        "straight",
-        "layout",
-        "repeat",
-        "repeats",
-        "grid",
-        "scale",
-        "ditsy",
-        "micro",
-        "giant",
-        "medium",
-        "oversized",
-    ]
+    word
+    for words in (
+        "half third quarter drop dropped brick mirror mirrored straight layout repeat repeats grid",
+        "scale ditsy micro giant medium oversized",
+    )
+    for word in words.split()
 )
 """Words of layout and scale, which a prompt may have and a caption never has."""
 

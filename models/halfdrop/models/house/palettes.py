@@ -99,8 +99,9 @@ ACCENTS: dict[str, tuple[str, ...]] = {
 }
 """Colours of a detail whose colour is not said, by a word of its name; the first that can be seen is taken."""
 LIGHT_LUMINANCE = 0.72
-BODY_APART, DETAIL_APART = 0.2, 0.12
-"""Least squared distance of a body from its ground, and of a detail from what it lies on, in sRGB of 0 to 1."""
+BODY_APART, DETAIL_APART, SEEN_APART = 0.2, 0.12, 0.08
+"""Least squared distance of a body from its ground, of a detail from what it lies on, and of anything from its ground,
+in sRGB of 0 to 1."""
 
 
 def rgb(name: str) -> Rgb:
@@ -114,11 +115,17 @@ def mixed(first: Rgb, second: Rgb) -> Rgb:
     return (first[0] + second[0]) / 2, (first[1] + second[1]) / 2, (first[2] + second[2]) / 2
 
 
-def ground_for(motif: str) -> str:
-    """Return the ground that goes with a motif's colour when the prompt names none."""
+def ground_for(motif: str, *others: str) -> str:
+    """Return the ground that goes with a motif's colour, and lets others be seen, when the prompt names none."""
     red, green, blue = rgb(motif)
     luminance = 0.3 * red + 0.59 * green + 0.11 * blue
-    return DARK_GROUND if luminance > LIGHT_LUMINANCE or motif == "cream" else LIGHT_GROUND
+    is_light = luminance > LIGHT_LUMINANCE or motif == "cream"
+    grounds = (DARK_GROUND, "charcoal", "black") if is_light else (LIGHT_GROUND, "sky blue", "white")
+    return next((ground for ground in grounds if _is_seen_on(ground, others)), grounds[0])
+
+
+def _is_seen_on(ground: str, names: tuple[str, ...]) -> bool:
+    return all(_apart(rgb(ground), rgb(name)) > SEEN_APART for name in names)
 
 
 def natural_colours(noun: str) -> tuple[str, ...]:
@@ -157,8 +164,8 @@ def draw_names(words: random.Random) -> list[str]:
             and _apart(body, second) > DETAIL_APART
             and _apart(body, third) > DETAIL_APART
             and _apart(ground, fourth) > DETAIL_APART
-            and _apart(ground, second) > 0.08
-            and _apart(ground, third) > 0.08
+            and _apart(ground, second) > SEEN_APART
+            and _apart(ground, third) > SEEN_APART
         ):
             return names
 

@@ -42,7 +42,7 @@ class TrainingSettings:
     """The loss is weighted by 1 / max(level, floor)²: the velocity's loss, without its explosion near zero."""
     palette_weight: float = 3.0
     """Weight of the palette's loss beside the plates'."""
-    sayings: int = 3
+    sayings: int = 6
     """Further captions of each unit, for the palette alone: colours by role are learnt from many sentences, and a
     sentence costs a thirtieth of a unit."""
     gradient_limit: float = 1.0

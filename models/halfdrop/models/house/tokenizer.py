@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 from halfdrop.models.house.colour_words import COLOUR_PAIRS, COLOUR_WORDS
@@ -228,9 +229,9 @@ def fold(text: str) -> list[str]:
     folded: list[str] = []
     denied: list[str] = []
     previous, kept = "", 0
-    """The word before, as written, and how many tokens it gave; '' after a comma, across which nothing pairs."""
-    words = _spell_out(text)
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    # `previous` is the word before, as written, and `kept` how many tokens it gave; nothing pairs across a comma.
+    for written, following in pairwise([*_spell_out(text), ""]):
+        word = written
         if word in PUNCTUATION:
             previous, kept = "", 0
             continue
