@@ -30,7 +30,7 @@ Palette = Annotated[
     typer.Option(help='Up to five colours for ground, motif, accents: "#fbfaf6,#c8202f". Left out: the model\'s.'),
 ]
 Avoid = Annotated[str, typer.Option(help="What to keep out of the picture.")]
-Steps = Annotated[int, typer.Option(help="Drawing steps, 1 to 8; the shipped model is made for 4.")]
+Steps = Annotated[int, typer.Option(help="Drawing steps, 1 to 8; the shipped model is made for 2.")]
 Guidance = Annotated[float, typer.Option(help="How strictly --avoid is obeyed, 0 to 5.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -42,7 +42,7 @@ def preview(
     units: Units = 0,
     palette: Palette = "",
     avoid: Avoid = "",
-    steps: Steps = 4,
+    steps: Steps = 2,
     guidance: Guidance = 1.5,
     url: Url = DEFAULT_URL,
 ) -> None:
@@ -85,7 +85,7 @@ def render(
     units: Units = 0,
     palette: Palette = "",
     avoid: Avoid = "",
-    steps: Steps = 4,
+    steps: Steps = 2,
     guidance: Guidance = 1.5,
     url: Url = DEFAULT_URL,
 ) -> None:

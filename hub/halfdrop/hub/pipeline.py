@@ -17,10 +17,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import Module
 
-from halfdrop.models.house.net import Denoiser, DenoiserConfig, TextEncoder, TextEncoderConfig
+from halfdrop.contracts.repeats import Repeat
+from halfdrop.models.house.net import Denoiser, DenoiserConfig, TextEncoder, TextEncoderConfig, torus_tensors
 from halfdrop.models.house.noise import seeded_noise
 from halfdrop.models.house.schedule import CLEAN_LIMIT, STUDENT_STEPS, time_steps
 from halfdrop.models.house.tokenizer import Tokenizer
+from halfdrop.models.house.torus import lattice_of, torus_of
 
 TEXT_WEIGHTS_NAME = "model.safetensors"
 VOCABULARY_PATH = Path("tokenizer", "vocab.json")
@@ -189,13 +191,18 @@ class HousePipeline(DiffusionPipeline):  # type: ignore[misc]
         prompts: Sequence[str],
         *,
         seeds: Sequence[int],
+        repeats: Sequence[Repeat] | None = None,
         negative_prompts: Sequence[str] | None = None,
         guidance_scale: float = 0.0,
         num_inference_steps: int = STUDENT_STEPS,
         callback_on_step_end: StepCallback | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Draw one unit for each prompt. Each starts from its own seed's noise, so that a batch changes no image."""
+        """Draw one unit for each prompt, on the torus of its repeat's lattice (straight where none are given).
+
+        Each starts from its own seed's noise, so that a batch changes no image.
+        """
         device, dtype = self._execution_device, self.denoiser.dtype
+        torus = torus_tensors([torus_of(lattice_of(repeat)) for repeat in repeats or [Repeat()]], device)
 
         # 1. the prompts: a condition for the structure, a palette for the print
         condition, palettes = self.text_encoder(self._encode(prompts).to(device))
@@ -210,9 +217,9 @@ class HousePipeline(DiffusionPipeline):  # type: ignore[misc]
         self.scheduler.set_timesteps(num_inference_steps)
         for index, level in enumerate(self.scheduler.timesteps):
             levels = torch.full((len(seeds),), level, device=device)
-            clean = self.denoiser(latents.to(dtype), levels, condition.to(dtype)).float()
+            clean = self.denoiser(latents.to(dtype), levels, condition.to(dtype), torus).float()
             if negative is not None:
-                away = self.denoiser(latents.to(dtype), levels, negative.to(dtype)).float()
+                away = self.denoiser(latents.to(dtype), levels, negative.to(dtype), torus).float()
                 clean = away + guidance_scale * (clean - away)
             latents = self.scheduler.step(clean, index, latents)
             if callback_on_step_end is not None:

@@ -78,6 +78,7 @@ class Sampler:
         fields, palettes = pipeline(
             [spec.prompt],
             seeds=[spec.seed],
+            repeats=[spec.repeat],
             negative_prompts=[spec.negative_prompt] if spec.negative_prompt else None,
             guidance_scale=spec.guidance_scale,
             num_inference_steps=spec.num_inference_steps,

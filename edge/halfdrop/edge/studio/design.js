@@ -1,7 +1,7 @@
 // The design on the bench: what the form says, as one value; its place in the address bar; its form on the wire.
 
 export const ROLES = ["Ground", "Layer 1", "Layer 2", "Layer 3", "Layer 4"];
-const DEFAULTS = { prompt: "", negative: "", seed: 0, layout: "auto", units: 4, steps: 4, guidance: 1.5 };
+const DEFAULTS = { prompt: "", negative: "", seed: 0, layout: "auto", units: 4, steps: 2, guidance: 1.5 };
 const REPEATS = {
   straight: { layout: "straight" },
   "half-drop": { layout: "half-drop" },

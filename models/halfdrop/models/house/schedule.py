@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-STUDENT_STEPS = 4
+STUDENT_STEPS = 2
 """Steps the student is distilled for; other counts work, with less care taken."""
 SHIFT = 2.0
 """How far levels lean towards noise, where a unit's composition is decided."""
