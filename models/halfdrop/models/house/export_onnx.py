@@ -1,98 +1,74 @@
-"""The student as ONNX files for the edge, in INT8.
+"""The student as ONNX files for the edge, in INT8: `python -m halfdrop.models.house.export_onnx --measure`.
 
-Only the products with weights become INT8 (dynamic, per channel): they are nine tenths of the time, and a transformer
-of this kind keeps above 40 dB. Convolutions stay float32: dynamic INT8 makes them slower.
+The command prints what each layer costs in either format on this machine and how far INT8 takes the plates from
+float32; `onnx_formats` says how the choice is made.
 """
 
 from __future__ import annotations
 
-import tempfile
+import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
-import torch
-from onnxruntime.quantization import (  # type: ignore[import-untyped]  # it ships no types
-    QuantType,
-    quantize_dynamic,
-)
-from torch import nn
 
-from halfdrop.models.house.net import Denoiser, TextEncoder
-
-OPSET = 20
-BATCH_MAX = 64
-INT8_OPERATORS = ["MatMul", "Gemm"]
+from halfdrop.models.bundle import shipped_bundle_dir
+from halfdrop.models.house.net import Denoiser, TextEncoder, load_student
+from halfdrop.models.house.onnx_denoiser import build_denoiser
+from halfdrop.models.house.onnx_formats import choose_formats, measure
+from halfdrop.models.house.onnx_graph import Format
+from halfdrop.models.house.onnx_text_encoder import build_text_encoder
+from halfdrop.models.house.report import say
 
 
 def export_text_encoder(text_encoder: TextEncoder, path: Path, float_path: Path | None = None) -> None:
-    """Write `ids` [batch, 32] int64 to `c` [batch, 256] and `palette` [batch, 5, 3]; float_path as below."""
-    ids = torch.tensor([[2, 3] + [0] * (text_encoder.config.length - 2)] * 2)
-    batch = torch.export.Dim("batch", min=1, max=BATCH_MAX)
-    with tempfile.TemporaryDirectory() as folder:
-        exported, bare = Path(folder) / "exported.onnx", float_path or Path(folder) / "bare.onnx"
-        _export(
-            text_encoder,
-            (ids,),
-            exported,
-            input_names=["ids"],
-            output_names=["c", "palette"],
-            shapes={"ids": {0: batch}},
-        )
-        _without_shapes(exported, bare)
-        _quantize(bare, path)
+    """Write the graph of `build_text_encoder`, its products in INT8; float_path as below."""
+    text_encoder = text_encoder.eval()
+    model, layers = build_text_encoder(text_encoder, {})
+    _save(model, path)
+    if float_path is not None:
+        _save(build_text_encoder(text_encoder, dict.fromkeys(layers, "float32"))[0], float_path)
 
 
-def export_denoiser(denoiser: Denoiser, path: Path, float_path: Path | None = None) -> None:
-    """Write `z` [batch, 4, 64, 64], `t` [batch] and `c` [batch, 256] to the clean `x`, in INT8.
-
-    float_path: where to leave the float32 model too, for measuring what INT8 costs.
-    """
-    config = denoiser.config
-    shape = (2, config.plates, config.grid, config.grid)
-    inputs = (torch.randn(shape), torch.tensor([0.7, 0.3]), torch.randn(2, config.condition_width))
-    batch = torch.export.Dim("batch", min=1, max=BATCH_MAX)
-    shapes = {"plates": {0: batch}, "level": {0: batch}, "condition": {0: batch}}
-    with tempfile.TemporaryDirectory() as folder:
-        exported, bare = Path(folder) / "exported.onnx", float_path or Path(folder) / "bare.onnx"
-        _export(denoiser, inputs, exported, input_names=["z", "t", "c"], output_names=["x"], shapes=shapes)
-        _without_shapes(exported, bare)
-        _quantize(bare, path)
-
-
-def _quantize(source: Path, target: Path) -> None:
-    quantize_dynamic(source, target, weight_type=QuantType.QInt8, per_channel=True, op_types_to_quantize=INT8_OPERATORS)
-
-
-def _export(
-    module: nn.Module,
-    inputs: tuple[torch.Tensor, ...],
-    path: Path,
-    *,
-    input_names: list[str],
-    output_names: list[str],
-    shapes: Mapping[str, Mapping[int, object]],
+def export_denoiser(
+    denoiser: Denoiser, path: Path, float_path: Path | None = None, formats: Mapping[str, Format] | None = None
 ) -> None:
-    torch.onnx.export(
-        module.eval(),
-        inputs,
-        str(path),
-        input_names=input_names,
-        output_names=output_names,
-        dynamo=True,
-        opset_version=OPSET,
-        external_data=False,
-        dynamic_shapes={name: dict(axes) for name, axes in shapes.items()},
-        verbose=False,
-    )
+    """Write the graph of `build_denoiser`.
+
+    float_path: where to leave the float32 graph too, for measuring what INT8 costs. formats: of layers by their names;
+    chosen for these weights if left out.
+    """
+    denoiser = denoiser.eval()
+    model, layers = build_denoiser(denoiser, choose_formats(denoiser) if formats is None else formats)
+    _save(model, path)
+    if float_path is not None:
+        _save(build_denoiser(denoiser, dict.fromkeys(layers, "float32"))[0], float_path)
 
 
-def _without_shapes(source: Path, target: Path) -> None:
-    """Copy a model without its recorded inner shapes: the exporter's are in the way of the quantizer."""
-    model = onnx.load(source)
-    del model.graph.value_info[:]
-    # Doc strings and metadata hold the exporter's stack traces: paths of the machine, and half the file.
-    for node in model.graph.node:
-        node.doc_string = ""
-        del node.metadata_props[:]
-    onnx.save(model, target)
+def _save(model: onnx.ModelProto, path: Path) -> None:
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def main() -> None:
+    """Read the command line, and export or measure a bundle's student."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bundle", type=Path, default=shipped_bundle_dir(), help="whose safetensors are read")
+    parser.add_argument("--measure", action="store_true", help="print each layer's cost instead of writing files")
+    parser.add_argument("--out", type=Path, help="folder to write text_encoder.onnx and denoiser.onnx to")
+    chosen = parser.parse_args()
+    if not chosen.measure and chosen.out is None:
+        parser.error("nothing to do: give --measure, or --out and a folder")
+    text_encoder, denoiser = load_student(chosen.bundle)
+    if chosen.measure:
+        say(f"{'layer':22} {'float32 µs':>10} {'INT8 µs':>10} {'alone dB':>10}  chosen")
+        for cost in measure(denoiser):
+            say(f"{cost.layer:22} {cost.float32_us:10.0f} {cost.int8_us:10.0f} {cost.alone_db:10.1f}  {cost.chosen}")
+    if chosen.out is not None:
+        chosen.out.mkdir(parents=True, exist_ok=True)
+        export_text_encoder(text_encoder, chosen.out / "text_encoder.onnx")
+        export_denoiser(denoiser, chosen.out / "denoiser.onnx")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 """Draw a unit's plates with ONNX Runtime and numpy alone: what an edge does for every cold preview.
 
-The student walks from noise to plates in four steps. A step asks the denoiser for the clean plates and moves the
+The student walks from noise to plates in a few steps. A step asks the denoiser for the clean plates and moves the
 noisy ones towards them, to the next of `schedule.time_steps`. `seed` fixes the noise, so one seed, one prompt and
 one bundle are one picture, on the hub as at the edge (within the rounding of INT8).
 """
@@ -15,8 +15,12 @@ import numpy as np
 import onnxruntime  # type: ignore[import-untyped]  # it ships no types
 from numpy.typing import NDArray
 
+from halfdrop.contracts.repeats import Repeat
+from halfdrop.models.house.cell_rows import lattice_inputs, to_fields, to_rows
 from halfdrop.models.house.noise import seeded_noise
 from halfdrop.models.house.schedule import CLEAN_LIMIT, STUDENT_STEPS, time_steps
+from halfdrop.models.house.tokenizer import PAD
+from halfdrop.models.house.torus import lattice_of
 
 Floats = NDArray[np.float32]
 
@@ -24,16 +28,28 @@ STEPS_MAX = 8
 NEGATIVE_GUIDANCE = 1.5
 """How far from a negative prompt the plates are drawn when the caller does not say: 1 is not at all, above 3 tears."""
 
+STRAIGHT_REPEAT = Repeat()
+
 OnStep = Callable[[int, int], None]
 """Told (steps done, steps in all) after each step; may raise to stop the drawing."""
 
 
-def open_session(model: Path) -> onnxruntime.InferenceSession:
-    """Return a session of one thread: a core serves more previews with one session each than with threads."""
+def session_options() -> onnxruntime.SessionOptions:
+    """Return the options of every session: one thread, since a core serves more previews with one session each than
+    with threads, and no time spent on numbers too small to matter."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    return options
+
+
+def open_session(
+    model: Path | bytes, options: onnxruntime.SessionOptions | None = None
+) -> onnxruntime.InferenceSession:
+    """Return a session of a model's file, or of its bytes, with `session_options` unless others are given."""
+    source = model if isinstance(model, bytes) else str(model)
+    return onnxruntime.InferenceSession(source, options or session_options(), providers=["CPUExecutionProvider"])
 
 
 def draw_plates(
@@ -45,44 +61,40 @@ def draw_plates(
     *,
     negative_ids: Sequence[int] | None = None,
     guidance: float = NEGATIVE_GUIDANCE,
+    repeat: Repeat = STRAIGHT_REPEAT,
     on_step: OnStep | None = None,
 ) -> tuple[Floats, Floats]:
     """Return the fields [4, 64, 64] in [-1, 1] and the palette [5, 3], sRGB 0 to 1, of a prompt.
 
-    ids: the tokenizer's 32 numbers. steps: 1 to 8; the student is distilled for 4. Fewer melt fine lines (1 step is a
-    rough draft); more cost time and add nothing but sharper specks. negative_ids: what not to draw; it costs a second
-    evaluation each step and is weighed by `guidance` (1 to 3); without it, guidance has no meaning, because the
-    student's own is distilled into it. The palette is the prompt's alone. Raises what on_step raises.
+    ids: the tokenizer's 32 numbers. steps: 1 to 8; the student is distilled for STUDENT_STEPS. Fewer melt fine lines
+    (1 step is a rough draft); more cost time and add nothing but sharper specks. negative_ids: what not to draw; it
+    costs a second evaluation each step and is weighed by `guidance` (1 to 3); without it, guidance has no meaning,
+    because the student's own is distilled into it. repeat: whose lattice the unit is drawn for. The palette is the
+    prompt's alone. Raises what on_step raises.
     """
     assert 1 <= steps <= STEPS_MAX, f"steps must be 1 to {STEPS_MAX}, got {steps}"
-    prompts = [ids] if negative_ids is None else [ids, negative_ids]
-    condition, palette = text_session.run(["c", "palette"], {"ids": np.array(prompts, np.int64)})
-    levels = time_steps(steps)
-    fields = seeded_noise(seed)
-    for index, (level, next_level) in enumerate(pairwise(levels), 1):
-        clean = _predict_clean(denoiser_session, fields, level, condition, guidance)
+    condition, palette = _read_prompt(text_session, ids)
+    avoided = None if negative_ids is None else _read_prompt(text_session, negative_ids)[0]
+    lattice = lattice_inputs(lattice_of(repeat))
+    rows = to_rows(seeded_noise(seed))
+    for index, (level, next_level) in enumerate(pairwise(time_steps(steps)), 1):
+        inputs = {"z": rows, "t": np.array([level], np.float32), "c": condition, **lattice}
+        clean: Floats = denoiser_session.run(["x"], inputs)[0]
+        if avoided is not None:
+            without: Floats = denoiser_session.run(["x"], {**inputs, "c": avoided})[0]
+            clean = without + np.float32(guidance) * (clean - without)
         if next_level == 0:
-            fields = clean
+            rows = clean
         else:
             clean = np.clip(clean, -CLEAN_LIMIT, CLEAN_LIMIT)
-            fields = clean + (fields - clean) * np.float32(next_level / level)
+            rows = clean + (rows - clean) * np.float32(next_level / level)
         if on_step is not None:
             on_step(index, steps)
-    return np.clip(fields, -1, 1), palette[0]
+    return to_fields(np.clip(rows, -1, 1)), palette
 
 
-def _predict_clean(
-    session: onnxruntime.InferenceSession, fields: Floats, level: float, condition: Floats, guidance: float
-) -> Floats:
-    """Return the clean fields; with two conditions, the first's drawn away from the second's."""
-    count = len(condition)
-    inputs = {
-        "z": np.repeat(fields[None], count, axis=0),
-        "t": np.full(count, level, np.float32),
-        "c": condition,
-    }
-    clean: Floats = session.run(["x"], inputs)[0]
-    wanted: Floats = clean[0]
-    if count > 1:
-        wanted = clean[1] + np.float32(guidance) * (wanted - clean[1])
-    return wanted
+def _read_prompt(session: onnxruntime.InferenceSession, ids: Sequence[int]) -> tuple[Floats, Floats]:
+    """Return the condition [1, 256] and the palette [5, 3]; the graph takes tokens without their padding."""
+    words = [number for number in ids if number != PAD]
+    condition, palette = session.run(["c", "palette"], {"ids": np.array([words], np.int64)})
+    return condition, palette[0]

@@ -1,0 +1,76 @@
+"""The text encoder as an ONNX graph: the numbers of `net.TextEncoder`, for one prompt without its padding.
+
+Padding is what no token may read, so it is left away before the graph instead of being masked inside: a prompt of eight
+words is a quarter of the work of 32 tokens. The last block reads all tokens but writes the registers alone, since
+nothing comes after it that asks for the words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx
+from torch import nn
+
+from halfdrop.models.house.net import TextBlock, TextEncoder
+from halfdrop.models.house.onnx_graph import Format, Graph, numbers
+
+
+def build_text_encoder(text_encoder: TextEncoder, formats: Mapping[str, Format]) -> tuple[onnx.ModelProto, list[str]]:
+    """Return the graph, and the names of its layers with weights in their order.
+
+    Input: `ids` [1, tokens] int64, 1 to 32 of them, none of them padding. Outputs: `c` [1, 256] and `palette`
+    [1, 5, 3]. formats: as of `Graph`.
+    """
+    graph, config = Graph(formats), text_encoder.config
+    registers = config.structure_registers + config.palette_registers
+    words = graph.add("Gather", graph.constant(numbers(text_encoder.words.weight), "words"), "ids", axis=0)
+    length = graph.add("Shape", "ids", start=1)
+    all_positions = graph.constant(numbers(text_encoder.positions), "positions")
+    positions = graph.add("Slice", all_positions, graph.constant([0]), length)
+    placed = graph.add("Add", words, positions)
+    tokens = graph.add("Concat", graph.constant(numbers(text_encoder.registers)[None], "registers"), placed, axis=1)
+    last = len(text_encoder.blocks) - 1
+    for index, block in enumerate(text_encoder.blocks):
+        assert isinstance(block, TextBlock)
+        tokens = _add_block(graph, f"blocks.{index}", tokens, block, registers if index == last else 0)
+    structure, colours = graph.split(
+        _norm(graph, tokens, text_encoder.norm), [config.structure_registers, config.palette_registers], axis=1
+    )
+    flat = graph.reshape(structure, 1, config.structure_registers * config.width)
+    to_condition, to_colour = text_encoder.to_condition, text_encoder.to_colour
+    condition = graph.linear("to_condition", flat, numbers(to_condition.weight).T, numbers(to_condition.bias))
+    sums = graph.add("Gather", graph.constant(numbers(text_encoder.word_sum.weight), "word_sum"), "ids", axis=0)
+    condition = graph.add("Add", condition, graph.add("ReduceSum", sums, graph.constant([1]), keepdims=0))
+    painted = graph.linear("to_colour", colours, numbers(to_colour.weight).T, numbers(to_colour.bias))
+    palette = graph.add("Sigmoid", painted), (1, config.palette_registers, 3)
+    outputs = {"c": (condition, (1, config.condition_width)), "palette": palette}
+    return graph.finish({"ids": (int(onnx.TensorProto.INT64), (1, "tokens"))}, outputs), graph.layers
+
+
+def _add_block(graph: Graph, layer: str, tokens: str, block: TextBlock, kept: int) -> str:
+    """Return the tokens [1, n, width] after one block; only the first `kept` of them where that is not 0."""
+    width, heads = block.out.in_features, block.heads
+    qkv = graph.linear(
+        f"{layer}.qkv", _norm(graph, tokens, block.norm_1), numbers(block.qkv.weight).T, numbers(block.qkv.bias)
+    )
+    query, key, value = graph.split(qkv, [width, width, width], axis=2)
+    if kept:
+        query, tokens = (_first(graph, each, kept) for each in (query, tokens))
+    read = graph.add("Attention", query, key, value, q_num_heads=heads, kv_num_heads=heads)
+    out = graph.linear(f"{layer}.out", read, numbers(block.out.weight).T, numbers(block.out.bias))
+    tokens = graph.add("Add", tokens, out)
+    normed = _norm(graph, tokens, block.norm_2)
+    raised = graph.linear(f"{layer}.up", normed, numbers(block.up.weight).T, numbers(block.up.bias))
+    raised = graph.add("Gelu", raised, approximate="tanh")
+    down = graph.linear(f"{layer}.down", raised, numbers(block.down.weight).T, numbers(block.down.bias))
+    return graph.add("Add", tokens, down)
+
+
+def _first(graph: Graph, tokens: str, count: int) -> str:
+    return graph.add("Slice", tokens, graph.constant([0]), graph.constant([count]), graph.constant([1]))
+
+
+def _norm(graph: Graph, tokens: str, norm: nn.LayerNorm) -> str:
+    scale, shift = graph.constant(numbers(norm.weight)), graph.constant(numbers(norm.bias))
+    return graph.add("LayerNormalization", tokens, scale, shift, axis=-1, epsilon=norm.eps)
