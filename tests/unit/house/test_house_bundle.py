@@ -20,6 +20,7 @@ from halfdrop.models.house.net import (
 )
 from halfdrop.models.house.sampling import draw_plates, open_session
 from halfdrop.models.house.sampling_torch import noise_of_seeds, sample_plates
+from halfdrop.models.house.schedule import STUDENT_STEPS
 from halfdrop.models.house.tokenizer import Tokenizer
 
 WEIGHTS_MAX_BYTES = 20_000_000
@@ -103,7 +104,9 @@ def test_exact_onnx_files_draw_what_torch_draws(tmp_path: Path) -> None:
     export_denoiser(denoiser, tmp_path / "denoiser8.onnx", denoiser_path)
     ids = [5, 9, 3, *[0] * 29]
     fields, palette = draw_plates(open_session(text_path), open_session(denoiser_path), ids, 5)
-    exact, colours = sample_plates(text_encoder.eval(), denoiser, torch.tensor([ids]), noise_of_seeds([5]), steps=4)
+    exact, colours = sample_plates(
+        text_encoder.eval(), denoiser, torch.tensor([ids]), noise_of_seeds([5]), steps=STUDENT_STEPS
+    )
     assert np.abs(fields).max() > 0.1, "two empty drawings would agree"
     assert np.abs(fields - exact[0].numpy()).max() < 1e-4
     assert np.abs(palette - colours[0].numpy()).max() < 1e-5
@@ -117,7 +120,7 @@ def test_the_shipped_int8_files_draw_nearly_what_torch_draws(bundle: Bundle, ses
     ]
     rows = [tokenizer.encode(prompt) for prompt in prompts]
     text_encoder, denoiser = load_student(bundle.directory)
-    exact, _ = sample_plates(text_encoder, denoiser, torch.tensor(rows), noise_of_seeds([1, 2, 3]), steps=4)
+    exact, _ = sample_plates(text_encoder, denoiser, torch.tensor(rows), noise_of_seeds([1, 2, 3]), steps=STUDENT_STEPS)
     for seed, (row, wanted) in enumerate(zip(rows, exact.numpy(), strict=True), 1):
         drawn, _ = draw_plates(*sessions, row, seed)
         assert ((drawn > 0) != (wanted > 0)).mean() < 0.02
