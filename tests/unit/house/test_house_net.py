@@ -7,12 +7,13 @@ from halfdrop.models.house.batches import draw_batches
 from halfdrop.models.house.checkpoint import Networks, Progress, load_training, save_training
 from halfdrop.models.house.data import build_tokenizer, encode_texts, seeded_units
 from halfdrop.models.house.distil import student_loss
+from halfdrop.models.house.losses import losses
 from halfdrop.models.house.net import Denoiser, DenoiserConfig, TextEncoder, TextEncoderConfig
 from halfdrop.models.house.optimizer import Muon, orthogonal, split_parameters
 from halfdrop.models.house.sampling_torch import noise_of_seeds, sample_plates
 from halfdrop.models.house.schedule import time_steps
 from halfdrop.models.house.settings import TrainingSettings
-from halfdrop.models.house.train import losses, rate_at
+from halfdrop.models.house.train import rate_at
 
 SMALL = DenoiserConfig(width=64, layers=2, heads=2, stem_width=16, condition_width=32, modulation_rank=8)
 

@@ -8,13 +8,11 @@ leaves is in `--out`: vocab.json, teacher.pt (written every minute), samples.png
 from __future__ import annotations
 
 import argparse
-import json
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from halfdrop.models.house.batches import draw_batches
 from halfdrop.models.house.checkpoint import (
@@ -27,26 +25,18 @@ from halfdrop.models.house.checkpoint import (
     save_settings,
     save_training,
 )
-from halfdrop.models.house.data import Sayings, Units, build_tokenizer, encode_texts, say_again, seeded_units
+from halfdrop.models.house.data import build_tokenizer, say_again
 from halfdrop.models.house.distil import distil
+from halfdrop.models.house.journal import Journal
 from halfdrop.models.house.kinds.drawing import seeded_words
-from halfdrop.models.house.net import load_student, parameter_count, torus_tensors
+from halfdrop.models.house.losses import losses, sayings_loss
+from halfdrop.models.house.net import load_student
 from halfdrop.models.house.optimizer import Muon, split_parameters
-from halfdrop.models.house.precision import mixed_precision
-from halfdrop.models.house.prompts import PROMPTS_24
-from halfdrop.models.house.report import say
-from halfdrop.models.house.sampling_torch import noise_of_seeds, sample_plates, save_sheet
 from halfdrop.models.house.settings import DistillationSettings, TrainingSettings
 from halfdrop.models.house.tokenizer import Tokenizer
-from halfdrop.models.house.torus import LATTICES, torus_of
-from halfdrop.models.house.workers import Worker, average_gradients, average_weights, column, run_workers
+from halfdrop.models.house.workers import Worker, average_gradients, average_weights, run_workers
 
-LOG_EVERY_STEPS = 25
-VALIDATE_EVERY_STEPS = 200
-VALIDATION_SEED = 777
 ADAM_BETAS = (0.9, 0.98)
-SAMPLE_STEPS, SAMPLE_GUIDANCE = 8, 2.0
-CONTACT_SEED = 24
 
 
 def train(settings: TrainingSettings, out: Path, resumes: bool) -> None:
@@ -123,136 +113,6 @@ def rate_at(settings: TrainingSettings, step: int, share: float) -> float:
     warm = min(1.0, (step + 1) / settings.warm_up_steps)
     left = min(1.0, (1 - share) / (1 - settings.decay_from))
     return warm * max(0.02, left)
-
-
-def losses(
-    networks: Networks,
-    units: Units,
-    ids: Tensor,
-    numbers: torch.Generator,
-    settings: TrainingSettings,
-    *,
-    device: str,
-) -> tuple[Tensor, Tensor]:
-    """Return the loss of the plates (in velocity's measure) and of the palette's visible colours."""
-    batch = len(ids)
-    level = draw_levels(settings, batch, numbers).to(device)
-    noise = torch.randn(units.plates.shape, generator=numbers).to(device)
-    is_dropped = (torch.rand(batch, generator=numbers) < settings.drop_chance).to(device)
-    plates = units.plates.to(device)
-    torus = torus_tensors([torus_of(LATTICES[index]) for index in units.lattices.tolist()], device)
-    noised = (1 - column(level)) * plates + column(level) * noise
-    with mixed_precision(device):
-        condition, palette = networks.text_encoder(ids.to(device))
-        nothing = networks.denoiser.unconditional.to(condition.dtype)
-        told = torch.where(is_dropped[:, None], nothing, condition)
-        clean = networks.denoiser(noised, level, told, torus)
-    weight = 1 / level.clamp(min=settings.level_floor) ** 2
-    plates_loss = (((clean.float() - plates) ** 2).mean((1, 2, 3)) * weight).mean()
-    return plates_loss, _palette_loss(palette, units.palette.to(device), units.is_used.to(device))
-
-
-def sayings_loss(networks: Networks, sayings: Sayings, device: str) -> Tensor:
-    """Return the palette's loss of captions that have no units."""
-    with mixed_precision(device):
-        _, palette = networks.text_encoder(sayings.ids.to(device))
-    return _palette_loss(palette, sayings.palette.to(device), sayings.is_used.to(device))
-
-
-def _palette_loss(palette: Tensor, wanted: Tensor, is_used: Tensor) -> Tensor:
-    error = ((palette.float() - wanted) ** 2).mean(2)
-    return (error * is_used).sum() / is_used.sum()
-
-
-def draw_levels(settings: TrainingSettings, count: int, numbers: torch.Generator) -> Tensor:
-    """Return noise levels [count]: most of them spread over all, the rest near pure noise."""
-    spread = torch.sigmoid(torch.randn(count, generator=numbers) + settings.level_mean).clamp(min=0.01)
-    noisiest = settings.noisiest_from + (1 - settings.noisiest_from) * torch.rand(count, generator=numbers)
-    is_noisiest = torch.rand(count, generator=numbers) < settings.noisiest_share
-    return torch.where(is_noisiest, noisiest, spread)
-
-
-class Journal:
-    """What the leading process tells of a run: lines, a loss file, contact sheets, and when to checkpoint."""
-
-    def __init__(
-        self,
-        worker: Worker,
-        *,
-        settings: TrainingSettings,
-        out: Path,
-        networks: Networks,
-        average: Networks,
-        tokenizer: Tokenizer,
-    ) -> None:
-        self._worker, self._settings, self._out, self._average = worker, settings, out, average
-        self._tokenizer = tokenizer
-        self._plates_loss = self._palette_loss = 0.0
-        self._checkpoint_s = self._samples_s = time.monotonic()
-        if worker.leads:
-            count = parameter_count(*networks.modules())
-            say(f"{count / 1e6:.2f} M parameters, {tokenizer.size} tokens, {worker.device}")
-            self._validation = seeded_units(4, VALIDATION_SEED, mixes=4)
-
-    def note(self, progress: Progress, plates_loss: float, palette_loss: float) -> None:
-        """Take down one step; now and then print it."""
-        if not self._worker.leads:
-            return
-        self._plates_loss = _smoothed(self._plates_loss, plates_loss)
-        self._palette_loss = _smoothed(self._palette_loss, palette_loss)
-        if progress.step % LOG_EVERY_STEPS == 0:
-            line: dict[str, float] = {
-                "step": progress.step,
-                "samples": progress.samples,
-                "elapsed_s": round(progress.elapsed_s, 1),
-                "plates_loss": round(self._plates_loss, 5),
-                "palette_loss": round(self._palette_loss, 6),
-            }
-            if progress.step % VALIDATE_EVERY_STEPS == 0:
-                line |= self._validate()
-            say(json.dumps(line))
-            with (self._out / "loss.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        if time.monotonic() - self._samples_s > self._settings.samples_s:
-            self._samples_s = time.monotonic()
-            self._draw_samples()
-
-    def is_checkpoint_due(self, progress: Progress, share: float) -> bool:
-        """Return whether the state should be written now: every minute, and at the end."""
-        is_due = share >= 1 or time.monotonic() - self._checkpoint_s > self._settings.checkpoint_s
-        if is_due:
-            self._checkpoint_s = time.monotonic()
-        return is_due and self._worker.leads
-
-    @torch.no_grad()
-    def _validate(self) -> dict[str, float]:
-        """Return the averaged weights' losses on units and noise that never change."""
-        ids = encode_texts(self._tokenizer, self._validation.texts)
-        numbers = torch.Generator().manual_seed(VALIDATION_SEED)
-        settings = replace(self._settings, drop_chance=0.0)
-        plates_loss, palette_loss = losses(
-            self._average, self._validation, ids, numbers, settings, device=self._worker.device
-        )
-        return {
-            "validation_plates_loss": round(plates_loss.item(), 5),
-            "validation_palette_loss": round(palette_loss.item(), 6),
-        }
-
-    def _draw_samples(self) -> None:
-        average = self._average.copied()
-        average.text_encoder.cpu()
-        average.denoiser.cpu()
-        ids = encode_texts(self._tokenizer, PROMPTS_24)
-        noise = noise_of_seeds([CONTACT_SEED] * len(PROMPTS_24))
-        with mixed_precision("cpu"):
-            plates, palette = sample_plates(
-                average.text_encoder, average.denoiser, ids, noise, steps=SAMPLE_STEPS, guidance=SAMPLE_GUIDANCE
-            )
-        save_sheet(plates, palette, self._out / "samples.png", unit_px=96)
-
-
-def _smoothed(past: float, newest: float) -> float:
-    return newest if past == 0 else 0.98 * past + 0.02 * newest
 
 
 def main() -> None:
