@@ -20,6 +20,8 @@ from halfdrop.models.house.tokenizer import LENGTH, PAD, UNKNOWN, Tokenizer
 from halfdrop.models.house.torus import LATTICES
 
 VOCABULARY_SEED = 1
+VOCABULARY_GRID = 8
+"""Units are drawn coarsely when only their captions are wanted: a seed says the same at every grid."""
 UNKNOWN_CHANCE = 0.06
 """Share of training captions in which a word is added that the model has never seen."""
 VARIED_CHANCE = 0.6
@@ -168,7 +170,7 @@ def say_again(units: Units, times: int, tokenizer: Tokenizer, words: random.Rand
 
 def build_tokenizer() -> Tokenizer:
     """Return the tokenizer for every word of the grammar, found by speaking it at length."""
-    return Tokenizer.build([*seeded_units(160, VOCABULARY_SEED, mixes=4).texts, *COLOUR_NAMES])
+    return Tokenizer.build([*seeded_units(160, VOCABULARY_SEED, mixes=4, grid=VOCABULARY_GRID).texts, *COLOUR_NAMES])
 
 
 def encode_texts(tokenizer: Tokenizer, texts: Sequence[str], words: random.Random | None = None) -> Tensor:
