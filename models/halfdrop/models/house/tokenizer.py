@@ -42,6 +42,8 @@ PAIRS = {
     "toad stool": "mushroom",
     "moon moon": "moon",
     "plaid plaid": "plaid",
+    "cherry blossom": "blossom",
+    "cherry blossoms": "blossom",
     "mixed with": "and",
     "together with": "and",
     "along with": "and",
@@ -168,7 +170,9 @@ DROPPED = frozenset(
     word
     for words in (
         "a an the of please any some single i want would like me my do does use using include add make create draw",
-        "its it is are that which very quite each every set placed arranged scattered",
+        "its it is are that which very quite each every set placed arranged scattered s t",
+        "to at by for from this these those their be too so as than while where all both also just only more",
+        "lots lot many few several bunch around across between",
         "seamless pattern repeat repeating tile tiled tiling design print fabric textile wallpaper motif illustration",
         "surface allover style styled artwork wrapping paper cloth ornament printed decorated patterned",
         "small large big tiny huge little",
