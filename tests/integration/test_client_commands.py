@@ -36,10 +36,13 @@ async def test_from_a_prompt_to_files_on_the_disk(start_up: Any, tmp_path: Path)
     url, out = system.url, tmp_path / "out"
     out.mkdir()
 
-    drawn = await run("preview", f"{PROMPT} xylophone", "-o", str(out / "a.webp"), "--repeat", "1/3", url=url)
+    drawn = await run(
+        "preview", f"{PROMPT} with tartn, xylophone", "-o", str(out / "a.webp"), "--repeat", "1/3", url=url
+    )
     assert drawn.status == 0, drawn.stderr
     assert "1/3 drop" in drawn.stderr
     assert "xylophone" in drawn.stderr, "a word that the model does not know was not named"
+    assert "tartan for tartn" in drawn.stderr
     with Image.open(out / "a.webp") as picture:
         assert (picture.format, picture.size) == ("WEBP", (256, 256))
     piped = await run("preview", PROMPT, "-o", "-", url=url)

@@ -104,6 +104,36 @@ async def test_an_order_reaches_the_hub_with_the_plates_of_its_preview(
     assert job.plates.pattern_key == pattern_key(job.spec) == placed["pattern_key"]
 
 
+async def test_how_the_words_of_an_order_were_read_is_told_to_the_end(
+    edge: "LiveEdge", hub: Broker, wait_until: "WaitUntil"
+) -> None:
+    placed = await order(edge.client, prompt="crimson sunflwers and cats on #141e5a")
+    assert placed["input"]["prompt"] == "crimson daisies on #141e5a"
+    assert placed["read_as"] == {"sunflwers": "daisies"}
+    assert placed["unknown_words"] == ["cats"]
+
+    async def is_there() -> bool:
+        return len(await jobs_at(hub)) == 1
+
+    await wait_until(is_there)
+    (job,) = await jobs_at(hub)
+    assert job.plates is not None
+    assert job.plates.palette[0] == "#141e5a"
+    done = msgspec.structs.replace(
+        accepted_status(job, placed["pattern_key"]), state=JobState.FAILED, attempt=1, log=("begun",)
+    )
+    await publish(hub, done)
+
+    async def is_failed() -> bool:
+        return bool((await edge.client.get(f"/v1/predictions/{placed['id']}")).json()["status"] == "failed")
+
+    await wait_until(is_failed)
+    ended = (await edge.client.get(f"/v1/predictions/{placed['id']}")).json()
+    assert ended["read_as"] == placed["read_as"]
+    assert ended["logs"].splitlines()[0] == 'read "sunflwers" as "daisies"'
+    assert ended["logs"].splitlines()[-1] == "begun"
+
+
 async def test_orders_taken_while_the_hub_is_away_arrive_once_each_and_in_order(
     edge: "LiveEdge", hub_nats: NatsServer, hub: Broker, wait_until: "WaitUntil"
 ) -> None:

@@ -90,6 +90,43 @@ async def test_json_says_what_was_understood(edge: "LiveEdge") -> None:
     assert other["key"] != found["key"]
 
 
+async def test_unknown_words_are_read_as_the_nearest_and_share_the_picture_of_those(edge: "LiveEdge") -> None:
+    found = await describe(edge.client, "red Polkadtos and cats on white")
+    assert found["spec"]["prompt"] == "red polka dots on white"
+    assert found["read_as"] == {"polkadtos": "polka dots"}
+    assert found["unknown_words"] == ["cats"]
+    known = await describe(edge.client, "red polka dots on white")
+    assert known["key"] == found["key"]
+    assert (known["read_as"], known["unknown_words"]) == ({}, [])
+
+
+async def test_what_is_kept_out_is_read_too(edge: "LiveEdge") -> None:
+    found = await describe(edge.client, "red hearts on white", negative_prompt="no outlins, cats", guidance_scale=2)
+    assert found["spec"]["negative_prompt"] == "outlines"
+    assert found["read_as"] == {"outlins": "outlines"}
+    assert found["unknown_words"] == ["cats"]
+    nothing = await describe(edge.client, "red hearts on white", negative_prompt="cats", guidance_scale=2)
+    assert nothing["unknown_words"] == ["cats"]
+    assert nothing["key"] == (await describe(edge.client, "red hearts on white"))["key"] != found["key"]
+
+
+async def test_exact_colours_in_a_prompt_are_drawn_exactly_in_their_roles(edge: "LiveEdge") -> None:
+    found = await describe(edge.client, "#FF8800 dots on #141E5A, half-drop")
+    assert found["spec"]["prompt"] == "#ff8800 dots on #141e5a"
+    assert found["unknown_words"] == []
+    assert found["palette"][:2] == ["#141e5a", "#ff8800"]
+    picture = Image.open(io.BytesIO((await edge.client.get(found["url"])).content)).convert("RGB")
+    inks = sorted(picture.getcolors(256 * 256) or [], reverse=True)
+    assert {colour for _, colour in inks[:2]} == {(0x14, 0x1E, 0x5A), (0xFF, 0x88, 0x00)}
+    short = await describe(edge.client, "#f80 dots on #141e5a, half-drop")
+    assert short["key"] == found["key"]
+    other = await describe(edge.client, "#ff8801 dots on #141e5a, half-drop")
+    assert other["key"] != found["key"]
+    assert other["palette"][:2] == ["#141e5a", "#ff8801"]
+    override = await describe(edge.client, "#ff8800 dots on #141e5a, half-drop", palette=["#00ff00"])
+    assert override["palette"][:2] == ["#00ff00", "#ff8800"]
+
+
 async def test_one_render_serves_a_hundred_who_ask_at_once(edge: "LiveEdge") -> None:
     limits = httpx.Limits(max_connections=100)
     async with httpx.AsyncClient(base_url=edge.url, timeout=30, limits=limits) as client:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from halfdrop.contracts.patterns import PatternSpec
+from halfdrop.contracts.patterns import PatternSpec, Wording
 from halfdrop.contracts.plates import Plates
 
 JobClass = Literal["realtime", "standard", "bulk"]
@@ -46,6 +46,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job.v1"):
 
     created_at: float
     """Unix seconds at the edge."""
+
+    wording: Wording | msgspec.UnsetType = msgspec.UNSET
+    """How the edge read the words of the order, where it had to; its statuses carry it on."""
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +110,9 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, tag="status.v1"):
     log: tuple[str, ...] = ()
     """A line for each stage finished, at most 64."""
 
+    wording: Wording | msgspec.UnsetType = msgspec.UNSET
+    """As in the job."""
+
 
 def accepted_status(job: Job, pattern_key: str) -> JobStatus:
     """Return the first status of a job, as the edge that accepted it knows it."""
@@ -120,6 +126,7 @@ def accepted_status(job: Job, pattern_key: str) -> JobStatus:
         size_px=job.size_px,
         pattern_key=pattern_key,
         created_at=job.created_at,
+        wording=job.wording,
     )
 
 

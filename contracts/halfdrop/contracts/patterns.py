@@ -70,6 +70,16 @@ class PatternSpec(msgspec.Struct, frozen=True, kw_only=True, tag="pattern.v1"):
     model_digest: str
 
 
+class Wording(msgspec.Struct, frozen=True, kw_only=True):
+    """How the words of a request were understood, where the model does not know them all."""
+
+    read_as: dict[str, str] = {}
+    """Words as they were written, and what was drawn for each: {"sunflowers": "daisies"}. Open-ended, so a dict."""
+
+    unknown_words: tuple[str, ...] = ()
+    """Words with nothing near among what the model was taught; they had no effect."""
+
+
 def resolve_spec(request: PatternRequest, *, prompt: str, repeat: Repeat, model_digest: str) -> PatternSpec:
     """Return the spec of `request`, given the prompt without its layout words and the lattice that they named.
 

@@ -24,7 +24,7 @@ from halfdrop.deploy.cli_options import (
 )
 
 if TYPE_CHECKING:
-    from halfdrop.edge.client_answers import Preview
+    from halfdrop.edge.client_answers import Prediction, Preview
 
 MASTER = "master.png"
 STDOUT = Path("-")
@@ -59,8 +59,8 @@ def preview(
     else:
         output.write_bytes(drawn.data)
     _say(f"{output}  {describe_preview(drawn)}")
-    if drawn.unknown_words:
-        _say(f"not in the model's vocabulary, and left out: {', '.join(drawn.unknown_words)}")
+    for line in say_wording(drawn):
+        _say(line)
 
 
 def render(
@@ -102,6 +102,8 @@ def render(
     )
     with open_client(url) as client:
         ordered = client.order(prompt, size_px=size, **pattern)
+        for line in say_wording(ordered):
+            _say(line)
         if not is_waiting:
             typer.echo(ordered.id)
             return
@@ -125,6 +127,16 @@ def describe_preview(drawn: "Preview") -> str:
     layout = f"{repeat.drop} drop" if repeat.layout == "drop" else repeat.layout
     source = "from the cache" if "; hit" in drawn.cache_status else "drawn"
     return f"{drawn.size_px} px, {layout}, {repeat.units} across, {source}, key {drawn.key}"
+
+
+def say_wording(answer: "Preview | Prediction") -> list[str]:
+    """Return lines on the words that were read otherwise than written, or not at all; none where all are known."""
+    lines = []
+    if answer.read_as:
+        lines.append("drawn instead: " + ", ".join(f"{thing} for {word}" for word, thing in answer.read_as.items()))
+    if answer.unknown_words:
+        lines.append(f"not in the model's vocabulary, and left out: {', '.join(answer.unknown_words)}")
+    return lines
 
 
 def _say(line: str) -> None:

@@ -23,6 +23,11 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     """Five "#rrggbb" colours: the ground, then the layers from the bottom up."""
 
     unknown_words: tuple[str, ...] = ()
+    """Words of the prompt that had no effect."""
+
+    read_as: dict[str, str] = {}
+    """Words that the model does not know, and what it drew for each: {"sunflowers": "daisies"}."""
+
     cache_status: str = ""
     """RFC 9211, as the edge sent it: "halfdrop; hit; detail=memory"."""
 
@@ -68,6 +73,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     eta_seconds: float | None = None
     progress: Progress = Progress()
     pattern_key: str = ""
+    unknown_words: tuple[str, ...] = ()
+    read_as: dict[str, str] = {}
 
     @property
     def is_final(self) -> bool:

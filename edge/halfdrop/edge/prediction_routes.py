@@ -54,6 +54,7 @@ async def submit_order(edge: EdgeServices, body: PredictionRequest) -> JobStatus
         size_px=body.input.size_px,
         plates=plates,
         created_at=time.time(),
+        wording=pattern.wording,
     )
     return await edge.orders.submit(job, pattern.key)
 

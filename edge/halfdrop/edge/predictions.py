@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from halfdrop.contracts.jobs import JobState, JobStatus
-from halfdrop.contracts.patterns import PatternSpec
+from halfdrop.contracts.patterns import PatternSpec, Wording
 from halfdrop.contracts.repeats import Repeat
 
 PredictionStatus = Literal["starting", "processing", "succeeded", "failed", "canceled"]
@@ -107,6 +107,11 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
 
     progress: Progress
     pattern_key: str
+    unknown_words: tuple[str, ...]
+    """Words of the order with nothing near among what the model was taught; they had no effect."""
+
+    read_as: dict[str, str]
+    """Words that the model does not know, and what was drawn for each."""
 
 
 class PredictionPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,6 +127,7 @@ def make_prediction(
 ) -> Prediction:
     """Return the prediction that `status` describes. base_url: scheme and host, without a slash at the end."""
     address = f"{base_url}/v1/predictions/{status.id}"
+    wording = Wording() if status.wording is msgspec.UNSET else status.wording
     return Prediction(
         id=status.id,
         model=f"{OWNER}/{model}",
@@ -133,7 +139,7 @@ def make_prediction(
         input=_make_input(status.spec, status.size_px),
         output=_make_output(status, address),
         error=status.error.detail if status.error and status.state is JobState.FAILED else None,
-        logs="".join(f"{line}\n" for line in status.log),
+        logs="".join(f"{line}\n" for line in (*say_wording(wording), *status.log)),
         metrics=_make_metrics(status),
         urls=Links(get=address, cancel=f"{address}/cancel", stream=f"{address}/stream"),
         state=status.state.value,
@@ -142,7 +148,18 @@ def make_prediction(
         eta_seconds=guess_seconds_left(status, now),
         progress=Progress(step=status.step, steps=status.steps, stage=status.stage),
         pattern_key=status.pattern_key,
+        unknown_words=wording.unknown_words,
+        read_as=wording.read_as,
     )
+
+
+def say_wording(wording: Wording) -> list[str]:
+    """Return a line for each word that was read as another, and one for all that were left out."""
+    lines = [f'read "{word}" as "{thing}"' for word, thing in wording.read_as.items()]
+    if wording.unknown_words:
+        left_out = ", ".join(f'"{word}"' for word in wording.unknown_words)
+        lines.append(f"left out, with nothing near in the model's vocabulary: {left_out}")
+    return lines
 
 
 def guess_seconds_left(status: JobStatus, now: float) -> float | None:

@@ -30,7 +30,10 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     """Ground and four layers."""
 
     unknown_words: tuple[str, ...]
-    """Words that the model was never taught; they had no effect."""
+    """Words with nothing near among what the model was taught; they had no effect."""
+
+    read_as: dict[str, str]
+    """Words that the model does not know, and what was drawn for each: {"sunflowers": "daisies"}."""
 
 
 @post("/v1/previews", status_code=200)
@@ -50,7 +53,8 @@ async def create_preview(request: Request[Any, Any, Any], edge: EdgeServices) ->
         size_px=size_px,
         spec=pattern.spec,
         palette=plates.palette,
-        unknown_words=pattern.unknown_words,
+        unknown_words=pattern.wording.unknown_words,
+        read_as=pattern.wording.read_as,
     )
     return Response(msgspec.json.encode(preview), media_type=MediaType.JSON, headers=_headers(picture))
 

@@ -19,6 +19,8 @@ from halfdrop.contracts.plates import Plates
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.models.bundle import Bundle
 from halfdrop.models.fields import choose_palette, decode_fields, fields_to_plates, tidy_fields
+from halfdrop.models.hex_colours import known_names, read_hex
+from halfdrop.models.house.reading import Reading, read_words
 from halfdrop.models.house.sampling import draw_plates, open_session
 from halfdrop.models.house.tokenizer import Tokenizer
 from halfdrop.models.renderer import compose_tile
@@ -50,9 +52,9 @@ class OnnxPreviewer:
         self.drawn = 0
         """Patterns and pictures drawn since the start."""
 
-    def unknown_words(self, prompt: str) -> tuple[str, ...]:
-        """Return the words of `prompt` that the model was never taught."""
-        return self._model.unknown_words(prompt)
+    def read_words(self, prompt: str, *, may_be_empty: bool = False) -> Reading:
+        """Return `prompt` in words that the model was taught."""
+        return self._model.read_words(prompt, may_be_empty=may_be_empty)
 
     async def render(self, spec: PatternSpec, pattern_key: str, size_px: int) -> Drawing:
         """Draw the pattern and its preview. Raises Overloaded when too many wait already."""
@@ -90,20 +92,23 @@ class OnnxModel:
     def __init__(self, bundle: Bundle) -> None:
         self._bundle_digest = bundle.digest
         self._tokenizer = Tokenizer.load(bundle.directory / "tokenizer" / "vocab.json")
+        self._colour_names = known_names(self._tokenizer)
         self._text_encoder = open_session(bundle.directory / "onnx" / "text_encoder.onnx")
         self._denoiser = open_session(bundle.directory / "onnx" / "denoiser.onnx")
 
-    def unknown_words(self, prompt: str) -> tuple[str, ...]:
-        return tuple(self._tokenizer.unknown_words(prompt))
+    def read_words(self, prompt: str, *, may_be_empty: bool) -> Reading:
+        return read_words(prompt, self._tokenizer, may_be_empty=may_be_empty)
 
     def render(self, spec: PatternSpec, pattern_key: str, size_px: int) -> Drawing:
         plates = self.draw(spec, pattern_key)
         return Drawing(plates=plates, webp=compose_webp(plates, spec.repeat, size_px))
 
     def draw(self, spec: PatternSpec, pattern_key: str) -> Plates:
-        # 1. Words to numbers.
-        ids = self._tokenizer.encode(spec.prompt)
-        avoid = self._tokenizer.encode(spec.negative_prompt) if spec.negative_prompt else None
+        # 1. Words to numbers; exact colours go by the names of others.
+        prompt, substitutions = read_hex(spec.prompt, self._colour_names)
+        negative, _ = read_hex(spec.negative_prompt, self._colour_names)
+        ids = self._tokenizer.encode(prompt)
+        avoid = self._tokenizer.encode(negative) if negative else None
         # 2. Denoise a unit: fields [4, 64, 64] in bands, palette [5, 3] in 0-1.
         fields, palette = draw_plates(
             self._text_encoder,
@@ -115,7 +120,7 @@ class OnnxModel:
             guidance=spec.guidance_scale,
         )
         # 3. Tidy, then round: what is stored is what every size shows.
-        colours = choose_palette(palette, spec.palette)
+        colours = choose_palette(palette, spec.palette, substitutions)
         return fields_to_plates(tidy_fields(fields), colours, pattern_key=pattern_key, model_digest=self._bundle_digest)
 
 

@@ -13,8 +13,10 @@ from halfdrop.contracts.errors import InvalidInput, NotFound, Unavailable
 from halfdrop.contracts.patterns import (
     PatternRequest,
     PatternSpec,
+    Wording,
     canonical_bytes,
     is_pattern_key,
+    normalise_prompt,
     pattern_key,
     resolve_spec,
 )
@@ -22,6 +24,8 @@ from halfdrop.contracts.plates import Plates, decode_plates, encode_plates
 from halfdrop.edge.names import object_path, picture_key, plates_key, spec_key
 from halfdrop.edge.previewer import OnnxPreviewer
 from halfdrop.models.bundle import Bundle
+from halfdrop.models.hex_colours import spell_hex
+from halfdrop.models.house.reading import Reading, affirm
 from halfdrop.models.phrases import read_phrases
 from halfdrop.runtime.objects import ObjectStore
 
@@ -33,7 +37,7 @@ class Pattern(msgspec.Struct, frozen=True, kw_only=True):
 
     spec: PatternSpec
     key: str
-    unknown_words: tuple[str, ...]
+    wording: Wording
 
 
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,9 +74,13 @@ class Previews:
         if request.prompt.strip() and not read.prompt:
             raise InvalidInput("prompt", got=request.prompt, allowed="something to draw, beside its layout and scale")
         repeat = request.repeat or read.repeat
-        spec = resolve_spec(request, prompt=read.prompt, repeat=repeat, model_digest=self._bundle.digest)
-        unknown = self._previewer.unknown_words(spec.prompt)
-        return Pattern(spec=spec, key=pattern_key(spec), unknown_words=unknown)
+        drawn = self._previewer.read_words(spell_hex(read.prompt))
+        negative = affirm(normalise_prompt("negative_prompt", request.negative_prompt))
+        avoided = self._previewer.read_words(spell_hex(negative), may_be_empty=True)
+        understood = msgspec.structs.replace(request, negative_prompt=avoided.prompt)
+        # The key is that of the words as read: all who ask for sunflowers share the picture of the daisies.
+        spec = resolve_spec(understood, prompt=drawn.prompt, repeat=repeat, model_digest=self._bundle.digest)
+        return Pattern(spec=spec, key=pattern_key(spec), wording=_wording(drawn, avoided))
 
     def check_model(self, field: str, model: str) -> None:
         """Raise InvalidInput unless `model` means the bundle that this edge has."""
@@ -131,6 +139,13 @@ class Previews:
             await self._objects.put(object_path(plates_key(pattern.key)), plates)
         except Unavailable as error:
             log.warning("plates_not_stored", pattern_key=pattern.key, error=error.detail)
+
+
+def _wording(*readings: Reading) -> Wording:
+    """Return what was read otherwise or left out, in the prompt and then in the negative prompt."""
+    read_as = dict(pair for reading in readings for pair in reading.read_as)
+    unknown = dict.fromkeys(word for reading in readings for word in reading.unknown_words)
+    return Wording(read_as=read_as, unknown_words=tuple(unknown))
 
 
 def _picture(key: str, size_px: int, found: Found) -> Picture:

@@ -14,6 +14,7 @@ from halfdrop.contracts.patterns import PatternSpec, pattern_key
 from halfdrop.contracts.plates import Plates
 from halfdrop.models.bundle import open_bundle
 from halfdrop.models.fields import choose_palette, fields_to_plates, tidy_fields
+from halfdrop.models.hex_colours import known_names, read_hex
 
 if TYPE_CHECKING:
     from halfdrop.hub.pipeline import HousePipeline
@@ -75,18 +76,22 @@ class Sampler:
             on_step()
             return values
 
+        # Exact colours go to the model by the names of others, as at the edge.
+        names = known_names(pipeline.tokenizer)
+        prompt, substitutions = read_hex(spec.prompt, names)
+        negative, _ = read_hex(spec.negative_prompt, names)
         fields, palettes = pipeline(
-            [spec.prompt],
+            [prompt],
             seeds=[spec.seed],
             repeats=[spec.repeat],
-            negative_prompts=[spec.negative_prompt] if spec.negative_prompt else None,
+            negative_prompts=[negative] if negative else None,
             guidance_scale=spec.guidance_scale,
             num_inference_steps=spec.num_inference_steps,
             callback_on_step_end=end_step,
         )
         return fields_to_plates(
             tidy_fields(fields[0]),
-            choose_palette(palettes[0], spec.palette),
+            choose_palette(palettes[0], spec.palette, substitutions),
             pattern_key=pattern_key(spec),
             model_digest=digest,
         )

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfdrop.contracts.plates import BAND_PX, GRID_PX, LAYERS, SAMPLE_SCALE, Plates, check_plates
+from halfdrop.models.hex_colours import Substitution, restore_hex
 
 Fields = NDArray[np.float32]
 
@@ -45,15 +46,18 @@ def fields_to_plates(fields: Fields, palette: Sequence[str], *, pattern_key: str
     return check_plates(plates)
 
 
-def choose_palette(drawn: NDArray[np.float32], chosen: Sequence[str]) -> tuple[str, ...]:
+def choose_palette(
+    drawn: NDArray[np.float32], chosen: Sequence[str], substitutions: Sequence[Substitution] = ()
+) -> tuple[str, ...]:
     """Return five colours "#rrggbb": the user's in order of role, then the model's for the roles left.
 
-    drawn: [5, 3] sRGB, 0 to 1, from the model's palette head.
+    drawn: [5, 3] sRGB, 0 to 1, from the model's palette head. substitutions: exact colours that the prompt names, and
+    the names that the model was given for them.
     """
     levels = np.rint(np.clip(drawn, 0, 1) * 255).astype(np.uint8)
     assert levels.shape == (LAYERS + 1, 3), levels.shape
     own = tuple(f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in levels.tolist())
-    return tuple(chosen) + own[len(chosen) :]
+    return tuple(chosen) + restore_hex(own, substitutions)[len(chosen) :]
 
 
 def band_samples(fields: Fields) -> float:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from halfdrop.models.house.palettes import COLOUR_NAMES, COLOURS_255
-from halfdrop.models.house.tokenizer import fold
+from halfdrop.models.house.tokenizer import Tokenizer, fold
 
 Levels = tuple[int, int, int]
 """sRGB, 0 to 255."""
@@ -38,6 +38,11 @@ class Substitution:
 def spell_hex(prompt: str) -> str:
     """Return the prompt with each exact colour as '#rrggbb' in lower case: one colour, one spelling."""
     return HEX.sub(lambda match: _six_digits(match[0]), prompt)
+
+
+def known_names(tokenizer: Tokenizer) -> tuple[str, ...]:
+    """Return the names of colours that a model with this vocabulary knows."""
+    return tuple(name for name in COLOUR_NAMES if not tokenizer.unknown_words(name))
 
 
 def read_hex(prompt: str, names: Sequence[str] = COLOUR_NAMES) -> tuple[str, tuple[Substitution, ...]]:

@@ -17,7 +17,7 @@ from halfdrop.contracts.jobs import (
     encode_status,
     supersedes,
 )
-from halfdrop.contracts.patterns import PatternSpec, pattern_key
+from halfdrop.contracts.patterns import PatternSpec, Wording, pattern_key
 from halfdrop.contracts.plates import FIELDS_BYTES, Plates, decode_plates, encode_plates
 
 SPEC = PatternSpec(prompt="dots", model_digest="sha256:0f")
@@ -54,6 +54,15 @@ def test_the_bytes_of_a_status_never_change() -> None:
     golden = GOLDEN_STATUS.replace(b"KEY", KEY.encode())
     assert encode_status(STATUS) == golden
     assert decode_status(golden) == STATUS
+
+
+def test_the_wording_of_a_job_is_in_all_its_statuses_and_on_the_wire_only_when_there_is_one() -> None:
+    worded = msgspec.structs.replace(JOB, wording=Wording(read_as={"roses": "blossoms"}, unknown_words=("cats",)))
+    assert decode_job(encode_job(worded)) == worded
+    status = accepted_status(worded, KEY)
+    assert status.wording == worded.wording
+    assert decode_status(encode_status(status)) == status
+    assert b"wording" not in encode_job(JOB)
 
 
 def test_a_status_with_members_of_a_newer_release_still_decodes() -> None:

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from halfdrop.contracts.jobs import Artifact, JobError, JobState, JobStatus
-from halfdrop.contracts.patterns import PatternSpec
+from halfdrop.contracts.patterns import PatternSpec, Wording
 from halfdrop.edge.names import is_order_id, new_order_id, object_path, picture_key, plates_key, spec_key
 from halfdrop.edge.predictions import guess_seconds_left, make_prediction
 
@@ -48,6 +48,19 @@ def test_a_waiting_order_has_no_output_and_its_addresses() -> None:
     assert found["started_at"] is found["completed_at"] is found["error"] is None
     address = f"http://h:1/v1/predictions/{STATUS.id}"
     assert found["urls"] == {"get": address, "cancel": f"{address}/cancel", "stream": f"{address}/stream"}
+
+
+def test_an_order_says_how_its_words_were_read_before_what_was_done() -> None:
+    wording = Wording(read_as={"sunflowers": "daisies"}, unknown_words=("cats", "dogs"))
+    found = describe(msgspec.structs.replace(STATUS, wording=wording, log=("composed",)))
+    assert (found["read_as"], found["unknown_words"]) == ({"sunflowers": "daisies"}, ["cats", "dogs"])
+    assert found["logs"] == (
+        'read "sunflowers" as "daisies"\n'
+        'left out, with nothing near in the model\'s vocabulary: "cats", "dogs"\n'
+        "composed\n"
+    )
+    plain = describe(STATUS)
+    assert (plain["read_as"], plain["unknown_words"], plain["logs"]) == ({}, [], "")
 
 
 def test_a_finished_order_says_where_its_files_are() -> None:

@@ -15,7 +15,7 @@ export function choosePreviewSize(devicePx) {
 }
 
 /**
- * Draw a design. Returns {key, url, spec, palette, unknownWords, hit, from, elapsedMs, image}, the image decoded.
+ * Draw a design. Returns {key, url, spec, palette, unknownWords, readAs, hit, from, elapsedMs, image}, the image decoded.
  * Throws Problem, or AbortError when `signal` fires.
  */
 export async function drawPreview(design, sizePx, signal) {
@@ -28,7 +28,8 @@ export async function drawPreview(design, sizePx, signal) {
   if (!palette.length) rememberPalette(design.prompt, body.palette);
   const image = await loadImage(body.url, signal);
   const { hit, from } = readCacheStatus(headers.get("Cache-Status"));
-  return { key: body.key, url: body.url, spec: body.spec, palette: body.palette, unknownWords: body.unknown_words, hit, from, elapsedMs, image };
+  const { key, url, spec, unknown_words: unknownWords, read_as: readAs } = body;
+  return { key, url, spec, palette: body.palette, unknownWords, readAs, hit, from, elapsedMs, image };
 }
 
 /**

@@ -74,12 +74,16 @@ function present(preview) {
   byId("selvedge-text").textContent = `Halfdrop Studio  –  ${words}  –  seed ${preview.spec.seed}`;
   if (design.layout === "auto") showUnits(repeat.units);
   showTiming(preview);
-  if (preview.unknownWords.length) {
-    const list = preview.unknownWords.map((word) => `“${word}”`).join(", ");
-    note("prompt", `Not in the model’s vocabulary: ${list}. The rest was drawn.`);
-  }
+  note("prompt", describeWording(preview));
   announce(`Drawn: ${words}`);
   variations.show(design);
+}
+
+/** What was read otherwise than it was written, and what was left out; "" where every word is known. */
+function describeWording({ readAs, unknownWords }) {
+  const read = Object.entries(readAs).map(([word, thing]) => `“${word}” read as ${thing}`);
+  const list = unknownWords.map((word) => `“${word}”`).join(", ");
+  return [...read, ...(list ? [`Not in the model’s vocabulary: ${list}`] : [])].map((line) => `${line}. `).join("").trim();
 }
 
 function showTiming({ hit, from, elapsedMs }) {

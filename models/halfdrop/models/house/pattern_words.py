@@ -64,11 +64,11 @@ cat kitten dog puppy bird parrot toucan flamingo swan duck goose owl robin hen c
 raven sparrow swallow eagle penguin butterfly moth bee bumblebee ladybird ladybug beetle bug insect ant spider dragonfly
 snail frog turtle snake lizard crocodile dinosaur dragon unicorn horse pony donkey pig sheep lamb goat bull deer stag
 elk moose fox wolf bear panda koala rabbit bunny hare mouse rat squirrel hedgehog badger otter beaver elephant lion
-monkey gorilla giraffe hippo rhino camel kangaroo llama alpaca sloth crab lobster shrimp octopus squid jellyfish seahorse seal
-lemon lime orange pear peach grape pineapple watermelon mango kiwi avocado carrot tomato pepper chilli onion garlic
-pumpkin corn potato nut acorn pinecone pine cactus succulent tree forest vase pot cup mug teapot bottle glass
-plate spoon fork knife cake cupcake cookie biscuit candy sweet lollipop icecream pizza burger bread cheese egg
-car truck bus bike bicycle boat ship yacht anchor plane rocket train balloon umbrella house castle tower bridge city
+monkey gorilla giraffe hippo rhino camel kangaroo llama alpaca sloth crab lobster shrimp octopus squid jellyfish
+seahorse seal lemon lime orange pear peach grape pineapple watermelon mango kiwi avocado carrot tomato pepper chilli
+onion garlic pumpkin corn potato nut acorn pinecone pine cactus succulent tree forest vase pot cup mug teapot
+bottle glass plate spoon fork knife cake cupcake cookie biscuit candy sweet lollipop icecream pizza burger bread cheese
+egg car truck bus bike bicycle boat ship yacht anchor plane rocket train balloon umbrella house castle tower bridge city
 window door chair lamp book pencil pen clock watch key lock crown hat shoe boot dress shirt glove sock bow
 tie flag drum guitar piano note music letter alphabet number word face eye hand foot skull bone ghost witch
 bat robot alien planet earth saturn globe map fire flame lightning thunder volcano island beach girl boy man

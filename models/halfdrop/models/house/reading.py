@@ -29,6 +29,7 @@ PLURALS = {"leaf": "leaves", "fish": "fish"}
 
 _WORD = re.compile(rf"{HEX.pattern}|[^\W_]+", re.IGNORECASE)
 _DANGLING = re.compile(r"\b(?:with|without|no|and|in|featuring|or)\s+(?=(?:with|and|in|on|or)\b|[,;.]|$)")
+_DENIAL = re.compile(r"\b(?:no|not|without|never|any)\b")
 _REPEATED = re.compile(r"\b(\w[\w ]*) and \1\b")
 
 
@@ -43,11 +44,12 @@ class Reading:
     """Words left out, as they were written."""
 
 
-def read_words(prompt: str, tokenizer: Tokenizer) -> Reading:
+def read_words(prompt: str, tokenizer: Tokenizer, *, may_be_empty: bool = False) -> Reading:
     """Return the reading of a prompt, the same on every call with one vocabulary.
 
     Up to 32 unknown words are looked up, as many as the model reads at all; more are left out.
-    prompt: in normal form. One of which nothing would be left is kept as it is, and told to be unknown.
+    prompt: in normal form. One of which nothing would be left is kept as it is, and told to be unknown, unless the
+    reading may be empty, as that of a negative prompt may.
     """
     # Each word is taken for itself here. One that is known as half of a pair ('burnt orange') is not among these.
     unknown = set(tokenizer.unknown_words(HEX.sub(" ", prompt)))
@@ -70,9 +72,14 @@ def read_words(prompt: str, tokenizer: Tokenizer) -> Reading:
         kept += [prompt[position : match.start()], _without_echo(found, following[0] if following else "")]
         position = match.end()
     text = _tidy("".join([*kept, prompt[position:]]))
-    if not fold(HEX.sub(" x ", text)):
+    if not may_be_empty and not fold(HEX.sub(" x ", text)):
         return Reading(prompt=prompt, unknown_words=tuple(left_out))
     return Reading(prompt=text, read_as=tuple(read_as.items()), unknown_words=tuple(left_out))
+
+
+def affirm(negative_prompt: str) -> str:
+    """Return a negative prompt without denials of its own: whoever keeps out 'no outlines' wants none."""
+    return " ".join(_DENIAL.sub(" ", negative_prompt).split())
 
 
 def _nearest(word: str, token: str, tokenizer: Tokenizer) -> str:
@@ -90,7 +97,9 @@ def _nearest(word: str, token: str, tokenizer: Tokenizer) -> str:
 def _candidates(vocabulary: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     """Return the words that may have been meant by their first letter, likeliest first."""
     folds = [word for word in FOLDS if FOLDS[word] != NEGATION or word in DENIALS]
-    words = [*vocabulary, *COLOUR_WORDS, *folds, *NEAREST, *sorted(DROPPED)]
+    # Of the words that say nothing, short ones ('from') are not worth a guess.
+    silent = sorted(word for word in DROPPED if len(word) > ONE_SLIP)
+    words = [*vocabulary, *COLOUR_WORDS, *folds, *NEAREST, *silent]
     by_letter: dict[str, list[str]] = {}
     for word in dict.fromkeys(words):
         if len(word) >= SHORTEST:
