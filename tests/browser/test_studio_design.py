@@ -165,7 +165,8 @@ def test_a_problem_is_told_beside_its_field_and_goes_away_with_its_cause(open_st
 
 
 def test_words_that_the_model_does_not_know_are_named(open_studio: Any) -> None:
-    studio = open_studio("prompt=red+dots+with+xylophones")
+    studio = open_studio("prompt=red+polkadtos+with+xylophones")
+    expect(studio.note("prompt")).to_contain_text("“polkadtos” read as polka dots.")
     expect(studio.note("prompt")).to_contain_text("“xylophone")
 
 

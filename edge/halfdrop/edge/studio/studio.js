@@ -81,9 +81,10 @@ function present(preview) {
 
 /** What was read otherwise than it was written, and what was left out; "" where every word is known. */
 function describeWording({ readAs, unknownWords }) {
-  const read = Object.entries(readAs).map(([word, thing]) => `“${word}” read as ${thing}`);
-  const list = unknownWords.map((word) => `“${word}”`).join(", ");
-  return [...read, ...(list ? [`Not in the model’s vocabulary: ${list}`] : [])].map((line) => `${line}. `).join("").trim();
+  const lines = Object.entries(readAs).map(([word, thing]) => `“${word}” read as ${thing}.`);
+  const left = unknownWords.map((word) => `“${word}”`).join(", ");
+  if (left) lines.push(`Not in the model’s vocabulary: ${left}. The rest was drawn.`);
+  return lines.join(" ");
 }
 
 function showTiming({ hit, from, elapsedMs }) {
