@@ -111,11 +111,11 @@ def open_bundle(directory: Path, *, on_progress: OnProgress | None = None) -> Bu
     """
     bundle = peek_bundle(directory)
     count = _count_bytes("checking", bundle.size_bytes, on_progress)
-    for path, allowed in sorted(bundle.manifest.files.items()):
-        got = BundleFile(sha256=_sha256(directory / path, count), bytes=(directory / path).stat().st_size)
-        if got != allowed:
-            detail = f"{path}: got {got.bytes} bytes, sha256 {got.sha256}; allowed: {allowed.bytes}, {allowed.sha256}"
-            raise bad_bundle(directory, f"{detail}; the file is damaged or was changed: fetch the bundle again")
+    for path, file in sorted(bundle.manifest.files.items()):
+        got = _sha256(directory / path, count)
+        if got != file.sha256:
+            detail = f"{path} is damaged or was changed: got sha256 {got}; allowed: {file.sha256}"
+            raise bad_bundle(directory, f"{detail}; fetch the bundle again")
     return bundle
 
 
@@ -205,7 +205,9 @@ def _read_manifest_bytes(directory: Path) -> bytes:
         with (directory / MANIFEST_NAME).open("rb") as stream:
             data = stream.read(MANIFEST_MAX_BYTES + 1)
     except OSError as error:
-        raise bad_bundle(directory, f"{MANIFEST_NAME} cannot be read ({error.strerror})") from error
+        raise bad_bundle(
+            directory, f"{MANIFEST_NAME} cannot be read ({error.strerror}); name a bundle's directory"
+        ) from error
     if len(data) > MANIFEST_MAX_BYTES:
         raise bad_bundle(directory, f"{MANIFEST_NAME} is too long; allowed: {MANIFEST_MAX_BYTES} bytes")
     return data
