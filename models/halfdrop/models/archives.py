@@ -31,7 +31,7 @@ from halfdrop.models.bundle import (
     decode_manifest,
     plain_file,
 )
-from halfdrop.models.staging import flush
+from halfdrop.models.staging import flush, read_checked
 
 ARCHIVE_SUFFIX = ".halfdrop.tar"
 ARCHIVE_NAME = ".halfdrop-archive.json"
@@ -75,7 +75,7 @@ def pack_bundle(bundle: Bundle, archive: Path, *, on_progress: OnProgress | None
             stream.write(member_header(name, len(content)) + content + _padding(len(content)))
         for path, file in sorted(files.items()):
             stream.write(member_header(path, file.bytes))
-            for chunk in _read_checked(bundle.directory, path, file):
+            for chunk in read_checked(bundle.directory, path, file):
                 stream.write(chunk)
                 done_bytes += len(chunk)
                 if on_progress is not None:
@@ -213,18 +213,6 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
-
-
-def _read_checked(directory: Path, path: str, file: BundleFile) -> Iterator[bytes]:
-    """Yield the content of a bundle's file, never more than its size; raise at its end if it is not what it must be."""
-    digest, left_bytes = hashlib.sha256(), file.bytes
-    with plain_file(directory, path).open("rb") as stream:
-        while left_bytes and (chunk := stream.read(min(left_bytes, _CHUNK_BYTES))):
-            left_bytes -= len(chunk)
-            digest.update(chunk)
-            yield chunk
-        if stream.read(1) or left_bytes or digest.hexdigest() != file.sha256:
-            raise bad_bundle(directory, f"{path} is not what its manifest says; nothing was exported")
 
 
 def _padding(size_bytes: int) -> bytes:

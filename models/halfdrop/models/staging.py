@@ -5,6 +5,7 @@ the next one to come can tell what was left behind from what is still being work
 """
 
 import fcntl
+import hashlib
 import os
 import secrets
 import shutil
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from halfdrop.contracts.errors import PermanentError
-from halfdrop.models.bundle import OnProgress, bad_bundle, plain_file
+from halfdrop.models.bundle import MANIFEST_NAME, BundleFile, OnProgress, bad_bundle, plain_file
 
 FREE_MARGIN_BYTES = 64 * 2**20
 """Room that must be left on the disk beside what comes in."""
@@ -66,26 +67,40 @@ def hidden_place(directory: Path) -> Path:
     return directory / f"{_INCOMING}{secrets.token_hex(8)}"
 
 
-def copy_files(source: Path, target: Path, sizes: Mapping[str, int], on_progress: OnProgress | None) -> None:
-    """Copy plain files, by path and size in bytes, into the new folder `target`; tells ("copying", bytes, of bytes).
+def copy_files(
+    source: Path, target: Path, files: Mapping[str, BundleFile], on_progress: OnProgress | None = None
+) -> None:
+    """Copy a bundle's files into the new folder `target`; on_progress is told ("copying", bytes, of bytes).
 
-    Raises PermanentError(bad-bundle) for a link, for a device, and for a file that turns out longer than its size.
+    Raises PermanentError(bad-bundle) as `read_checked` does.
     """
-    done_bytes, total_bytes = 0, sum(sizes.values())
-    for path, size_bytes in sizes.items():
+    done_bytes, total_bytes = 0, sum(file.bytes for file in files.values())
+    for path, file in sorted(files.items()):
         (target / path).parent.mkdir(parents=True, exist_ok=True)
-        # The file may be swapped for a link just after it was looked at: O_NOFOLLOW has the last word.
-        descriptor = os.open(plain_file(source, path), os.O_RDONLY | os.O_NOFOLLOW)
-        left_bytes = size_bytes
-        with open(descriptor, "rb") as reading, (target / path).open("xb") as writing:
-            while chunk := reading.read(_CHUNK_BYTES):
-                left_bytes -= len(chunk)
-                if left_bytes < 0:
-                    raise bad_bundle(source, f"{path} grew while it was copied; import it again")
+        with (target / path).open("xb") as writing:
+            for chunk in read_checked(source, path, file):
                 writing.write(chunk)
                 done_bytes += len(chunk)
                 if on_progress is not None:
                     on_progress("copying", done_bytes, total_bytes)
+
+
+def read_checked(directory: Path, path: str, file: BundleFile) -> Iterator[bytes]:
+    """Yield the content of a bundle's file, never more than its size, and check it at the end.
+
+    Raises PermanentError(bad-bundle) for a link, for a device, and for what differs from `file`.
+    """
+    digest, left_bytes = hashlib.sha256(), file.bytes
+    # The file may be swapped for a link just after it was looked at: O_NOFOLLOW has the last word.
+    descriptor = os.open(plain_file(directory, path), os.O_RDONLY | os.O_NOFOLLOW)
+    with open(descriptor, "rb") as stream:
+        while left_bytes and (chunk := stream.read(min(left_bytes, _CHUNK_BYTES))):
+            left_bytes -= len(chunk)
+            digest.update(chunk)
+            yield chunk
+        if left_bytes or stream.read(1) or digest.hexdigest() != file.sha256:
+            detail = f"{path} is damaged or was changed: it is not what {MANIFEST_NAME} says"
+            raise bad_bundle(directory, f"{detail}; fetch the bundle again")
 
 
 def flush_tree(folder: Path) -> None:

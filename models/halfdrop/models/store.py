@@ -25,6 +25,7 @@ from halfdrop.models.bundle import (
     bad_bundle,
     open_bundle,
     peek_bundle,
+    plain_file,
     shipped_bundle_dirs,
 )
 from halfdrop.models.staging import copy_files, flush, flush_tree, hidden_place, hold_store, open_room
@@ -82,10 +83,11 @@ class ModelStore:
         Raises PermanentError(bad-bundle) for a bundle that is not whole or holds links, and PermanentError(disk-full).
         """
         bundle = peek_bundle(directory)
-        sizes = {path: file.bytes for path, file in bundle.manifest.files.items()}
-        sizes[MANIFEST_NAME] = (directory / MANIFEST_NAME).stat().st_size
-        with self.incoming(size_bytes=sum(sizes.values())) as room:
-            copy_files(directory, room, sizes, on_progress)
+        manifest = plain_file(directory, MANIFEST_NAME).read_bytes()
+        with self.incoming(size_bytes=bundle.size_bytes + len(manifest)) as room:
+            room.mkdir()
+            (room / MANIFEST_NAME).write_bytes(manifest)
+            copy_files(directory, room, bundle.manifest.files, on_progress)
             return self.adopt(room, on_progress=on_progress)
 
     def incoming(self, *, size_bytes: int = 0) -> AbstractContextManager[Path]:
