@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from halfdrop.contracts.errors import InvalidInput, NotFound, PermanentError
-from halfdrop.deploy.cli_options import DEFAULT_MODELS_DIR, ModelReference, ModelsDir
+from halfdrop.deploy.cli_options import DEFAULT_MODELS_DIR, ModelReference, ModelsDir, quiet_diffusers
 
 if TYPE_CHECKING:
     from halfdrop.models.bundle import Bundle, OnProgress
@@ -117,8 +117,9 @@ def _import_checkpoint(
     for option, value in (("--name", name), ("--version", version or "1")):
         if not re.match(NAME_PATTERN, value):
             raise InvalidInput(option, got=value, allowed="up to 64 letters, digits, dots, dashes and underscores")
+    quiet_diffusers()
     try:
-        from halfdrop.hub.checkpoints.importing import import_checkpoint  # type: ignore[import-untyped]  # noqa: PLC0415  torch: seconds
+        from halfdrop.hub.checkpoints.importing import import_checkpoint  # noqa: PLC0415  torch: seconds
     except ModuleNotFoundError as error:
         raise _not_installed("importing a checkpoint", error) from error
     size_bytes = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
@@ -139,6 +140,7 @@ def _export_int8(bundle: "Bundle", output: Path) -> None:
         raise InvalidInput("--int8", got=got, allowed="a checkpoint; the house model is in INT8 already")
     if output.exists():
         raise InvalidInput("output", got=str(output), allowed="a directory that does not exist yet")
+    quiet_diffusers()
     try:
         from halfdrop.hub.checkpoints.exporting import export_int8  # type: ignore[import-untyped]  # noqa: PLC0415  torch: seconds
     except ModuleNotFoundError as error:

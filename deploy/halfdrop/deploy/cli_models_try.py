@@ -21,6 +21,7 @@ from halfdrop.deploy.cli_options import (
     Seed,
     Units,
     check_output,
+    quiet_diffusers,
     read_pattern,
 )
 
@@ -71,7 +72,8 @@ def try_model(
     size: Annotated[
         int,
         typer.Option(
-            help="Width and height of the tile in pixels, 64 to 8192. Left out: 512, or a checkpoint's own.",
+            help="Width and height in pixels, 64 to 8192, for a checkpoint the nearest that closes. "
+            "Left out: 512, or what a checkpoint was trained for.",
             show_default=False,
         ),
     ] = 0,
@@ -163,8 +165,13 @@ def _paint_house(bundle: "Bundle", wish: Wish, tell: "OnProgress") -> Tile:
 
 def _paint_checkpoint(bundle: "Bundle", wish: Wish, tell: "OnProgress") -> Tile:
     """Draw one unit with torch, on the lattice's torus, and lay it."""
-    from halfdrop.hub.checkpoints import drawing, tiles  # type: ignore[import-untyped]  # noqa: PLC0415  torch: seconds
-
+    quiet_diffusers()
+    from halfdrop.hub.checkpoints.drawing import (  # noqa: PLC0415  torch: seconds
+        GUIDANCE_SCALE,
+        NUM_INFERENCE_STEPS,
+        open_checkpoint,
+    )
+    from halfdrop.hub.checkpoints.tiles import lay_tile  # noqa: PLC0415
     from halfdrop.models.phrases import read_phrases  # noqa: PLC0415
     from halfdrop.models.renderer import seam_ratio  # noqa: PLC0415
 
@@ -178,7 +185,7 @@ def _paint_checkpoint(bundle: "Bundle", wish: Wish, tell: "OnProgress") -> Tile:
     )
     repeat = repeat.normalise()
     tell("loading", 0, 1)
-    checkpoint = drawing.open_checkpoint(bundle.directory)
+    checkpoint = open_checkpoint(bundle.directory)
     wanted_px = wish.size_px // repeat.units if wish.size_px else checkpoint.native_px
     avoid = wish.options.get("negative_prompt")
     began_s = time.perf_counter()
@@ -188,11 +195,11 @@ def _paint_checkpoint(bundle: "Bundle", wish: Wish, tell: "OnProgress") -> Tile:
         repeat,
         checkpoint.fit_size_px(wanted_px, repeat),
         negative_prompts=[avoid] if avoid else None,
-        guidance_scale=drawing.GUIDANCE_SCALE if wish.guidance is None else wish.guidance,
-        num_inference_steps=wish.steps or drawing.NUM_INFERENCE_STEPS,
+        guidance_scale=GUIDANCE_SCALE if wish.guidance is None else wish.guidance,
+        num_inference_steps=wish.steps or NUM_INFERENCE_STEPS,
         on_step=lambda done, total: tell("drawing", done, total),
     )
-    pixels = tiles.lay_tile(unit, repeat)
+    pixels = lay_tile(unit, repeat)
     drawn_s = time.perf_counter() - began_s
     return Tile(pixels=pixels, repeat=repeat, drawn_s=drawn_s, seam_ratio=seam_ratio(pixels, repeat))
 

@@ -1,5 +1,6 @@
 """Options that several commands share, and how their text becomes what the client takes."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,6 +75,11 @@ def read_pattern(
     if avoid:
         options |= {"negative_prompt": avoid, "guidance_scale": guidance}
     return options
+
+
+def quiet_diffusers() -> None:
+    """Keep diffusers' remarks on the installation off the terminal; call it before diffusers is imported."""
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
 
 def printable(text: str) -> str:

@@ -44,7 +44,14 @@ def import_checkpoint(
         trial = _try(copied, on_progress)
         on_progress("write", 0, 1)
         manifest = msgspec.to_builtins(
-            Manifest(name=name, version=version, licence=licence, training_data=TRAINING_DATA, files=files)
+            Manifest(
+                name=name,
+                version=version,
+                licence=licence,
+                training_data=TRAINING_DATA,
+                files=files,
+                kind="checkpoint",
+            )
         )
         manifest |= {"family": layout.family.name, "pipeline": layout.family.pipeline, "scheduler": layout.scheduler,
                      "left_out": layout.left_out, "tried": trial}  # fmt: skip
