@@ -64,7 +64,7 @@ def import_model(
             added = store.add(path, on_progress=tell)
         else:
             added = _import_archive(store, path, tell)
-    typer.echo(describe_bundle(added) + ("  (was here already)" if added.digest in known else ""))
+    typer.echo(f"{describe_bundle(added)}  {'was here already' if added.digest in known else 'imported'}")
 
 
 def export_model(

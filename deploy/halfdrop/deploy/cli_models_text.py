@@ -74,8 +74,10 @@ def list_rows(found: Sequence[Summary]) -> list[str]:
 
 
 def describe_bundle(bundle: Bundle) -> str:
-    """Return a line on one bundle."""
-    return list_rows(summaries([bundle], {}))[0]
+    """Return a line on one bundle, wherever it lies."""
+    size = f"{bundle.size_bytes / 1e6:,.1f} MB"
+    about = (f"{bundle.name}-{bundle.version}", bundle.digest[:12], size, bundle.manifest.kind, bundle.manifest.licence)
+    return printable("  ".join(about))
 
 
 def show_rows(summary: Summary, manifest: Manifest, facts: Mapping[str, Any]) -> Iterator[str]:

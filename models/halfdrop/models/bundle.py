@@ -77,7 +77,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_shipped(self) -> bool:
         """True if the bundle came with this package."""
-        return self.directory.parent == shipped_bundle_dir().parent
+        return self.directory.absolute().parent == shipped_bundle_dir().parent
 
     @property
     def size_bytes(self) -> int:

@@ -121,6 +121,8 @@ def flush(path: Path) -> None:
 def _sweep(directory: Path) -> None:
     """Remove what nobody holds any more. Only for the holder of the store: a new folder is not yet locked itself."""
     for folder in directory.glob(f"{_INCOMING}*"):
+        if not folder.is_dir():
+            continue
         holder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -192,7 +192,8 @@ class ModelStore:
             try:
                 found[folder.name] = _peek(folder)
             except PermanentError as error:
-                found[folder.name] = error
+                if folder.exists():  # if not, another process has just removed it
+                    found[folder.name] = error
         return found
 
     def _write_aliases(self, aliases: dict[str, str]) -> None:
@@ -205,7 +206,10 @@ class ModelStore:
 
 def _peek(folder: Path) -> Bundle:
     """Return the bundle in `folder`, which in a store is named by its digest."""
-    bundle = peek_bundle(folder)
+    try:
+        bundle = peek_bundle(folder)
+    except OSError as error:
+        raise bad_bundle(folder, f"{error.filename}: {error.strerror}") from error
     if not bundle.is_shipped and bundle.digest != folder.name:
         raise bad_bundle(folder, f"its manifest is that of {bundle.digest}; remove it and import the bundle again")
     return bundle

@@ -45,6 +45,7 @@ Run = Callable[..., Ended]
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HALFDROP_MODELS_DIR", raising=False)
 
     def run_models(*arguments: str | Path) -> Ended:
         capsys.readouterr()
@@ -90,8 +91,8 @@ def test_the_shipped_models_are_listed_where_nothing_was_imported(run: Run, tmp_
 def test_an_imported_bundle_is_listed_shown_and_verified(run: Run, roses: Path, store: ModelStore) -> None:
     imported = run("import", roses)
     digest = open_bundle(roses).digest
-    assert imported == (0, f"roses-2  {digest[:12]}       0.0 MB  checkpoint  CC-BY-4.0  imported\n", "")
-    assert run("import", roses).stdout.endswith("imported  (was here already)\n")
+    assert imported == (0, f"roses-2  {digest[:12]}  0.0 MB  checkpoint  CC-BY-4.0  imported\n", "")
+    assert run("import", roses).stdout.endswith("  was here already\n")
     assert run("alias", "roses@canary", "roses").stdout == f"roses@canary  {digest[:12]}  roses-2\n"
     assert re.search(r"^roses-2 .* checkpoint +CC-BY-4\.0 +imported +roses@canary$", run("list").stdout, re.M)
     shown = run("show", "roses@canary").stdout
