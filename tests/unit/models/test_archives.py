@@ -189,6 +189,15 @@ def test_other_files_are_refused_by_name_of_what_is_allowed(make_bundle: MakeBun
         assert "as `halfdrop models export` writes it" in refusal(tmp_path / "archive", tmp_path / "room").detail
 
 
+def test_another_way_to_write_the_same_is_refused(packed: Path, tmp_path: Path) -> None:
+    whole = packed.read_bytes()
+    described = whole[BLOCK_BYTES : 2 * BLOCK_BYTES].rstrip(b"\0")
+    spaced = described.replace(b":", b": ")
+    assert json.loads(spaced) == json.loads(described)
+    packed.write_bytes(member_header(ARCHIVE_NAME, len(spaced)) + spaced.ljust(512, b"\0") + whole[2 * BLOCK_BYTES :])
+    assert "is damaged" in refusal(packed, tmp_path / "room").detail
+
+
 def test_a_manifest_that_claims_to_be_huge_is_not_read(packed: Path, tmp_path: Path) -> None:
     whole = packed.read_bytes()
     start = whole.index(b"manifest.json")

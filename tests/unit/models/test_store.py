@@ -230,6 +230,23 @@ def test_a_full_disk_is_found_before_anything_is_copied(
     assert visible(store) == []
 
 
+def test_all_is_on_the_disk_before_it_is_shown(
+    store: ModelStore, make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[Path] = []
+    real_flush = staging.flush
+
+    def flush(path: Path) -> None:
+        assert visible(store)[0].startswith(".incoming-")
+        real_flush(path)
+        flushed.append(path)
+
+    monkeypatch.setattr(staging, "flush", flush)
+    added = store.add(make_bundle())
+    shown = {path.relative_to(added.directory) for path in (added.directory, *added.directory.rglob("*"))}
+    assert shown == {path.relative_to(flushed[-1]) for path in flushed}
+
+
 KILLED_WHILE = """
 import os, signal, sys
 from pathlib import Path
