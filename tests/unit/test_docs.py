@@ -36,6 +36,34 @@ def test_every_command_of_the_readme_parses() -> None:
         assert outcome.returncode == 0, f"{line}\n{outcome.stderr}"
 
 
+def test_the_commands_of_the_page_on_models_print_what_stands_there(tmp_path: Path) -> None:
+    blocks = re.findall(r"```console\n(.*?)```", (ROOT / "docs/models.md").read_text(), flags=re.DOTALL)
+    shown = [part.split("\n", 1) for block in blocks for part in block.split("$ halfdrop ")[1:]]
+    assert len(shown) >= 9
+    for command, wanted in shown:
+        program = [Path(sys.executable).with_name("halfdrop"), *shlex.split(command)]
+        ended = subprocess.run(
+            program, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+        assert _is_as_shown(ended.stdout, wanted), f"{command}\n{ended.stdout}\nis not what the page shows:\n{wanted}"
+
+
+def test_the_python_of_the_page_on_models_runs(tmp_path: Path) -> None:
+    [block] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/models.md").read_text(), flags=re.DOTALL)
+    subprocess.run([sys.executable, "-c", block], cwd=tmp_path, check=True, capture_output=True)
+
+
+def _is_as_shown(printed: str, wanted: str) -> bool:
+    """True if the words agree; digests, numbers and gaps may differ, and … stands for anything."""
+    pattern = ".*".join(re.escape(_without_figures(part)) for part in wanted.split("…"))
+    return re.fullmatch(pattern, _without_figures(printed)) is not None
+
+
+def _without_figures(text: str) -> str:
+    text = re.sub(r"\b[0-9a-f]{12,64}\b", "#", text)
+    return " ".join(re.sub(r"\d+([.,]\d+)*", "0", text).split())
+
+
 def test_figures_in_the_benchmarks_name_commands_that_exist() -> None:
     text = (ROOT / "docs/BENCHMARKS.md").read_text()
     scripts = set(re.findall(r"bench/\w+\.py", text))

@@ -1,5 +1,6 @@
 """Options that several commands share, and how their text becomes what the client takes."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,6 +34,20 @@ Avoid = Annotated[str, typer.Option(help="What to keep out of the picture.")]
 Steps = Annotated[int, typer.Option(help="Drawing steps, 1 to 8; the shipped model is made for 2.")]
 Guidance = Annotated[float, typer.Option(help="How strictly --avoid is obeyed, 0 to 5.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ModelsDir = Annotated[
+    Path, typer.Option("--models-dir", envvar="HALFDROP_MODELS_DIR", help="The model store: where imported models are.")
+]
+DEFAULT_MODELS_DIR = Path("data/models")
+"""In `halfdrop up`'s default data directory."""
+
+ModelReference = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="Name, name-version, alias (house@stable), digest or at least its first 8 digits.",
+        show_default=False,
+    ),
+]
 
 
 def open_client(url: str) -> "HalfdropClient":
@@ -60,6 +75,16 @@ def read_pattern(
     if avoid:
         options |= {"negative_prompt": avoid, "guidance_scale": guidance}
     return options
+
+
+def quiet_diffusers() -> None:
+    """Keep diffusers' remarks on the installation off the terminal; call it before diffusers is imported."""
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+
+
+def printable(text: str) -> str:
+    """Return `text`, which somebody else wrote, without what could move a terminal's cursor or change its colours."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 def check_output(path: Path, *, suffixes: tuple[str, ...]) -> Path:

@@ -3,6 +3,8 @@
 Bars go to stderr, and only to a terminal: a log file wants lines, not redrawn ones.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,9 @@ from halfdrop.contracts.errors import PermanentError
 if TYPE_CHECKING:
     from halfdrop.edge.client import HalfdropClient
     from halfdrop.edge.client_answers import Prediction
+
+STEPS_MAX = 4096
+"""A total up to this counts steps; a larger one counts bytes."""
 
 
 def follow(client: "HalfdropClient", prediction: "Prediction") -> "Prediction":
@@ -52,6 +57,31 @@ def fetch(client: "HalfdropClient", prediction: "Prediction", targets: dict[str,
             task = bar.add_task(name, total=None)
             client.download(prediction, name, path, on_progress=partial(_advance, bar, task))
         typer.echo(f"{path}  {path.stat().st_size / 1e6:.2f} MB", err=True)
+
+
+@contextmanager
+def show_stages() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a function to be told (stage, done, total) again and again: one bar, which begins anew with each stage."""
+    columns = (
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        TextColumn("{task.fields[amount]:>20}"),
+        TimeElapsedColumn(),
+    )
+    with _open_bar(*columns) as bar:
+        task = bar.add_task("", total=None, amount="")
+        current = ""
+
+        def tell(stage: str, done: int, total: int) -> None:
+            nonlocal current
+            if stage != current:
+                bar.reset(task, description=stage, total=total)
+                current = stage
+            is_steps = total <= STEPS_MAX
+            amount = f"{done} of {total}" if is_steps else f"{done / 1e6:,.1f} of {total / 1e6:,.1f} MB"
+            bar.update(task, completed=done, total=total, amount=amount)
+
+        yield tell
 
 
 def _advance(bar: Progress, task: TaskID, done_bytes: int, total_bytes: int | None) -> None:

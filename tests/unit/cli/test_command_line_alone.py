@@ -67,7 +67,9 @@ def test_the_version_is_that_of_the_package() -> None:
         (["preview", "red dots", "-o", "a.webp", "--url", "edge"], 2, "an address such as"),
         (["preview", "red dots", "-o", "a.webp", "--repeat", "spiral"], 2, "half-drop"),
         (["preview", "red dots", "-o", "a.webp", "--units", "3"], 2, "--repeat beside it"),
-        (["models", "verify", "missing"], 1, "manifest.json cannot be read"),
+        (["models", "verify", "missing"], 1, "no model 'missing' in data/models; there are: house-"),
+        (["models", "verify", "./missing"], 1, "manifest.json cannot be read"),
+        (["models", "try", "house", "red dots", "-o", "a.jpeg"], 2, "ends in .png or .webp"),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
 )
