@@ -13,12 +13,13 @@ import diffusers
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from halfdrop.contracts.errors import InvalidInput
 from halfdrop.contracts.patterns import SEED_MAX
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.hub.checkpoints.layout import Layout, check_layout
+from halfdrop.hub.checkpoints.lora import LoraChoice, check_choices, merge, read_lora, restore
 from halfdrop.hub.checkpoints.networks import check_networks, load_network, load_scheduler, load_tokenizer
 from halfdrop.hub.checkpoints.sizes import check_unit_size_px, fit_size_px
 from halfdrop.hub.checkpoints.torus import lay_on_torus
@@ -82,6 +83,7 @@ class Checkpoint:
     def __init__(self, layout: Layout, pipeline: Any) -> None:
         self.layout = layout
         self.pipeline = pipeline
+        self._bare: list[tuple[nn.Parameter, Tensor]] = []
 
     @property
     def grain_px(self) -> int:
@@ -97,6 +99,22 @@ class Checkpoint:
     def fit_size_px(self, size_px: int, repeat: Repeat) -> int:
         """Return the size that a unit can have on this lattice, nearest to `size_px`."""
         return fit_size_px(size_px, self.grain_px, repeat)
+
+    def apply_loras(self, choices: Sequence[LoraChoice]) -> None:
+        """Draw with these LoRAs from now on, and with no others.
+
+        Every file is read and checked first: PermanentError(bad-lora) and InvalidInput leave all as it was.
+        """
+        check_choices(choices)
+        networks = {name: getattr(self.pipeline, name) for name in self.layout.configs if name != "vae"}
+        read = [(read_lora(choice.file, networks), choice.weight) for choice in choices]
+        self.remove_loras()
+        self._bare = merge(read)
+
+    def remove_loras(self) -> None:
+        """Draw with the checkpoint's own weights again, exactly as they were."""
+        restore(self._bare)
+        self._bare = []
 
     @torch.no_grad()
     def draw(
