@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from halfdrop.models.bundle import Bundle, OnProgress
 
 SIZE_PX = 512
-HOUSE_STEPS, HOUSE_GUIDANCE = 4, 1.5
 HOUSE_FILES = ("onnx/denoiser.onnx", "onnx/text_encoder.onnx", "tokenizer/vocab.json")
 
 
@@ -102,7 +101,7 @@ def try_model(
         check_size_px(size)
     found = ModelStore(models_dir).find(reference)
     if found.manifest.kind not in PAINTERS:
-        allowed = "a house-preview or a checkpoint; a house-render only refines what a preview drew"
+        allowed = "a house-preview or a checkpoint; the others draw only where they serve"
         raise InvalidInput("model", got=f"{found.name}-{found.version}, a {found.manifest.kind}", allowed=allowed)
     wish = Wish(
         prompt=prompt,
@@ -139,11 +138,12 @@ def _paint_house(bundle: "Bundle", wish: Wish, tell: "OnProgress") -> Tile:
     if missing := [path for path in HOUSE_FILES if path not in bundle.manifest.files]:
         detail = f"model bundle {bundle.directory}: {missing[0]} is missing, which a {bundle.manifest.kind} must have"
         raise PermanentError(detail, code="bad-bundle")
+    usual, read = PatternRequest(prompt=wish.prompt), read_phrases(wish.prompt)
     options = wish.options | {
-        "num_inference_steps": wish.steps or HOUSE_STEPS,
-        "guidance_scale": HOUSE_GUIDANCE if wish.guidance is None else wish.guidance,
+        "num_inference_steps": wish.steps or usual.num_inference_steps,
+        "guidance_scale": usual.guidance_scale if wish.guidance is None else wish.guidance,
     }
-    request, read = PatternRequest(prompt=wish.prompt, **options), read_phrases(wish.prompt)
+    request = PatternRequest(prompt=wish.prompt, **options)
     spec = resolve_spec(request, prompt=read.prompt, repeat=request.repeat or read.repeat, model_digest=bundle.digest)
     tell("loading", 0, 1)
     try:

@@ -204,6 +204,7 @@ def test_aliases_are_set_listed_and_dropped(run: Run, roses: Path) -> None:
         (["export", "house", "house.zip"], 2, "a name that ends in .halfdrop.tar"),
         (["export", "house", "no/house.halfdrop.tar"], 2, "in a directory that exists"),
         (["export", "house", "edge", "--int8"], 2, "the house model is in INT8 already"),
+        (["export", "house", "house.halfdrop.tar", "--repeat", "brick"], 2, "--int8 beside it"),
         (["alias", "house", "house"], 2, "NAME@LABEL"),
         (["alias", "house@stable"], 2, "NAME@LABEL MODEL, or --drop NAME@LABEL"),
         (["alias", "--drop", "house@old"], 1, "no alias 'house@old' in data/models; there are: none"),
