@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import msgspec
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from halfdrop.contracts.repeats import Repeat
 from halfdrop.deploy.cli import main
-from halfdrop.models.bundle import MANIFEST_NAME, file_table, open_bundle, shipped_bundle_dir
+from halfdrop.models.bundle import MANIFEST_NAME, OnProgress, file_table, open_bundle, shipped_bundle_dir
 from halfdrop.models.store import ModelStore
 
 FILES = {"model_index.json": b"{}", "unet/weights.safetensors": b"weights" * 1000}
@@ -307,6 +309,38 @@ def test_what_is_not_installed_is_said_and_the_rest_works(
         assert ended.status == 1, arguments
         assert "which is not installed here" in ended.stderr, arguments
     assert "roses-2" in run("list").stdout
+
+
+def test_the_int8_export_is_asked_for_its_lattice_and_never_writes_over_anything(
+    run: Run, roses: Path, store: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Path, Repeat | None]] = []
+
+    def export_int8(bundle_dir: Path, out_dir: Path, *, on_progress: OnProgress, repeat: Repeat | None = None) -> None:
+        """The real one takes half a minute; tests/unit/hub runs it."""
+        asked.append((bundle_dir, repeat))
+        on_progress("export", 1, 1)
+        out_dir.mkdir()
+        (out_dir / "model.onnx").write_bytes(b"int8")
+        said = {**FACTS, "name": "roses-int8", "kind": "checkpoint-edge", "files": file_table(out_dir)}
+        (out_dir / MANIFEST_NAME).write_bytes(msgspec.json.encode(said))
+
+    exporting = ModuleType("halfdrop.hub.checkpoints.exporting")
+    monkeypatch.setattr(exporting, "export_int8", export_int8, raising=False)
+    monkeypatch.setitem(sys.modules, exporting.__name__, exporting)
+    run("import", roses)
+    exported = run("export", "roses", tmp_path / "edge", "--int8", "--repeat", "1/3 rows")
+    assert exported.status == 0, exported.stderr
+    assert re.match(r"roses-int8-2  [0-9a-f]{12}  0\.0 MB  checkpoint-edge  CC-BY-4\.0\n", exported.stdout)
+    assert asked == [(store.find("roses").directory, Repeat(layout="drop", drop="1/3", axis="rows"))]
+    refused = run("export", "roses", tmp_path / "edge", "--int8")
+    assert refused.status == 2
+    assert "a directory that does not exist yet" in refused.stderr
+    assert len(asked) == 1
+    run("import", tmp_path / "edge")
+    refused = run("try", "roses-int8", "red dots")
+    assert refused.status == 2
+    assert "roses-int8-2, a checkpoint-edge" in refused.stderr
 
 
 def test_progress_is_a_bar_on_a_terminal_and_nothing_in_a_log(tmp_path: Path) -> None:
