@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from nats.js import JetStreamContext
 
 from halfdrop.contracts.subjects import OUTBOX_STREAM, edge_domain
 from halfdrop.deploy.servers import NatsServer, ValkeyServer
+from halfdrop.models.bundle import shipped_bundle_dir
 from halfdrop.runtime.broker import open_broker
 
 if TYPE_CHECKING:
@@ -150,6 +152,22 @@ async def test_wrong_settings_end_the_process_with_one_clear_line(
     assert len(lines) == 1, lines
     assert lines[0].startswith("halfdrop edge: ")
     assert words in lines[0]
+
+
+async def test_a_model_with_one_byte_changed_is_not_served_and_its_file_is_named(tmp_path: Path) -> None:
+    copy = tmp_path / "house"
+    shutil.copytree(shipped_bundle_dir(), copy)
+    weights = bytearray((copy / "onnx/denoiser.onnx").read_bytes())
+    weights[-1] ^= 1
+    (copy / "onnx/denoiser.onnx").write_bytes(weights)
+    known = {"PORT": "0", "NATS_URL": "nats://127.0.0.1:1", "REDIS_URL": "redis://127.0.0.1:1",
+             "OBJECTS_URL": (tmp_path / "objects").as_uri(), "DATA_DIR": str(tmp_path / "data"),
+             "BUNDLE_DIR": str(copy)}  # fmt: skip
+    status, [line] = await run_edge_process(known, tmp_path)
+    assert status == 1
+    assert line.startswith(
+        f"halfdrop edge: model bundle {copy}: onnx/denoiser.onnx is damaged or was changed: got sha256"
+    )
 
 
 async def test_a_taken_port_is_said_before_anything_is_opened(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from halfdrop.contracts.errors import InvalidInput, NotFound, PermanentError
-from halfdrop.deploy.cli_options import DEFAULT_MODELS_DIR, ModelReference, ModelsDir, quiet_diffusers
+from halfdrop.deploy.cli_options import DEFAULT_MODELS_DIR, ModelReference, ModelsDir, quiet_diffusers, read_repeat
 
 if TYPE_CHECKING:
     from halfdrop.models.bundle import Bundle, OnProgress
@@ -75,6 +75,12 @@ def export_model(
     is_int8: Annotated[
         bool, typer.Option("--int8", help="Turn a checkpoint into a bundle for the edge instead: ONNX, in INT8.")
     ] = False,
+    repeat: Annotated[
+        str,
+        typer.Option(
+            help="With --int8: the lattice to draw on, half-drop say. Left out: straight.", show_default=False
+        ),
+    ] = "",
     models_dir: ModelsDir = DEFAULT_MODELS_DIR,
 ) -> None:
     """Write a model to one file.
@@ -87,8 +93,10 @@ def export_model(
 
     bundle = ModelStore(models_dir).find(reference)
     if is_int8:
-        _export_int8(bundle, output)
+        _export_int8(bundle, output, repeat)
         return
+    if repeat:
+        raise InvalidInput("--repeat", got=repeat, allowed="--int8 beside it")
     if not output.name.endswith(ARCHIVE_SUFFIX) or not output.parent.is_dir():
         allowed = f"a name that ends in {ARCHIVE_SUFFIX}, in a directory that exists"
         raise InvalidInput("output", got=str(output), allowed=allowed)
@@ -130,7 +138,7 @@ def _import_checkpoint(
         return store.adopt(room, on_progress=tell)
 
 
-def _export_int8(bundle: "Bundle", output: Path) -> None:
+def _export_int8(bundle: "Bundle", output: Path, repeat: str) -> None:
     from halfdrop.deploy.cli_models_text import describe_bundle  # noqa: PLC0415  keeps --help quick
     from halfdrop.deploy.cli_progress import show_stages  # noqa: PLC0415
     from halfdrop.models.bundle import open_bundle  # noqa: PLC0415
@@ -140,13 +148,14 @@ def _export_int8(bundle: "Bundle", output: Path) -> None:
         raise InvalidInput("--int8", got=got, allowed="a checkpoint; the house model is in INT8 already")
     if output.exists():
         raise InvalidInput("output", got=str(output), allowed="a directory that does not exist yet")
+    lattice = read_repeat(repeat, 0) if repeat else None
     quiet_diffusers()
     try:
         from halfdrop.hub.checkpoints.exporting import export_int8  # type: ignore[import-untyped]  # noqa: PLC0415  torch: seconds
     except ModuleNotFoundError as error:
         raise _not_installed("exporting to INT8", error) from error
     with show_stages() as tell:
-        export_int8(bundle.directory, output, on_progress=tell)
+        export_int8(bundle.directory, output, on_progress=tell, repeat=lattice)
     typer.echo(describe_bundle(open_bundle(output)))
     typer.echo(f"halfdrop models import {output} brings it into the store", err=True)
 

@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from halfdrop.contracts.errors import InvalidInput, PermanentError
+from halfdrop.contracts.patterns import PatternRequest, Wording, check_size_px
 from halfdrop.deploy.cli_options import (
     DEFAULT_MODELS_DIR,
     Avoid,
@@ -24,6 +25,7 @@ from halfdrop.deploy.cli_options import (
     quiet_diffusers,
     read_pattern,
 )
+from halfdrop.deploy.cli_patterns import say_wording
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from halfdrop.models.bundle import Bundle, OnProgress
 
 SIZE_PX = 512
-HOUSE_STEPS, HOUSE_GUIDANCE = 4, 1.5
 HOUSE_FILES = ("onnx/denoiser.onnx", "onnx/text_encoder.onnx", "tokenizer/vocab.json")
 
 
@@ -61,7 +62,8 @@ class Tile:
     """From the prompt to these pixels, the model being loaded."""
 
     seam_ratio: float
-    unknown_words: tuple[str, ...] = ()
+    wording: Wording | None = None
+    """How the words were read; None where the model takes any."""
 
 
 def try_model(
@@ -92,8 +94,7 @@ def try_model(
 
     The model's files are checked first. Needs neither an edge nor a hub.
     """
-    from halfdrop.contracts.patterns import check_size_px  # noqa: PLC0415  keeps --help quick
-    from halfdrop.deploy.cli_progress import show_stages  # noqa: PLC0415
+    from halfdrop.deploy.cli_progress import show_stages  # noqa: PLC0415  keeps --help quick
     from halfdrop.models.bundle import open_bundle  # noqa: PLC0415
     from halfdrop.models.store import ModelStore  # noqa: PLC0415
 
@@ -102,7 +103,7 @@ def try_model(
         check_size_px(size)
     found = ModelStore(models_dir).find(reference)
     if found.manifest.kind not in PAINTERS:
-        allowed = "a house-preview or a checkpoint; a house-render only refines what a preview drew"
+        allowed = "a house-preview or a checkpoint; the others draw only where they serve"
         raise InvalidInput("model", got=f"{found.name}-{found.version}, a {found.manifest.kind}", allowed=allowed)
     wish = Wish(
         prompt=prompt,
@@ -124,43 +125,40 @@ def try_model(
     layout = f"{tile.repeat.drop} drop" if tile.repeat.layout == "drop" else tile.repeat.layout
     drawn = f"{len(tile.pixels)} px, {layout}, {tile.repeat.units} across, {bundle.name}-{bundle.version}"
     typer.echo(f"{output}  {drawn}, drawn in {tile.drawn_s:.2f} s, seams {tile.seam_ratio:.2f}", err=True)
-    if tile.unknown_words:
-        typer.echo(f"not in the model's vocabulary, and left out: {', '.join(tile.unknown_words)}", err=True)
+    for line in say_wording(tile.wording) if tile.wording else ():
+        typer.echo(line, err=True)
 
 
 def _paint_house(bundle: "Bundle", wish: Wish, tell: "OnProgress") -> Tile:
     """Draw plates with ONNX Runtime, as an edge does, and compose them."""
-    from halfdrop.contracts.patterns import PatternRequest, pattern_key, resolve_spec  # noqa: PLC0415  keeps --help quick
-    from halfdrop.edge.previewer import OnnxModel  # noqa: PLC0415
+    from halfdrop.edge.previewer import OnnxModel  # noqa: PLC0415  keeps --help quick
+    from halfdrop.edge.previews import understand_request  # noqa: PLC0415
     from halfdrop.models.fields import decode_fields  # noqa: PLC0415
-    from halfdrop.models.phrases import read_phrases  # noqa: PLC0415
     from halfdrop.models.renderer import compose_tile, seam_ratio  # noqa: PLC0415
 
     if missing := [path for path in HOUSE_FILES if path not in bundle.manifest.files]:
         detail = f"model bundle {bundle.directory}: {missing[0]} is missing, which a {bundle.manifest.kind} must have"
         raise PermanentError(detail, code="bad-bundle")
+    usual = PatternRequest(prompt=wish.prompt)
     options = wish.options | {
-        "num_inference_steps": wish.steps or HOUSE_STEPS,
-        "guidance_scale": HOUSE_GUIDANCE if wish.guidance is None else wish.guidance,
+        "num_inference_steps": wish.steps or usual.num_inference_steps,
+        "guidance_scale": usual.guidance_scale if wish.guidance is None else wish.guidance,
     }
-    request, read = PatternRequest(prompt=wish.prompt, **options), read_phrases(wish.prompt)
-    spec = resolve_spec(request, prompt=read.prompt, repeat=request.repeat or read.repeat, model_digest=bundle.digest)
     tell("loading", 0, 1)
     try:
         model = OnnxModel(bundle)
     except Exception as error:  # ONNX Runtime's own kinds: the files are whole, but they are no model
-        detail = f"model bundle {bundle.directory} cannot be loaded: {str(error).splitlines()[0]}"
+        detail = f"model bundle {bundle.directory} cannot be loaded: {(str(error) or repr(error)).splitlines()[0]}"
         raise PermanentError(detail, code="bad-bundle") from error
+    request = PatternRequest(prompt=wish.prompt, **options)
     began_s = time.perf_counter()
-    plates = model.draw(spec, pattern_key(spec))
-    pixels = compose_tile(decode_fields(plates), plates.palette, spec.repeat, wish.size_px or SIZE_PX)
-    return Tile(
-        pixels=pixels,
-        repeat=spec.repeat,
-        drawn_s=time.perf_counter() - began_s,
-        seam_ratio=seam_ratio(pixels, spec.repeat),
-        unknown_words=model.unknown_words(spec.prompt),
-    )
+    pattern = understand_request(request, model.read_words, model_digest=bundle.digest)
+    plates = model.draw(pattern.spec, pattern.key)
+    repeat = pattern.spec.repeat
+    pixels = compose_tile(decode_fields(plates), plates.palette, repeat, wish.size_px or SIZE_PX)
+    drawn_s = time.perf_counter() - began_s
+    seams = seam_ratio(pixels, repeat)
+    return Tile(pixels=pixels, repeat=repeat, drawn_s=drawn_s, seam_ratio=seams, wording=pattern.wording)
 
 
 def _paint_checkpoint(bundle: "Bundle", wish: Wish, tell: "OnProgress") -> Tile:

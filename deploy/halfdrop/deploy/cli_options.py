@@ -65,7 +65,7 @@ def read_pattern(
     """Return the pattern members that the options name. Raises InvalidInput for a repeat that nobody lays."""
     options: PatternOptions = {"seed": seed, "num_inference_steps": steps}
     if repeat:
-        options["repeat"] = _read_repeat(repeat, units)
+        options["repeat"] = read_repeat(repeat, units)
     elif units:
         raise InvalidInput(
             "--units", got=units, allowed='--repeat beside it, or a word in the prompt: "small", "large"'
@@ -96,7 +96,7 @@ def check_output(path: Path, *, suffixes: tuple[str, ...]) -> Path:
     return path
 
 
-def _read_repeat(text: str, units: int) -> Repeat:
+def read_repeat(text: str, units: int) -> Repeat:
     """Return the lattice that `text` names; its finer limits are checked where it is normalised."""
     name, _, axis = text.partition(" ")
     layout, drop = ("drop", name) if "/" in name else (name, "")

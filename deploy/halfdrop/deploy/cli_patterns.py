@@ -24,6 +24,7 @@ from halfdrop.deploy.cli_options import (
 )
 
 if TYPE_CHECKING:
+    from halfdrop.contracts.patterns import Wording
     from halfdrop.edge.client_answers import Prediction, Preview
 
 MASTER = "master.png"
@@ -129,7 +130,7 @@ def describe_preview(drawn: "Preview") -> str:
     return f"{drawn.size_px} px, {layout}, {repeat.units} across, {source}, key {drawn.key}"
 
 
-def say_wording(answer: "Preview | Prediction") -> list[str]:
+def say_wording(answer: "Preview | Prediction | Wording") -> list[str]:
     """Return lines on the words that were read otherwise than written, or not at all; none where all are known."""
     lines = []
     if answer.read_as:

@@ -5,6 +5,8 @@ drawn again at any size by any edge. When the store is away the preview is still
 and travel with the order.
 """
 
+from typing import Protocol
+
 import msgspec
 import structlog
 
@@ -40,6 +42,12 @@ class Pattern(msgspec.Struct, frozen=True, kw_only=True):
     wording: Wording
 
 
+class ReadWords(Protocol):
+    """What a model offers to read words as those it knows: `OnnxPreviewer.read_words`, `OnnxModel.read_words`."""
+
+    def __call__(self, prompt: str, *, may_be_empty: bool) -> Reading: ...
+
+
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
     """A preview to send, and where it came from: a tier's name, or "fill" for drawn just now."""
 
@@ -70,17 +78,7 @@ class Previews:
     def understand(self, request: PatternRequest) -> Pattern:
         """Return the pattern that `request` means. Raises InvalidInput for anything outside the limits."""
         self.check_model("model", request.model)
-        read = read_phrases(request.prompt)
-        if request.prompt.strip() and not read.prompt:
-            raise InvalidInput("prompt", got=request.prompt, allowed="something to draw, beside its layout and scale")
-        repeat = request.repeat or read.repeat
-        drawn = self._previewer.read_words(spell_hex(read.prompt))
-        negative = affirm(normalise_prompt("negative_prompt", request.negative_prompt))
-        avoided = self._previewer.read_words(spell_hex(negative), may_be_empty=True)
-        understood = msgspec.structs.replace(request, negative_prompt=avoided.prompt)
-        # The key is that of the words as read: all who ask for sunflowers share the picture of the daisies.
-        spec = resolve_spec(understood, prompt=drawn.prompt, repeat=repeat, model_digest=self._bundle.digest)
-        return Pattern(spec=spec, key=pattern_key(spec), wording=_wording(drawn, avoided))
+        return understand_request(request, self._previewer.read_words, model_digest=self._bundle.digest)
 
     def check_model(self, field: str, model: str) -> None:
         """Raise InvalidInput unless `model` means the bundle that this edge has."""
@@ -139,6 +137,21 @@ class Previews:
             await self._objects.put(object_path(plates_key(pattern.key)), plates)
         except Unavailable as error:
             log.warning("plates_not_stored", pattern_key=pattern.key, error=error.detail)
+
+
+def understand_request(request: PatternRequest, read_words: ReadWords, *, model_digest: str) -> Pattern:
+    """Return the pattern that `request` means to the model with these words. Raises InvalidInput as `understand`."""
+    read = read_phrases(request.prompt)
+    if request.prompt.strip() and not read.prompt:
+        raise InvalidInput("prompt", got=request.prompt, allowed="something to draw, beside its layout and scale")
+    repeat = request.repeat or read.repeat
+    drawn = read_words(spell_hex(read.prompt), may_be_empty=False)
+    negative = affirm(normalise_prompt("negative_prompt", request.negative_prompt))
+    avoided = read_words(spell_hex(negative), may_be_empty=True)
+    understood = msgspec.structs.replace(request, negative_prompt=avoided.prompt)
+    # The key is that of the words as read: all who ask for sunflowers share the picture of the daisies.
+    spec = resolve_spec(understood, prompt=drawn.prompt, repeat=repeat, model_digest=model_digest)
+    return Pattern(spec=spec, key=pattern_key(spec), wording=_wording(drawn, avoided))
 
 
 def _wording(*readings: Reading) -> Wording:

@@ -204,12 +204,13 @@ def test_aliases_are_set_listed_and_dropped(run: Run, roses: Path) -> None:
         (["export", "house", "house.zip"], 2, "a name that ends in .halfdrop.tar"),
         (["export", "house", "no/house.halfdrop.tar"], 2, "in a directory that exists"),
         (["export", "house", "edge", "--int8"], 2, "the house model is in INT8 already"),
+        (["export", "house", "house.halfdrop.tar", "--repeat", "brick"], 2, "--int8 beside it"),
         (["alias", "house", "house"], 2, "NAME@LABEL"),
         (["alias", "house@stable"], 2, "NAME@LABEL MODEL, or --drop NAME@LABEL"),
         (["alias", "--drop", "house@old"], 1, "no alias 'house@old' in data/models; there are: none"),
         (["remove", "house"], 1, "came with this installation"),
         (["try", "house", "red dots", "--size", "10"], 2, "size_px: got '10'; allowed: 64 to 8192"),
-        (["try", "house", "half-drop"], 2, "that say what to draw"),
+        (["try", "house", "half-drop"], 2, "something to draw, beside its layout and scale"),
         (["try", "house", "red dots", "--steps", "9"], 2, "num_inference_steps: got '9'; allowed: 1 to 8"),
     ],
     ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else "",
@@ -247,6 +248,13 @@ def test_a_tile_is_drawn_with_the_seed_size_and_repeat_asked_for(run: Run) -> No
     column, drop = 96, 32
     moved = np.roll(first[:, :column], drop, axis=0)
     assert np.array_equal(moved, first[:, column : 2 * column]), "the drop is exact"
+
+
+def test_words_that_the_model_does_not_know_are_told_as_an_edge_tells_them(run: Run) -> None:
+    ended = run("try", "house", "sunflowers and qwxyz on navy")
+    assert ended.status == 0, ended.stderr
+    assert "drawn instead: daisies for sunflowers" in ended.stderr
+    assert "left out: qwxyz" in ended.stderr
 
 
 def test_a_tile_is_never_drawn_with_damaged_weights(run: Run, store: ModelStore, tmp_path: Path) -> None:
