@@ -25,6 +25,7 @@ from halfdrop.contracts.patterns import PatternRequest, PatternSpec, pattern_key
 from halfdrop.edge.previewer import OnnxModel, compose_webp, encode_webp
 from halfdrop.models.bundle import Bundle, open_bundle, shipped_bundle_dir
 from halfdrop.models.fields import choose_palette, decode_fields, fields_to_plates, tidy_fields
+from halfdrop.models.hex_colours import spell_hex
 from halfdrop.models.house.sampling import draw_plates, open_session
 from halfdrop.models.house.tokenizer import Tokenizer
 from halfdrop.models.phrases import read_phrases
@@ -57,7 +58,7 @@ def main() -> None:
     total, drawing, composing, size_bytes = [], [], [], []
     for number in range(WARM_UPS, WARM_UPS + SAMPLES):
         began_s = time.process_time()
-        spec, key = understand(bundle.digest, number)
+        spec, key = understand(model, bundle.digest, number)
         drawn_s = time.process_time()
         plates = model.draw(spec, key)
         composed_s = time.process_time()
@@ -68,8 +69,8 @@ def main() -> None:
         composing.append((ended_s - composed_s) * 1000)
         size_bytes.append(len(webp))
     resident_mb = round(resident_mib(os.getpid()), 1)
-    stages = time_stages(bundle)
-    speedup = {} if chosen.without_torch else compare_with_eager(bundle, stages, percentile(total, 0.5))
+    stages = time_stages(bundle, model)
+    speedup = {} if chosen.without_torch else compare_with_eager(bundle, model, stages, percentile(total, 0.5))
     report(
         "preview",
         {
@@ -105,7 +106,7 @@ class TimedSession:
             self.cpu_s += time.process_time() - began_s
 
 
-def time_stages(bundle: Bundle) -> dict[str, float]:
+def time_stages(bundle: Bundle, model: OnnxModel) -> dict[str, float]:
     """Return the median CPU time of each stage of a preview in ms, each called as the edge calls it."""
     tokenizer = Tokenizer.load(bundle.directory / "tokenizer" / "vocab.json")
     sessions = [
@@ -120,7 +121,7 @@ def time_stages(bundle: Bundle) -> dict[str, float]:
         return outcome
 
     for number in range(1000, 1000 + STAGED_SAMPLES):
-        spec, key = timed("understand", understand, bundle.digest, number)
+        spec, key = timed("understand", understand, model, bundle.digest, number)
         for session in sessions:
             session.cpu_s = 0.0
         ids = tokenizer.encode(spec.prompt)
@@ -136,7 +137,9 @@ def time_stages(bundle: Bundle) -> dict[str, float]:
     return {stage: round(percentile(each, 0.5), 3) for stage, each in spent.items()}
 
 
-def compare_with_eager(bundle: Bundle, stages: dict[str, float], preview_ms: float) -> dict[str, float]:
+def compare_with_eager(
+    bundle: Bundle, model: OnnxModel, stages: dict[str, float], preview_ms: float
+) -> dict[str, float]:
     """Return what the network takes in eager torch, and how much longer a preview would take by it."""
     import torch  # noqa: PLC0415 - after the edge's memory was read, which has no torch
 
@@ -149,7 +152,7 @@ def compare_with_eager(bundle: Bundle, stages: dict[str, float], preview_ms: flo
     text_encoder, denoiser = load_student(bundle.directory)
     eager_ms = []
     for number in range(EAGER_SAMPLES):
-        spec, _ = understand(bundle.digest, number)
+        spec, _ = understand(model, bundle.digest, number)
         began_s = time.process_time()
         sample_plates(
             text_encoder,
@@ -169,17 +172,18 @@ def compare_with_eager(bundle: Bundle, stages: dict[str, float], preview_ms: flo
     }
 
 
-def understand(model_digest: str, number: int) -> tuple[PatternSpec, str]:
+def understand(model: OnnxModel, model_digest: str, number: int) -> tuple[PatternSpec, str]:
     """Return what the edge makes of the `number`th request."""
     request = PatternRequest(prompt=PROMPTS[number % len(PROMPTS)], seed=number)
     read = read_phrases(request.prompt)
-    spec = resolve_spec(request, prompt=read.prompt, repeat=read.repeat, model_digest=model_digest)
+    words = model.read_words(spell_hex(read.prompt), may_be_empty=False)
+    spec = resolve_spec(request, prompt=words.prompt, repeat=read.repeat, model_digest=model_digest)
     return spec, pattern_key(spec)
 
 
 def draw(model: OnnxModel, model_digest: str, number: int) -> bytes:
     """Return one whole preview."""
-    spec, key = understand(model_digest, number)
+    spec, key = understand(model, model_digest, number)
     return model.render(spec, key, SIZE_PX).webp
 
 
