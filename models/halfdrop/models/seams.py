@@ -98,9 +98,8 @@ def _border_unforeseen(plane: _Plane, is_across: bool) -> float:
 
 
 def _make_plane(tile: Bytes, fields: Fields, palette: Sequence[str], repeat: Repeat) -> _Plane:
-    lattice = repeat.normalise()
     used = [layer for layer, field in enumerate(fields) if field.max() > 0]
-    cell = fit_to_lattice(fields[used], lattice)
+    cell, lattice = fit_to_lattice(fields[used], repeat.normalise())
     samples = cell.shape[-1]
     margin = 2 + ceil(samples * lattice.units / len(tile))
     is_mirror = lattice.layout == "mirror"

@@ -96,6 +96,13 @@ def recognised(classifier: Classifier, plates: Tensor, kinds: Tensor) -> Tensor:
     return torch.cat([classifier(part).argmax(1) for part in torch.split(plates, 64)]) == kinds
 
 
+@torch.no_grad()
+def name_kinds(classifier: Classifier, plates: Tensor) -> list[str]:
+    """Return the kind that each unit of [batch, 4, 64, 64] is taken for."""
+    picks = torch.cat([classifier(part).argmax(1) for part in torch.split(plates, 64)])
+    return [KIND_NAMES[pick] for pick in picks.tolist()]
+
+
 def load_judge(path: Path | None = None) -> Classifier:
     """Return the shipped judge, or another one. Raises FileNotFoundError where there is none."""
     classifier = Classifier()

@@ -13,7 +13,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from halfdrop.contracts.repeats import Layout, Repeat
+from halfdrop.contracts.repeats import Repeat
 from halfdrop.models.house.captions import caption, detail_word
 from halfdrop.models.house.gates.exact import draw_exact
 from halfdrop.models.house.held_out_prompts import HELD_OUT_PROMPTS, HeldOutPrompt
@@ -119,11 +119,13 @@ def _ask_grammar(
 
 def _ask_written(prompt: HeldOutPrompt) -> Asked:
     colours = {"ground": prompt.ground, **prompt.colours}
-    layout: Layout = "drop" if "/" in prompt.layout else prompt.layout  # type: ignore[assignment]  # checked by Repeat
-    repeat = Repeat(layout=layout, drop=prompt.layout if "/" in prompt.layout else "", units=prompt.units)
+    read = read_phrases(prompt.text)
+    repeat = read.repeat
+    if prompt.layout != "drop":  # which drop is said in the text alone
+        repeat = Repeat(layout=prompt.layout, units=prompt.units)  # type: ignore[arg-type]  # normalise() checks it
     return Asked(
         prompt=prompt.text,
-        text=read_phrases(prompt.text).prompt,
+        text=read.prompt,
         repeat=repeat.normalise(),
         kind=prompt.kind,
         source="list",

@@ -96,9 +96,8 @@ def _align(
         rows, values = [], []
         for layer, ours in enumerate(points):
             placed = _place(ours, moved, scale)
-            where = tuple((placed % 1 * FINE_GRID).astype(np.int64).T % FINE_GRID)
-            away = true[layer][where] * (BAND_PX / GRID_PX)
-            slope = slopes[layer][where] * (BAND_PX / GRID_PX * FINE_GRID / 2)
+            away = _read(true[layer], placed) * (BAND_PX / GRID_PX)
+            slope = _read(slopes[layer], placed) * (BAND_PX / GRID_PX * FINE_GRID / 2)
             near = np.abs(away) < SHIFT_MAX * 1.5
             columns = [slope[near]]
             if has_scale:
@@ -112,8 +111,22 @@ def _align(
         step = np.linalg.solve(matrix.T @ matrix + ridge, matrix.T @ target)
         moved = np.clip(moved + step[:2], -SHIFT_MAX, SHIFT_MAX).astype(np.float32)
         if has_scale:
-            scale = float(np.clip(scale + step[2], 1 - SCALE_MAX, 1 + SCALE_MAX))
+            scale = float(np.clip(scale + float(step[2]), 1 - SCALE_MAX, 1 + SCALE_MAX))
     return moved, scale
+
+
+def _read(field: NDArray[np.float32], points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a field's values at points of the torus, interpolated between its four samples; [points] or [points, 2]."""
+    grid = len(field)
+    places = points * grid - 0.5
+    first = np.floor(places).astype(np.int64)
+    share = (places - first).reshape(-1, 2, *(1,) * (field.ndim - 2))
+    (top, left), (bottom, right) = (first % grid).T, ((first + 1) % grid).T
+    down, across = share[:, 0], share[:, 1]
+    upper = field[top, left] * (1 - across) + field[top, right] * across
+    lower = field[bottom, left] * (1 - across) + field[bottom, right] * across
+    values: NDArray[np.float32] = upper * (1 - down) + lower * down
+    return values
 
 
 def _place(points: NDArray[np.float32], moved: NDArray[np.float32], scale: float) -> NDArray[np.float32]:

@@ -23,7 +23,8 @@ def has_layout(tile: Picture, repeat: Repeat, *, is_set_motif: bool) -> bool:
     """Return whether a tile, moved by the vectors of a lattice, lies on itself.
 
     size / units must hold every shift in whole pixels. Of set motifs the tile must also lie on itself by no other drop
-    and not straight: all-over kinds may (stripes do under any drop along them).
+    and not straight: all-over kinds may (stripes do under any drop along them). Ruled all-overs that half a unit maps
+    onto themselves are laid straight whatever the drop (`lattice.fit_to_lattice`): that is right as well.
     """
     lattice = repeat.normalise()
     unit_px = len(tile) // lattice.units
@@ -34,7 +35,8 @@ def has_layout(tile: Picture, repeat: Repeat, *, is_set_motif: bool) -> bool:
     asked = _vector(lattice.shift, lattice.shifted_axis == "rows", unit_px)
     along = (0, unit_px) if lattice.shifted_axis == "rows" and lattice.shift else (unit_px, 0)
     if not is_set_motif:
-        return min(_at(alike, asked), _at(alike, along)) >= SAME
+        straight = min(_at(alike, (unit_px, 0)), _at(alike, (0, unit_px)))
+        return max(straight, min(_at(alike, asked), _at(alike, along))) >= SAME
     others: Iterable[tuple[int, int]] = (
         _vector(shift, is_rows, unit_px) for shift in (Fraction(0), *DROPS) for is_rows in (False, True)
     )

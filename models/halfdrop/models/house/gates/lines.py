@@ -58,7 +58,7 @@ def count_broken_lines(fields: NDArray[np.float32], likeness: Likeness) -> ThinL
             if len(line) < SHORTEST_PX * FINE_GRID / GRID_PX:
                 continue
             lines += 1
-            broken += _missing(line, normals, drawn[layer]) >= GAP_PX * FINE_GRID / GRID_PX
+            broken += _missing(line, normals, drawn[layer], field) >= GAP_PX * FINE_GRID / GRID_PX
     return ThinLines(lines=lines, broken=broken)
 
 
@@ -112,21 +112,21 @@ def _connected(where: Bools) -> list[NDArray[np.int64]]:
     return [places[members] for members in groups.values()]
 
 
-def _missing(line: NDArray[np.int64], normals: NDArray[np.int8], drawn: NDArray[np.float32]) -> int:
-    """Return how many samples of a line, ends left out, have no ink across them."""
+def _missing(
+    line: NDArray[np.int64], normals: NDArray[np.int8], drawn: NDArray[np.float32], true: NDArray[np.float32]
+) -> int:
+    """Return how many samples of a line, what lies near its true ends left out, have no ink across them."""
     grid, step = len(drawn), FINE_GRID // GRID_PX
-    inked = np.zeros(len(line), np.bool_)
-    directions = np.array(STEPS, np.float64)[normals[line[:, 0], line[:, 1]]]
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    reach = round(REACH_PX * step)
-    for away in np.arange(-reach, reach + 0.5, 0.5):
-        rows, columns = (np.rint(line + directions * away).astype(np.int64) % grid).T
-        inked |= drawn[rows, columns] > 0
-    bare = line[~inked]
-    if not len(bare):
-        return 0
-    # An end has all of its line on one side: the mean of what is near lies well away from it.
-    offsets = (line[None] - bare[:, None] + grid // 2) % grid - grid // 2
-    near = (np.abs(offsets) <= END_PX * step).all(-1)
-    middle = (offsets * near[..., None]).sum(1) / near.sum(1, keepdims=True)
-    return int((np.abs(middle).max(-1) < END_PX * step * 0.3).sum())
+    across = np.array(STEPS, np.float64)[normals[line[:, 0], line[:, 1]]]
+    across /= np.linalg.norm(across, axis=1, keepdims=True)
+    along = np.stack([-across[:, 1], across[:, 0]], axis=1)
+
+    def at(field: NDArray[np.float32], offsets: NDArray[np.float64]) -> NDArray[np.float32]:
+        rows, columns = (np.rint(line + offsets).astype(np.int64) % grid).T
+        values: NDArray[np.float32] = field[rows, columns]
+        return values
+
+    reach, end = REACH_PX * step, END_PX * step
+    is_bare = np.all([at(drawn, across * away) <= 0 for away in np.arange(-reach, reach + 0.5, 0.5)], axis=0)
+    is_end = np.minimum(at(true, along * end), at(true, along * -end)) <= 0
+    return int((is_bare & ~is_end).sum())
