@@ -64,8 +64,8 @@ def enlarge(fields: NDArray[np.float32], grid: int = FINE_GRID) -> NDArray[np.fl
     size, margin = fields.shape[-1], 2
     weights = sample_weights((np.arange(grid) + 0.5) * size / grid, margin, size).astype(np.float32)
     wide = np.pad(fields, ((0, 0), (margin, margin), (margin, margin)), mode="wrap")
-    enlarged: NDArray[np.float32] = weights @ wide @ weights.T
-    return enlarged
+    enlarged = weights @ wide @ weights.T
+    return np.asarray(enlarged, np.float32)
 
 
 def _trace(field: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -116,7 +116,7 @@ def _align(
 
 
 def _read(field: NDArray[np.float32], points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return a field's values at points of the torus, interpolated between its four samples; [points] or [points, 2]."""
+    """Return a field's values at points of the torus, interpolated between four samples; [points] or [points, 2]."""
     grid = len(field)
     places = points * grid - 0.5
     first = np.floor(places).astype(np.int64)
