@@ -20,6 +20,7 @@ from measuring import percentile, report
 from halfdrop.contracts.patterns import PatternRequest, pattern_key, resolve_spec
 from halfdrop.edge.previewer import OnnxModel
 from halfdrop.models.bundle import Bundle, open_bundle, shipped_bundle_dir
+from halfdrop.models.hex_colours import spell_hex
 from halfdrop.models.house.classifier import load_judge
 from halfdrop.models.house.gates.asking import SEED, ask
 from halfdrop.models.house.gates.goals import Figures, judge_figures
@@ -64,7 +65,8 @@ def measure_previews(bundle: Bundle, figures: Figures, seed: int) -> Figures:
         began_s = time.process_time()
         request = PatternRequest(prompt=prompts[number % len(prompts)], seed=number)
         read = read_phrases(request.prompt)
-        spec = resolve_spec(request, prompt=read.prompt, repeat=read.repeat, model_digest=bundle.digest)
+        prompt = model.read_words(spell_hex(read.prompt), may_be_empty=False).prompt
+        spec = resolve_spec(request, prompt=prompt, repeat=read.repeat, model_digest=bundle.digest)
         model.render(spec, pattern_key(spec), PREVIEW_PX)
         ended_s = time.process_time()
         model.draw(spec, pattern_key(spec))

@@ -24,7 +24,7 @@ from halfdrop.models.bundle import shipped_bundle_dir
 from halfdrop.models.fields import choose_palette, tidy_fields
 from halfdrop.models.house.classifier import load_judge
 from halfdrop.models.house.gates.asking import SEED
-from halfdrop.models.house.gates.reading import Reading, read_bundle
+from halfdrop.models.house.gates.findings import Finding, read_bundle
 from halfdrop.models.house.kinds.catalogue import KINDS
 from halfdrop.models.house.prompts import PROMPTS_24
 from halfdrop.models.house.report import say
@@ -63,11 +63,11 @@ def draw_contact_sheet(bundle: Path, path: Path) -> None:
 
 def draw_kind_sheets(bundle: Path, folder: Path, *, per_kind: int = PER_KIND, seed: int = SEED) -> list[Path]:
     """Draw one sheet for each family of kinds into a folder, a row for each kind, and return the files."""
-    readings = read_bundle(bundle, load_judge(), per_kind=per_kind, seed=seed, with_list=False, on_progress=say)
+    findings = read_bundle(bundle, load_judge(), per_kind=per_kind, seed=seed, with_list=False, on_progress=say)
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for family in dict.fromkeys(family_of(kind) for kind in KINDS):
-        rows = [[each for each in readings if each.asked.kind == kind] for kind in KINDS if family_of(kind) == family]
+        rows = [[each for each in findings if each.asked.kind == kind] for kind in KINDS if family_of(kind) == family]
         files.append(folder / f"kinds-{family}.png")
         _save(compose_sheet(rows), files[-1])
     return files
@@ -78,14 +78,14 @@ def family_of(kind: str) -> str:
     return KINDS[kind].__module__.rpartition(".")[2]
 
 
-def compose_sheet(rows: Sequence[Sequence[Reading]]) -> Image.Image:
+def compose_sheet(rows: Sequence[Sequence[Finding]]) -> Image.Image:
     """Return a sheet with a row for each list: pictures with their captions, what is wrong framed in red."""
     width = KIND_TILE_PX + 2 * FRAME_PX + GAP_PX
     height = width + CAPTION_LINES * CAPTION_LINE_PX
     sheet = Image.new("RGB", (width * max(map(len, rows)), height * len(rows)), WHITE)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(CAPTION_PX)
-    for row, readings in enumerate(rows):
-        for column, each in enumerate(readings):
+    for row, findings in enumerate(rows):
+        for column, each in enumerate(findings):
             left, top = column * width, row * height
             if not each.is_right:
                 right, bottom = left + width - GAP_PX - 1, top + width - GAP_PX - 1
@@ -100,12 +100,12 @@ def compose_sheet(rows: Sequence[Sequence[Reading]]) -> Image.Image:
     return sheet
 
 
-def caption_lines(reading: Reading) -> list[str]:
+def caption_lines(finding: Finding) -> list[str]:
     """Return the prompt in short lines, and what is wrong with its picture, if anything, in the last one."""
-    blame = [] if reading.kind == reading.asked.kind else [f"looks like {reading.kind}"]
-    blame += dict.fromkeys(answer.attribute for answer in reading.answers if not answer.is_right)
+    blame = [] if finding.kind == finding.asked.kind else [f"looks like {finding.kind}"]
+    blame += dict.fromkeys(answer.attribute for answer in finding.answers if not answer.is_right)
     room = CAPTION_LINES - bool(blame)
-    lines = textwrap.wrap(reading.asked.prompt, CAPTION_LETTERS, max_lines=room, placeholder=" …")
+    lines = textwrap.wrap(finding.asked.prompt, CAPTION_LETTERS, max_lines=room, placeholder=" …")
     return lines + (
         [textwrap.shorten("wrong: " + ", ".join(blame), CAPTION_LETTERS + 4, placeholder=" …")] if blame else []
     )

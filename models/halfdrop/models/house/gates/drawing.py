@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from halfdrop.contracts.plates import SAMPLE_SCALE
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.models.fields import Fields, choose_palette, tidy_fields
+from halfdrop.models.hex_colours import Substitution, known_names, read_hex, spell_hex
 from halfdrop.models.house.gates.asking import Asked
 from halfdrop.models.house.net import load_student, torus_tensors
+from halfdrop.models.house.reading import read_words
 from halfdrop.models.house.sampling import draw_plates, open_session
 from halfdrop.models.house.sampling_torch import noise_of_seeds, sample_plates
 from halfdrop.models.house.schedule import STUDENT_STEPS
@@ -55,17 +56,18 @@ def draw_asked(
     text_session = open_session(bundle / "onnx" / "text_encoder.onnx")
     denoiser_session = open_session(bundle / "onnx" / "denoiser.onnx")
     tokenizer = Tokenizer.load(bundle / "tokenizer" / "vocab.json")
+    names = known_names(tokenizer)
     drawn = []
     for seed, each in enumerate(asked):
         started_s = time.process_time()
-        ids = tokenizer.encode(each.text)
+        ids, substitutions = read_prompt(each.text, tokenizer, names)
         raw, palette = draw_plates(text_session, denoiser_session, ids, seed, repeat=each.repeat)
         cpu_ms = (time.process_time() - started_s) * 1e3
         fields = np.rint(np.clip(tidy_fields(raw), -1, 1) * SAMPLE_SCALE).astype(np.float32) / np.float32(SAMPLE_SCALE)
         drawn.append(
             Drawn(
                 fields=fields,
-                palette=choose_palette(palette, ()),
+                palette=choose_palette(palette, (), substitutions),
                 master=refine(fields, each.text, each.repeat) if refine else fields,
                 cpu_ms=cpu_ms,
                 raw=raw,
@@ -75,17 +77,28 @@ def draw_asked(
     return drawn
 
 
-def draw_float32(bundle: Path, asked: Sequence[Asked]) -> tuple[Tensor, Tensor]:
-    """Return plates and palettes of the same prompts and seeds by the float32 student."""
+def draw_float32(bundle: Path, asked: Sequence[Asked]) -> list[tuple[Fields, tuple[str, ...]]]:
+    """Return fields and palettes of the same prompts and seeds by the float32 student, untidied."""
     text_encoder, denoiser = load_student(bundle)
     tokenizer = Tokenizer.load(bundle / "tokenizer" / "vocab.json")
-    plates, palettes = [], []
+    names = known_names(tokenizer)
+    drawn: list[tuple[Fields, tuple[str, ...]]] = []
     for start in range(0, len(asked), BATCH):
         part = asked[start : start + BATCH]
-        ids = torch.tensor([tokenizer.encode(each.text) for each in part])
+        prompts = [read_prompt(each.text, tokenizer, names) for each in part]
         torus = torus_tensors([torus_of(lattice_of(each.repeat)) for each in part])
         noise = noise_of_seeds(range(start, start + len(part)))
-        exact, colours = sample_plates(text_encoder, denoiser, ids, noise, steps=STUDENT_STEPS, torus=torus)
-        plates.append(exact)
-        palettes.append(colours)
-    return torch.cat(plates), torch.cat(palettes)
+        ids = torch.tensor([ids for ids, _ in prompts])
+        plates, colours = sample_plates(text_encoder, denoiser, ids, noise, steps=STUDENT_STEPS, torus=torus)
+        for fields, palette, (_, substitutions) in zip(plates.numpy(), colours.numpy(), prompts, strict=True):
+            drawn.append((fields, choose_palette(palette, (), substitutions)))
+    return drawn
+
+
+def read_prompt(text: str, tokenizer: Tokenizer, names: Sequence[str]) -> tuple[list[int], tuple[Substitution, ...]]:
+    """Return the numbers of a prompt, and what stands for its exact colours, as an edge reads it.
+
+    names: of the colours that the model knows.
+    """
+    prompt, substitutions = read_hex(read_words(spell_hex(text), tokenizer).prompt, names)
+    return tokenizer.encode(prompt), substitutions

@@ -12,14 +12,13 @@ import numpy as np
 import torch
 
 from halfdrop.contracts.repeats import Repeat
-from halfdrop.models.fields import choose_palette
 from halfdrop.models.house.gates.contours import measure_contours
 from halfdrop.models.house.gates.drawing import draw_float32
+from halfdrop.models.house.gates.findings import Finding
 from halfdrop.models.house.gates.goals import Figures
 from halfdrop.models.house.gates.likenesses import Library
 from halfdrop.models.house.gates.lines import ThinLines, count_broken_lines
 from halfdrop.models.house.gates.novelty import nearest_distance, shares_by, worst_of
-from halfdrop.models.house.gates.reading import Reading
 from halfdrop.models.house.gates.similarity import box_shrink, psnr_db, ssim
 from halfdrop.models.house.kinds.catalogue import FREE_FORMS
 from halfdrop.models.renderer import compose_tile
@@ -33,18 +32,18 @@ TILES_SEED = 20261122
 """Training tiles are drawn from training's own seed."""
 
 
-def measure_kinds(readings: Sequence[Reading]) -> Figures:
+def measure_kinds(findings: Sequence[Finding]) -> Figures:
     """Return how often the judge, trained on data alone, takes a unit for the kind asked for.
 
     "kind_accuracy" is over all prompts, "_grammar" and "_list" over those from the grammar's held-out combinations and
     over those that people wrote. "_worst" is over kinds, both sources together. "_of_data" is the judge's own limit:
     how often it is right about exact units.
     """
-    right = [(each.asked, each.kind == each.asked.kind) for each in readings]
+    right = [(each.asked, each.kind == each.asked.kind) for each in findings]
     by_kind = shares_by((asked.kind, is_right) for asked, is_right in right)
     by_source = shares_by((asked.source, is_right) for asked, is_right in right)
     worst, worst_share = worst_of(by_kind)
-    blank = [all(field.max() <= 0 for field in each.drawn.fields) for each in readings]
+    blank = [all(field.max() <= 0 for field in each.drawn.fields) for each in findings]
     return {
         "kind_accuracy": _mean([is_right for _, is_right in right]),
         **{f"kind_accuracy_{source}": round(share, 4) for source, share in by_source.items()},
@@ -55,16 +54,16 @@ def measure_kinds(readings: Sequence[Reading]) -> Figures:
     }
 
 
-def measure_answers(readings: Sequence[Reading]) -> Figures:
+def measure_answers(findings: Sequence[Finding]) -> Figures:
     """Return the share of attributes that pictures show as asked, by attribute and by colour, and the fairness.
 
     Fair is what no kind and no colour is left behind in: the gap between the whole and the worst of each.
     """
-    answers = [answer for each in readings for answer in each.answers]
+    answers = [answer for each in findings for answer in each.answers]
     overall = _mean([answer.is_right for answer in answers])
-    by_kind = shares_by((each.asked.kind, answer.is_right) for each in readings for answer in each.answers)
+    by_kind = shares_by((each.asked.kind, answer.is_right) for each in findings for answer in each.answers)
     by_colour = shares_by((answer.colour, answer.is_right) for answer in answers if answer.colour)
-    by_source = shares_by((each.asked.source, answer.is_right) for each in readings for answer in each.answers)
+    by_source = shares_by((each.asked.source, answer.is_right) for each in findings for answer in each.answers)
     (kind, of_kind), (colour, of_colour) = worst_of(by_kind), worst_of(by_colour)
     by_attribute = shares_by((answer.attribute, answer.is_right) for answer in answers)
     return {
@@ -81,7 +80,7 @@ def measure_answers(readings: Sequence[Reading]) -> Figures:
     }
 
 
-def measure_shapes(readings: Sequence[Reading]) -> Figures:
+def measure_shapes(findings: Sequence[Finding]) -> Figures:
     """Return how true the shapes of ruled kinds are, masters' and previews'.
 
     "contour_error": median over units of the median distance, in 1/1000 of the unit, between a master's contours and
@@ -89,7 +88,7 @@ def measure_shapes(readings: Sequence[Reading]) -> Figures:
     true motifs' thin lines that are interrupted in masters. "_preview": the same of the plates as drawn. "_of_data":
     the same of the exact units that the grammar's prompts describe, drawn at 64: the measure's own limit.
     """
-    found = [(each, each.true) for each in readings if each.true]
+    found = [(each, each.true) for each in findings if each.true]
     masters = [measure_contours(each.drawn.master, true) for each, true in found]
     lines = [count_broken_lines(each.drawn.master, true) for each, true in found]
     medians = [each.median for each in masters]
@@ -112,14 +111,14 @@ def measure_shapes(readings: Sequence[Reading]) -> Figures:
     return figures
 
 
-def measure_seams(readings: Sequence[Reading]) -> Figures:
+def measure_seams(findings: Sequence[Finding]) -> Figures:
     """Return the 95th percentile of `seams.seam_ratio` over every prompt's own repeat, previews and masters together.
 
     Every kind is asked for in every repeat by turns. Exact drawings have 1.01.
     """
     ratios: dict[str, list[float]] = {"preview": [], "master": []}
     by_layout: dict[str, list[float]] = {}
-    for each in readings:
+    for each in findings:
         repeat, palette = each.asked.repeat, each.drawn.palette
         sizes = (("preview", each.drawn.fields, PREVIEW_PX), ("master", each.drawn.master, PREVIEW_PX * MASTER_TIMES))
         for what, fields, size_px in sizes:
@@ -136,24 +135,23 @@ def measure_seams(readings: Sequence[Reading]) -> Figures:
     }
 
 
-def measure_int8(bundle: Path, readings: Sequence[Reading]) -> Figures:
+def measure_int8(bundle: Path, findings: Sequence[Finding]) -> Figures:
     """Return how near the INT8 files' pictures are to the float32 student's from the same noise: median, and p5."""
-    plates, palettes = draw_float32(bundle, [each.asked for each in readings])
     values = []
-    for each, exact, colours in zip(readings, plates.numpy(), palettes.numpy(), strict=True):
+    for each, (fields, palette) in zip(findings, draw_float32(bundle, [each.asked for each in findings]), strict=True):
         ours = compose_tile(each.drawn.raw, each.drawn.palette, Repeat(units=1), UNIT_PX)
-        theirs = compose_tile(exact, choose_palette(colours, ()), Repeat(units=1), UNIT_PX)
+        theirs = compose_tile(fields, palette, Repeat(units=1), UNIT_PX)
         values.append(psnr_db(ours, theirs))
     return {"int8_psnr_db": round(float(np.median(values)), 2), "int8_psnr_db_p5": _quantile(values, 0.05)}
 
 
-def measure_promise(readings: Sequence[Reading]) -> Figures:
+def measure_promise(findings: Sequence[Finding]) -> Figures:
     """Return the SSIM of previews with their masters, composed four times as large and averaged down.
 
     "preview_master": with masters as they are delivered; "preview_unrefined": with masters of the preview's own fields.
     """
     refined, unrefined = [], []
-    for each in readings:
+    for each in findings:
         repeat, palette = each.asked.repeat, each.drawn.palette
         preview = compose_tile(each.drawn.fields, palette, repeat, PREVIEW_PX)
         plain = box_shrink(compose_tile(each.drawn.fields, palette, repeat, PREVIEW_PX * MASTER_TIMES), PREVIEW_PX)
@@ -171,7 +169,7 @@ def measure_promise(readings: Sequence[Reading]) -> Figures:
     }
 
 
-def measure_novelty(readings: Sequence[Reading]) -> Figures:
+def measure_novelty(findings: Sequence[Finding]) -> Figures:
     """Return the distance of free forms to the nearest of N training tiles of their kind, over that of exact new ones.
 
     About 1: as new as the data's own next tile; far below: copies. Ruled kinds have a few numbers to vary and are near
@@ -179,7 +177,7 @@ def measure_novelty(readings: Sequence[Reading]) -> Figures:
     """
     library = Library(TILES_SEED)
     drawn, fresh = [], []
-    for each in readings:
+    for each in findings:
         if each.asked.kind in FREE_FORMS and each.asked.plates is not None:
             tiles = library.pool(each.asked.kind, None).plates
             drawn.append(nearest_distance(torch.from_numpy(each.drawn.fields), tiles))

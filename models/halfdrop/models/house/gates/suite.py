@@ -22,8 +22,8 @@ from halfdrop.models.house.gates.figures import (
     measure_seams,
     measure_shapes,
 )
+from halfdrop.models.house.gates.findings import OnProgress, read_bundle
 from halfdrop.models.house.gates.goals import Figures, judge_figures
-from halfdrop.models.house.gates.reading import OnProgress, read_bundle
 from halfdrop.models.house.gates.speed import eager_plates_ms, master_s, weights_mb
 
 
@@ -43,24 +43,24 @@ def evaluate(
     belongs to the bundle; without one the masters are unrefined, and "master" says so. others: shipped files beside
     the bundle, for "weights_mb". Figures that tell of single kinds or colours stand under "by_kind", "by_colour".
     """
-    readings = read_bundle(bundle, judge, per_kind=per_kind, seed=seed, refine=refine, on_progress=on_progress)
+    findings = read_bundle(bundle, judge, per_kind=per_kind, seed=seed, refine=refine, on_progress=on_progress)
     on_progress("measuring")
     figures: Figures = {
-        "prompts": len(readings),
+        "prompts": len(findings),
         "master": "refined" if refine else "unrefined",
-        **measure_kinds(readings),
-        **measure_answers(readings),
-        **measure_shapes(readings),
-        **measure_seams(readings),
+        **measure_kinds(findings),
+        **measure_answers(findings),
+        **measure_shapes(findings),
+        **measure_seams(findings),
     }
     on_progress("comparing")
-    figures |= measure_int8(bundle, readings) | measure_promise(readings) | measure_novelty(readings)
+    figures |= measure_int8(bundle, findings) | measure_promise(findings) | measure_novelty(findings)
     on_progress("timing")
     figures |= {
-        "plates_cpu_ms_p50": round(float(np.median([each.drawn.cpu_ms for each in readings])), 2),
-        "eager_plates_cpu_ms_p50": round(eager_plates_ms(bundle, [each.asked for each in readings]), 1),
-        "master_4096_s": round(master_s([each.drawn for each in readings], units=1), 3),
-        "master_4096_s_four_units": round(master_s([each.drawn for each in readings], units=4), 3),
+        "plates_cpu_ms_p50": round(float(np.median([each.drawn.cpu_ms for each in findings])), 2),
+        "eager_plates_cpu_ms_p50": round(eager_plates_ms(bundle, [each.asked for each in findings]), 1),
+        "master_4096_s": round(master_s([each.drawn for each in findings], units=1), 3),
+        "master_4096_s_four_units": round(master_s([each.drawn for each in findings], units=4), 3),
         "weights_mb": weights_mb(bundle, others),
     }
     return figures | judge_figures(figures)

@@ -1,4 +1,4 @@
-"""Reading a bundle: every prompt drawn once, named by the judge, and held against what it asked for."""
+"""What is found of a bundle: every prompt drawn once, named by the judge, and held against what it asked for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OnProgress = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reading:
+class Finding:
     """All that was found of one prompt."""
 
     asked: Asked
@@ -46,7 +46,7 @@ def read_bundle(
     refine: Refine | None = None,
     with_list: bool = True,
     on_progress: OnProgress = lambda line: None,
-) -> list[Reading]:
+) -> list[Finding]:
     """Draw every prompt once and return what was found of each."""
     on_progress("asking")
     asked = ask(per_kind, seed) + (ask_list() if with_list else [])
@@ -57,12 +57,12 @@ def read_bundle(
 
     drawn = draw_asked(bundle, asked, refine, on_drawn)
     kinds = name_kinds(judge, torch.from_numpy(np.stack([each.fields for each in drawn])))
-    library, readings = Library(seed), []
+    library, findings = Library(seed), []
     for number, (wanted, unit, kind) in enumerate(zip(asked, drawn, kinds, strict=True)):
         likeness = library.find(wanted, torch.from_numpy(unit.fields))
         true = TrueUnit(plates=likeness.plates, traits=likeness.traits) if likeness else library.unit_like(wanted)
         answers = measure_attributes(unit.fields, unit.palette, wanted, true)
-        readings.append(Reading(asked=wanted, drawn=unit, kind=kind, answers=answers, true=likeness))
+        findings.append(Finding(asked=wanted, drawn=unit, kind=kind, answers=answers, true=likeness))
         if number % 100 == 99:
             on_progress(f"held against true motifs: {number + 1} of {len(asked)}")
-    return readings
+    return findings
