@@ -75,7 +75,7 @@ def export_bundle(run: Path, out: Path, gates: dict[str, Any] | None = None, is_
     """Write the bundle of a training run to `out`, replacing what is there, and return its digest.
 
     is_early: export the teacher as it stands, for those who need the files' shape before the student is ready.
-    gates: what was measured of these weights; see `evaluation`.
+    gates: what was measured of these weights; see `gates`.
     """
     building = out.with_name(f".{out.name}.building")
     shutil.rmtree(building, ignore_errors=True)
