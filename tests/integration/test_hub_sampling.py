@@ -87,6 +87,12 @@ async def test_the_palette_given_replaces_the_models_in_order(bundle_dir: Path) 
     assert palette == ("#102030", "#405060", *own[2:])
 
 
+async def test_exact_colours_in_a_prompt_are_printed_exactly_in_their_roles() -> None:
+    spec = spec_for(shipped_bundle_dir(), prompt="#ff8800 dots on #141e5a")
+    _, palette, _ = await draw(shipped_bundle_dir(), spec)
+    assert palette[:2] == ("#141e5a", "#ff8800")
+
+
 async def test_a_spec_for_another_model_is_refused(bundle_dir: Path) -> None:
     with pytest.raises(PermanentError) as caught:
         await draw(bundle_dir, spec_for(bundle_dir, model_digest="f" * 64))

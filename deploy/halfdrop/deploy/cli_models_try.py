@@ -134,7 +134,8 @@ def _paint_house(bundle: "Bundle", wish: Wish, tell: "OnProgress") -> Tile:
     from halfdrop.edge.previewer import OnnxModel  # noqa: PLC0415  keeps --help quick
     from halfdrop.edge.previews import understand_request  # noqa: PLC0415
     from halfdrop.models.fields import decode_fields  # noqa: PLC0415
-    from halfdrop.models.renderer import compose_tile, seam_ratio  # noqa: PLC0415
+    from halfdrop.models.renderer import compose_tile  # noqa: PLC0415
+    from halfdrop.models.seams import seam_ratio  # noqa: PLC0415
 
     if missing := [path for path in HOUSE_FILES if path not in bundle.manifest.files]:
         detail = f"model bundle {bundle.directory}: {missing[0]} is missing, which a {bundle.manifest.kind} must have"
@@ -155,9 +156,10 @@ def _paint_house(bundle: "Bundle", wish: Wish, tell: "OnProgress") -> Tile:
     pattern = understand_request(request, model.read_words, model_digest=bundle.digest)
     plates = model.draw(pattern.spec, pattern.key)
     repeat = pattern.spec.repeat
-    pixels = compose_tile(decode_fields(plates), plates.palette, repeat, wish.size_px or SIZE_PX)
+    fields = decode_fields(plates)
+    pixels = compose_tile(fields, plates.palette, repeat, wish.size_px or SIZE_PX)
     drawn_s = time.perf_counter() - began_s
-    seams = seam_ratio(pixels, repeat)
+    seams = seam_ratio(pixels, fields, plates.palette, repeat)
     return Tile(pixels=pixels, repeat=repeat, drawn_s=drawn_s, seam_ratio=seams, wording=pattern.wording)
 
 
@@ -171,7 +173,7 @@ def _paint_checkpoint(bundle: "Bundle", wish: Wish, tell: "OnProgress") -> Tile:
     )
     from halfdrop.hub.checkpoints.tiles import lay_tile  # noqa: PLC0415
     from halfdrop.models.phrases import read_phrases  # noqa: PLC0415
-    from halfdrop.models.renderer import seam_ratio  # noqa: PLC0415
+    from halfdrop.models.pixel_seams import border_step_ratio  # noqa: PLC0415
 
     if "palette" in wish.options:
         raise InvalidInput(
@@ -199,7 +201,7 @@ def _paint_checkpoint(bundle: "Bundle", wish: Wish, tell: "OnProgress") -> Tile:
     )
     pixels = lay_tile(unit, repeat)
     drawn_s = time.perf_counter() - began_s
-    return Tile(pixels=pixels, repeat=repeat, drawn_s=drawn_s, seam_ratio=seam_ratio(pixels, repeat))
+    return Tile(pixels=pixels, repeat=repeat, drawn_s=drawn_s, seam_ratio=border_step_ratio(pixels, repeat))
 
 
 PAINTERS: "dict[str, Callable[[Bundle, Wish, OnProgress], Tile]]" = {

@@ -20,7 +20,8 @@ from halfdrop.hub.files import encode_coverage, encode_picture
 from halfdrop.hub.reporting import Report
 from halfdrop.hub.sampler import Stopped
 from halfdrop.models.fields import Fields, decode_fields
-from halfdrop.models.renderer import Bytes, compose_layers, compose_proof, compose_tile, seam_ratio, used_layers
+from halfdrop.models.renderer import Bytes, compose_layers, compose_proof, compose_tile, used_layers
+from halfdrop.models.seams import seam_ratio
 from halfdrop.models.vector import trace_svg
 from halfdrop.runtime.objects import ObjectStore
 
@@ -106,13 +107,13 @@ async def _make_master(bench: _Bench) -> Artifact:
 
     def compose() -> tuple[_File, float]:
         tile = compose_tile(bench.fields, bench.palette, bench.repeat, size_px, on_rows=progress)
-        seams = seam_ratio(tile, bench.repeat)
+        seams = seam_ratio(tile, bench.fields, bench.palette, bench.repeat)
         return _file(MASTER_NAME, "image/png", encode_picture(tile, bench.job.spec), size_px), seams
 
     with bench.report.stage("master"):
         file, seams = await bench.in_thread(compose)
         artifact = await bench.store(file)
-    bench.report.note(f"seams: {seams:.3f} of the steps inside")
+    bench.report.note(f"seams: {seams:.3f} of the worst line inside")
     bench.report.advance()
     return artifact
 

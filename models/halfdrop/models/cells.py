@@ -8,6 +8,7 @@ size.
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from itertools import pairwise
 from math import ceil, gcd, lcm
 
@@ -22,6 +23,9 @@ Floats = NDArray[np.float32]
 
 MARGIN = 2
 """Samples that bicubic interpolation needs beyond the unit."""
+
+KEPT_SAMPLES_MAX, KEPT_WEIGHTS = 512, 64
+"""Tables of weights that are kept: how long they may be and how many; 18 MiB at most, on a grid of 128."""
 
 UNIT_MIN_PX = 64
 """Below this many pixels a unit is computed larger and averaged: coarser sampling than the fields' grid aliases."""
@@ -94,11 +98,11 @@ def _plan_blocks(
     slope = 255 * band * samples / (lattice.units * grid)
 
     def rows_at(shift: Fraction) -> Floats:
-        weights = sample_weights(_phases(samples, height, lattice, shift) * grid, MARGIN, grid)
-        return np.concatenate([slope * weights, np.full((height, 1), 128)], axis=1).astype(np.float32)
+        weights = _weights(samples, height, lattice, shift, grid)
+        return np.concatenate([np.float32(slope) * weights, np.full((height, 1), 128, np.float32)], axis=1)
 
     def columns_at(shift: Fraction) -> Floats:
-        weights = sample_weights(_phases(samples, width, lattice, shift) * grid, MARGIN, grid).astype(np.float32)
+        weights = _weights(samples, width, lattice, shift, grid)
         ones = np.ones((len(unit), 1, width), np.float32)
         return np.concatenate([unit @ weights.T, ones], axis=1)
 
@@ -124,6 +128,23 @@ def _unit_spans(samples: int, length: int, units: int) -> list[tuple[int, int]]:
     count = units * length // samples
     edges = [ceil(Fraction(2 * samples * unit - units, 2 * units)) for unit in range(count + 1)]
     return list(pairwise(edges))
+
+
+def _weights(samples: int, length: int, lattice: Repeat, shift: Fraction, grid: int) -> Floats:
+    """Return [length, grid + 2 MARGIN]: what each sample of an extended unit contributes to each sample of a tile.
+
+    Previews ask for the same few again and again, and would spend more time on them than on their pixels; those of a
+    master are megabytes and soon made.
+    """
+    return (_kept_weights if length <= KEPT_SAMPLES_MAX else _make_weights)(samples, length, lattice, shift, grid)
+
+
+def _make_weights(samples: int, length: int, lattice: Repeat, shift: Fraction, grid: int) -> Floats:
+    places = _phases(samples, length, lattice, shift) * grid
+    return sample_weights(places, MARGIN, grid).astype(np.float32)
+
+
+_kept_weights = lru_cache(maxsize=KEPT_WEIGHTS)(_make_weights)
 
 
 def _phases(samples: int, length: int, lattice: Repeat, shift: Fraction) -> NDArray[np.float64]:

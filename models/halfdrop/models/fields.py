@@ -7,6 +7,7 @@ Whatever the grid, a *grid pixel* is a 64th of the unit and the band is as wide:
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from halfdrop.contracts.plates import BAND_PX, GRID_PX, LAYERS, SAMPLE_SCALE, Pl
 from halfdrop.models.hex_colours import Substitution, restore_hex
 
 Fields = NDArray[np.float32]
+Number = TypeVar("Number", np.uint8, np.float32)
 
 SOFTEST_SLOPE = 0.25
 """Softer edges are made four times as steep at most: below this a field says nothing about where its edge lies."""
@@ -74,39 +76,45 @@ def tidy_fields(fields: Fields) -> Fields:
 
 
 def _drop_specks(fields: Fields) -> Fields:
-    """Flip every region of one sign (wrapping, joined also at corners) of fewer than SPECK_SAMPLES samples.
-
-    Labels spread by one sample a pass. A speck has settled on one label after as many passes as it has samples; a
-    label region that still borders on another of its sign belongs to something larger and is kept.
-    """
-    layers = len(fields)
+    """Flip every region of one sign (wrapping, joined also at corners) of fewer than SPECK_SAMPLES samples."""
     inside = fields > 0
-    sides = np.concatenate([inside, ~inside])
-    nowhere = np.int32(sides.size)
-    own = np.arange(sides.size, dtype=np.int32).reshape(sides.shape)
-    labels = np.where(sides, own, nowhere)
-    for _ in range(SPECK_SAMPLES - 1):
-        labels = np.where(sides, _least_around(labels), nowhere)
-    sizes = np.bincount(labels.ravel(), minlength=sides.size + 1)
-    unsettled = labels[sides & (_least_around(labels) < labels)]
-    largest = np.where(sides, labels, -1)
-    unsettled = np.concatenate([unsettled, labels[sides & (-_least_around(-largest) > labels)]])
-    sizes[unsettled] = SPECK_SAMPLES
-    specks = sides & (sizes[labels] < SPECK_SAMPLES)
-    if not specks.any():
+    # A sample of a speck has too few of its sign round it. Few samples are so lonely, so only they are looked at.
+    around = _sum_around(inside.view(np.uint8))
+    lonely = np.flatnonzero((around < SPECK_SAMPLES) == inside)
+    specks = lonely[_are_specks(inside.ravel(), lonely, fields.shape)]
+    if not len(specks):
         return fields
-    holes, blots = specks[layers:], specks[:layers]
-    depth = np.maximum(np.abs(fields), np.float32(CLEARED_SAMPLES / band_samples(fields)))
-    return np.where(blots, -depth, np.where(holes, depth, fields))
+    dropped = fields.copy()
+    values = fields.ravel()[specks]
+    depth = np.maximum(np.abs(values), np.float32(CLEARED_SAMPLES / band_samples(fields)))
+    dropped.ravel()[specks] = np.where(values > 0, -depth, depth)
+    return dropped
 
 
-def _least_around(labels: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return the least of each sample and its eight neighbours on the torus; [..., height, width]."""
-    wide = np.concatenate([labels[..., -1:], labels, labels[..., :1]], axis=-1)
-    rows = np.minimum(np.minimum(wide[..., :-2], wide[..., 1:-1]), wide[..., 2:])
-    tall = np.concatenate([rows[..., -1:, :], rows, rows[..., :1, :]], axis=-2)
-    least: NDArray[np.int32] = np.minimum(np.minimum(tall[..., :-2, :], tall[..., 1:-1, :]), tall[..., 2:, :])
-    return least
+def _are_specks(inside: NDArray[np.bool_], lonely: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return which of the `lonely` samples, places in `inside`, belong to a region of fewer than SPECK_SAMPLES.
+
+    Labels spread by one sample a pass; samples that are not lonely have one below all others. A speck has settled on
+    one label after as many passes as it has samples; a label that still borders on another belongs to something
+    larger.
+    """
+    layer, down, across = np.unravel_index(lonely, shape)
+    around = np.arange(-1, 2)
+    rows = (layer * shape[1])[:, None] + (down[:, None] + around) % shape[1]
+    columns = (across[:, None] + around) % shape[2]
+    neighbours = (rows[:, :, None] * shape[2] + columns[:, None, :]).reshape(-1, 9)
+    alike = inside[neighbours] == inside[lonely][:, None]
+    labels = np.full(inside.size, -1, np.int64)
+    labels[lonely] = lonely
+    for _ in range(SPECK_SAMPLES - 1):
+        labels[lonely] = np.where(alike, labels[neighbours], inside.size).min(axis=1)
+    own, spread = labels[lonely], labels[neighbours]
+    unsettled = (alike & (spread != own[:, None])).any(axis=1)
+    members = np.bincount(own + 1, minlength=inside.size + 1)
+    members[own[unsettled] + 1] = SPECK_SAMPLES
+    members[0] = SPECK_SAMPLES  # whatever a sample that is not lonely has spread its label to
+    is_speck: NDArray[np.bool_] = members[own + 1] < SPECK_SAMPLES
+    return is_speck
 
 
 def _restore_slope(fields: Fields) -> Fields:
@@ -116,18 +124,22 @@ def _restore_slope(fields: Fields) -> Fields:
     no central difference, yet its flanks are as steep as they should be. Smoothing the slope over its neighbours
     keeps the edge between two samples where it was.
     """
-    across = np.abs(np.diff(fields, axis=-1, append=fields[..., :1]))
-    down = np.abs(np.diff(fields, axis=-2, append=fields[..., :1, :]))
-    steepest_x = np.maximum(across, np.roll(across, 1, axis=-1))
-    steepest_y = np.maximum(down, np.roll(down, 1, axis=-2))
-    slope = np.float32(band_samples(fields)) * np.hypot(steepest_x, steepest_y)
-    nearness = np.clip(np.float32(1.5) - 2 * np.abs(fields), 0, 1)
+    wide = np.concatenate([fields[..., -1:], fields, fields[..., :1]], axis=-1)
+    tall = np.concatenate([fields[..., -1:, :], fields, fields[..., :1, :]], axis=-2)
+    across, down = np.abs(np.diff(wide, axis=-1)), np.abs(np.diff(tall, axis=-2))
+    steepest_x = np.maximum(across[..., 1:], across[..., :-1])
+    steepest_y = np.maximum(down[..., 1:, :], down[..., :-1, :])
+    slope = np.float32(band_samples(fields)) * np.sqrt(steepest_x * steepest_x + steepest_y * steepest_y)
+    nearness = np.clip(np.float32(1.5) - np.float32(2) * np.abs(fields), 0, 1)
     divisor = 1 + nearness * (np.clip(slope, SOFTEST_SLOPE, 1) - 1)
-    restored: Fields = np.clip(fields / _smooth(divisor.astype(np.float32)), -1, 1)
+    restored: Fields = np.clip(fields * np.float32(9) / _sum_around(divisor), -1, 1)
     return restored
 
 
-def _smooth(values: Fields) -> Fields:
-    """Return the mean over 3 × 3 samples on the torus."""
-    rows = values + np.roll(values, 1, axis=-1) + np.roll(values, -1, axis=-1)
-    return (rows + np.roll(rows, 1, axis=-2) + np.roll(rows, -1, axis=-2)) / np.float32(9)
+def _sum_around(values: NDArray[Number]) -> NDArray[Number]:
+    """Return the sum over 3 × 3 samples on the torus; [..., height, width], in the type of the values."""
+    wide = np.concatenate([values[..., -1:], values, values[..., :1]], axis=-1)
+    rows = wide[..., :-2] + wide[..., 1:-1] + wide[..., 2:]
+    tall = np.concatenate([rows[..., -1:, :], rows, rows[..., :1, :]], axis=-2)
+    total: NDArray[Number] = tall[..., :-2, :] + tall[..., 1:-1, :] + tall[..., 2:, :]
+    return total

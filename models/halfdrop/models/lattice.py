@@ -6,6 +6,7 @@ field leaves on the right and comes in again on the left at the same height. doc
 """
 
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 from halfdrop.contracts.plates import GRID_PX
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.models.fields import Fields, band_samples
+
+LOWERINGS = 128
+"""Matrices that move columns down which are kept: of each lattice one there and one back; 2 MiB on a grid of 64."""
 
 TORN_SHARE = 0.02
 """Share of the border that may meet the wrong thing. A single line 1.5 grid pixels wide, torn once, is above it."""
@@ -73,7 +77,7 @@ def runs_on(fields: Fields, shift: Fraction) -> bool:
 def leaping_share(fields: Fields, shift: Fraction) -> float:
     """Return the share of the right border, 0 to 1, at which the next column's field, moved down by the shift, is
     farther off than a distance can change from one sample to the next; worst layer."""
-    beyond = _move_down(fields[..., :1], np.full(1, float(shift) * fields.shape[-2]))
+    beyond = _lower(fields[..., :1], float(shift) * fields.shape[-2])
     steps = np.abs(beyond - fields[..., -1:]) * band_samples(fields)
     return float((steps > LEAP_SAMPLES).mean(axis=(-1, -2)).max(initial=0))
 
@@ -121,7 +125,7 @@ def sample_weights(places: NDArray[np.float64], margin: int, grid: int = GRID_PX
 
 def _differences(columns: Fields, shift: Fraction) -> Fields:
     """Return where columns of coverage and the same moved down differ by more than one sample along the column."""
-    moved = _move_down(columns, np.full(columns.shape[-1], float(shift) * columns.shape[-2]))
+    moved = _lower(columns, float(shift) * columns.shape[-2])
     torn: Fields = np.maximum(columns - _spread(moved), 0) + np.maximum(moved - _spread(columns), 0)
     return torn
 
@@ -135,8 +139,8 @@ def _spread(columns: Fields) -> Fields:
 def _extend_columns(fields: Fields, shift: Fraction, margin: int) -> Fields:
     drop_px = float(shift) * fields.shape[-1]
     if shift:
-        right = _move_down(fields[..., :margin], np.full(margin, drop_px))
-        left = _move_down(fields[..., -margin:], np.full(margin, -drop_px))
+        right = _lower(fields[..., :margin], drop_px)
+        left = _lower(fields[..., -margin:], -drop_px)
     else:
         right, left = fields[..., :margin], fields[..., -margin:]
     wide = np.concatenate([left, fields, right], axis=-1)
@@ -154,6 +158,18 @@ def _shear(fields: Fields, shift: Fraction) -> Fields:
     grid = fields.shape[-1]
     places = (np.arange(grid) + 0.5) / grid - 0.5
     return _move_down(fields, slant * places * grid)
+
+
+def _lower(columns: Fields, by_px: float) -> Fields:
+    """Return [..., grid, n] periodic columns, all moved down by the same number of samples, whole or not."""
+    lowered: Fields = _lowering(columns.shape[-2], by_px) @ columns
+    return lowered
+
+
+@lru_cache(maxsize=LOWERINGS)
+def _lowering(grid: int, by_px: float) -> Fields:
+    """Return [grid, grid]: what each sample of a column contributes to each of the column moved down."""
+    return _move_down(np.eye(grid, dtype=np.float32), np.full(grid, by_px))
 
 
 def _move_down(columns: Fields, by_px: NDArray[np.float64]) -> Fields:

@@ -8,7 +8,7 @@ import torch
 
 from halfdrop.models.house.captions import caption
 from halfdrop.models.house.data import MIX, build_tokenizer, encode_texts, seeded_units
-from halfdrop.models.house.held_out import is_held_out, kind_of
+from halfdrop.models.house.held_out import held_out_pairs, is_held_out, kind_of
 from halfdrop.models.house.kinds.catalogue import (
     ALL_OVERS,
     FREE_FORMS,
@@ -254,6 +254,13 @@ def test_combinations_that_are_held_out_are_never_captioned() -> None:
     pairs = [(body, ground) for body in COLOURS_255 for ground in COLOURS_255 if body != ground]
     share = sum(is_held_out("dots", *pair) for pair in pairs) / len(pairs)
     assert 0.01 < share < 0.035
+
+
+@pytest.mark.parametrize("kind", KIND_NAMES)
+def test_every_kind_has_combinations_to_be_tested_in(kind: str) -> None:
+    pairs = held_out_pairs(kind)
+    assert 3 <= len(pairs) <= 40
+    assert all(is_held_out(kind, *pair) for pair in pairs)
 
 
 @pytest.mark.parametrize("body", COLOURS_255)

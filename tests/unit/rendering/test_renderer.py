@@ -15,7 +15,6 @@ from halfdrop.models.renderer import (
     compose_proof,
     compose_strips,
     compose_tile,
-    seam_ratio,
     used_layers,
 )
 
@@ -123,21 +122,3 @@ def test_a_proof_is_nine_tiles_of_bounded_size(units: dict[str, Fields], palette
     proof = compose_proof(units["heart"], palette, HALF_DROP, 200)
     np.testing.assert_array_equal(proof[200:400, 400:], compose_tile(units["heart"], palette, HALF_DROP, 200))
     assert compose_proof(units["heart"], palette, HALF_DROP, 8192).shape == (3072, 3072, 3)
-
-
-def test_no_border_shows_on_any_lattice(unit: Fields, palette: tuple[str, ...], repeat: Repeat) -> None:
-    for size_px in (512, 1000):
-        assert seam_ratio(compose_tile(unit, palette, repeat, size_px), repeat) < 1.1
-
-
-def test_a_torn_tile_is_found(units: dict[str, Fields], palette: tuple[str, ...]) -> None:
-    tile = compose_tile(units["camouflage"], palette, Repeat(units=2), 512)
-    dropped = np.concatenate([tile[:, :256], np.roll(tile[:, 256:], 128, axis=0)], axis=1)
-    assert seam_ratio(tile, Repeat(units=2)) < 1.1
-    assert seam_ratio(dropped, HALF_DROP) > 1.5
-
-
-def test_an_edge_along_the_border_is_no_seam() -> None:
-    down, across = np.indices((512, 512)) // 64 % 2
-    board = np.repeat(255 * (down ^ across)[..., None], 3, axis=2).astype(np.uint8)
-    assert seam_ratio(board, Repeat(units=2)) == pytest.approx(1)

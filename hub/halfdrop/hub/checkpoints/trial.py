@@ -18,7 +18,7 @@ from halfdrop.hub.checkpoints.drawing import Checkpoint
 from halfdrop.hub.checkpoints.refusals import UNSUPPORTED, refusal
 from halfdrop.hub.checkpoints.tiles import lay_tile
 from halfdrop.hub.checkpoints.torus import Torus, lay_on_torus
-from halfdrop.models.renderer import seam_ratio
+from halfdrop.models.pixel_seams import border_step_ratio
 
 TRIAL_REPEATS = (Repeat(), Repeat(layout="half-drop"))
 TRIAL_PROMPT = "red flowers on a white ground"
@@ -107,7 +107,7 @@ def _try_repeat(checkpoint: Checkpoint, repeat: Repeat, size_px: int, on_step: C
         layout=repeat.layout,
         unit_px=size_px,
         num_inference_steps=TRIAL_STEPS,
-        seam_ratio=round(seam_ratio(lay_tile(unit, repeat), repeat), 3),
+        seam_ratio=round(border_step_ratio(lay_tile(unit, repeat), repeat), 3),
         shift_error=error,
     )
 

@@ -97,12 +97,15 @@ class _Draft:
     tails: tuple[str, ...] = ()
 
 
-def caption(traits: Traits, words: random.Random) -> Caption:
-    """Return one sentence for the traits with colours drawn at random, none of them held out from training."""
+def caption(traits: Traits, words: random.Random, *, from_held_out: bool = False) -> Caption:
+    """Return one sentence for the traits with colours drawn at random, none of them held out from training.
+
+    from_held_out: only from what training never sees, for the gates.
+    """
     while True:
         draft = _colour(traits, words)
         text = _write(draft, words)
-        if not _is_held_out(draft) and not says_held_out_prompt(text):
+        if _is_held_out(draft) == from_held_out and not says_held_out_prompt(text):
             return Caption(text=text, palette=_palette(draft), is_used=_used(draft.clauses))
 
 

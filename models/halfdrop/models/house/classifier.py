@@ -28,6 +28,8 @@ UNITS_PER_KIND = 3
 ADAM_RATE = 2e-3
 NOISE_MAX = 0.08
 """Standard deviation of the noise put on training plates: a judge must not hang on the last bit of exactness."""
+ROUGHNESS_MAX, ROUGHNESS_CELLS = 0.12, 16
+"""The same of slow noise, of so many cells a side, which bends edges by up to a grid pixel: as a small model does."""
 HELD_OUT_SEED = 31337
 
 
@@ -74,8 +76,7 @@ def train_classifier(minutes: float) -> Classifier:
     started_s, share, step = time.monotonic(), 0.0, 0
     while share < 1:
         units = draw_units(UNITS_PER_KIND, numbers, words)
-        strength = NOISE_MAX * torch.rand(len(units.texts), 1, 1, 1, generator=numbers)
-        plates = units.plates + strength * torch.randn(units.plates.shape, generator=numbers)
+        plates = roughened(units.plates, numbers)
         with mixed_precision("cpu"):
             scores = classifier(plates)
         loss = functional.cross_entropy(scores.float(), units.kinds)
@@ -90,10 +91,27 @@ def train_classifier(minutes: float) -> Classifier:
     return classifier.eval()
 
 
+def roughened(plates: Tensor, numbers: torch.Generator) -> Tensor:
+    """Return plates [batch, 4, 64, 64] with edges that are bent and grainy, each unit's by its own amount."""
+    fine, slow = torch.rand(2, len(plates), 1, 1, 1, generator=numbers)
+    cells = torch.randn(*plates.shape[:2], ROUGHNESS_CELLS, ROUGHNESS_CELLS, generator=numbers)
+    bends = functional.interpolate(cells, plates.shape[-2:], mode="bicubic", align_corners=False)
+    grain = torch.randn(plates.shape, generator=numbers)
+    rough: Tensor = plates + NOISE_MAX * fine * grain + ROUGHNESS_MAX * slow * bends
+    return rough
+
+
 @torch.no_grad()
 def recognised(classifier: Classifier, plates: Tensor, kinds: Tensor) -> Tensor:
     """Return [batch] booleans: whether each unit is taken for the kind it was meant to be."""
     return torch.cat([classifier(part).argmax(1) for part in torch.split(plates, 64)]) == kinds
+
+
+@torch.no_grad()
+def name_kinds(classifier: Classifier, plates: Tensor) -> list[str]:
+    """Return the kind that each unit of [batch, 4, 64, 64] is taken for."""
+    picks = torch.cat([classifier(part).argmax(1) for part in torch.split(plates, 64)])
+    return [KIND_NAMES[pick] for pick in picks.tolist()]
 
 
 def load_judge(path: Path | None = None) -> Classifier:

@@ -28,7 +28,7 @@ from halfdrop.models.house.checkpoint import (
     VOCABULARY_FILE,
     Networks,
 )
-from halfdrop.models.house.export_onnx import export_denoiser, export_text_encoder
+from halfdrop.models.house.export_onnx import export_networks
 from halfdrop.models.house.kinds.catalogue import KIND_NAMES
 from halfdrop.models.house.net import config_json, parameter_count
 from halfdrop.models.house.report import say
@@ -75,7 +75,7 @@ def export_bundle(run: Path, out: Path, gates: dict[str, Any] | None = None, is_
     """Write the bundle of a training run to `out`, replacing what is there, and return its digest.
 
     is_early: export the teacher as it stands, for those who need the files' shape before the student is ready.
-    gates: what was measured of these weights; see `evaluation`.
+    gates: what was measured of these weights; see `gates`.
     """
     building = out.with_name(f".{out.name}.building")
     shutil.rmtree(building, ignore_errors=True)
@@ -87,8 +87,7 @@ def export_bundle(run: Path, out: Path, gates: dict[str, Any] | None = None, is_
     _write_json(building / "scheduler" / "scheduler_config.json", SCHEDULER)
     _write_json(building / "model_index.json", PIPELINE)
     (building / "onnx").mkdir()
-    export_text_encoder(networks.text_encoder, building / "onnx" / "text_encoder.onnx")
-    export_denoiser(networks.denoiser, building / "onnx" / "denoiser.onnx")
+    export_networks(networks.text_encoder, networks.denoiser, building / "onnx")
     digest = write_manifest(building, networks, training, gates or {})
     shutil.rmtree(out, ignore_errors=True)
     building.rename(out)

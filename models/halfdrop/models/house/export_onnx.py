@@ -15,34 +15,26 @@ import onnx
 from halfdrop.models.bundle import shipped_bundle_dir
 from halfdrop.models.house.net import Denoiser, TextEncoder, load_student
 from halfdrop.models.house.onnx_denoiser import build_denoiser
-from halfdrop.models.house.onnx_formats import choose_formats, measure
+from halfdrop.models.house.onnx_formats import TEXT_NO_FASTER, choose_formats, measure
 from halfdrop.models.house.onnx_graph import Format
 from halfdrop.models.house.onnx_text_encoder import build_text_encoder
 from halfdrop.models.house.report import say
 
-
-def export_text_encoder(text_encoder: TextEncoder, path: Path, float_path: Path | None = None) -> None:
-    """Write the graph of `build_text_encoder`, its products in INT8; float_path as below."""
-    text_encoder = text_encoder.eval()
-    model, layers = build_text_encoder(text_encoder, {})
-    _save(model, path)
-    if float_path is not None:
-        _save(build_text_encoder(text_encoder, dict.fromkeys(layers, "float32"))[0], float_path)
+TEXT_ENCODER_FILE, DENOISER_FILE = "text_encoder.onnx", "denoiser.onnx"
 
 
-def export_denoiser(
-    denoiser: Denoiser, path: Path, float_path: Path | None = None, formats: Mapping[str, Format] | None = None
+def export_networks(
+    text_encoder: TextEncoder, denoiser: Denoiser, folder: Path, formats: Mapping[str, Format] | None = None
 ) -> None:
-    """Write the graph of `build_denoiser`.
+    """Write the graphs of `build_text_encoder` and `build_denoiser` to a folder that is there.
 
-    float_path: where to leave the float32 graph too, for measuring what INT8 costs. formats: of layers by their names;
-    chosen for these weights if left out.
+    formats: of the denoiser's layers by their names, and of the text encoder's; chosen for these weights if left out.
     """
-    denoiser = denoiser.eval()
-    model, layers = build_denoiser(denoiser, choose_formats(denoiser) if formats is None else formats)
-    _save(model, path)
-    if float_path is not None:
-        _save(build_denoiser(denoiser, dict.fromkeys(layers, "float32"))[0], float_path)
+    text_encoder, denoiser = text_encoder.eval(), denoiser.eval()
+    if formats is None:
+        formats = {**dict.fromkeys(TEXT_NO_FASTER, "float32"), **choose_formats(denoiser)}
+    _save(build_text_encoder(text_encoder, formats, denoiser)[0], folder / TEXT_ENCODER_FILE)
+    _save(build_denoiser(denoiser, formats)[0], folder / DENOISER_FILE)
 
 
 def _save(model: onnx.ModelProto, path: Path) -> None:
@@ -66,8 +58,7 @@ def main() -> None:
             say(f"{cost.layer:22} {cost.float32_us:10.0f} {cost.int8_us:10.0f} {cost.alone_db:10.1f}  {cost.chosen}")
     if chosen.out is not None:
         chosen.out.mkdir(parents=True, exist_ok=True)
-        export_text_encoder(text_encoder, chosen.out / "text_encoder.onnx")
-        export_denoiser(denoiser, chosen.out / "denoiser.onnx")
+        export_networks(text_encoder, denoiser, chosen.out)
 
 
 if __name__ == "__main__":

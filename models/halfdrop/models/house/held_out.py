@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from functools import cache
 
 from halfdrop.models.house.held_out_prompts import HELD_OUT_PROMPTS
+from halfdrop.models.house.palettes import COLOUR_NAMES, can_be_told
 from halfdrop.models.house.tokenizer import PUNCTUATION, fold
 
 SHARE_PER_MILLE = 20
@@ -105,6 +106,12 @@ def is_held_out(kind: str, body: str, ground: str, details: Iterable[tuple[str, 
     if _chance(kind, body, ground) < SHARE_PER_MILLE:
         return True
     return any(_chance(kind, *detail) < SHARE_PER_MILLE for detail in details)
+
+
+def held_out_pairs(kind: str) -> tuple[tuple[str, str], ...]:
+    """Return the pairs of body and ground that this kind is never captioned in, and that can be told apart."""
+    pairs = ((body, ground) for body in COLOUR_NAMES for ground in COLOUR_NAMES)
+    return tuple(pair for pair in pairs if can_be_told(*pair) and is_held_out(kind, *pair))
 
 
 def says_held_out_prompt(text: str) -> bool:

@@ -14,8 +14,9 @@ from halfdrop.models.bundle import shipped_bundle_dir
 from halfdrop.models.house.classifier import JUDGE_FILE, load_judge, save_judge, train_classifier
 from halfdrop.models.house.contact_sheet import draw_contact_sheet
 from halfdrop.models.house.distil import distil
-from halfdrop.models.house.evaluation import evaluate
 from halfdrop.models.house.export_bundle import export_bundle, record_gates
+from halfdrop.models.house.gates.goals import refuse_broken
+from halfdrop.models.house.gates.suite import evaluate
 from halfdrop.models.house.report import say
 from halfdrop.models.house.settings import DistillationSettings, TrainingSettings
 from halfdrop.models.house.train import train
@@ -38,8 +39,9 @@ def make_bundle(run: Path, out: Path, teacher: TrainingSettings, student: Distil
     say("4/5 export")
     digest = export_bundle(run, out)
     say("5/5 evaluation")
-    figures = evaluate(out, load_judge(judge))
-    record_gates(out, dict(figures))
+    figures = evaluate(out, load_judge(judge), on_progress=say)
+    refuse_broken(figures)
+    record_gates(out, figures)
     draw_contact_sheet(out, run / CONTACT_SHEET)
     say(json.dumps({"bundle": digest, **figures}))
 

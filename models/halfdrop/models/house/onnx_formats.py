@@ -31,9 +31,12 @@ from halfdrop.models.house.sampling import open_session, session_options
 from halfdrop.models.house.schedule import CLEAN_LIMIT, STUDENT_STEPS, time_steps
 from halfdrop.models.house.torus import LATTICES
 
-NO_FASTER = ("time_1", "time_2", "condition", "head_out")
-"""Layers that gain nothing: a single row each, for which rounding takes as long as it saves, and the last one, whose
-64 outputs are few (55 µs in either format) while its rounding is the greatest part of all error."""
+NO_FASTER = ("time_1", "time_2", "condition", "modulation_in", "head_out")
+"""Layers that gain nothing: a row for each level, once a drawing, for which rounding takes as long as it saves, and the
+last one, whose 64 outputs are few (35 µs in either format) while its rounding is the greatest part of all error."""
+
+TEXT_NO_FASTER = ("to_condition", "to_colour")
+"""The like in the text encoder: a row, and five rows of three colours."""
 
 ALONE_MIN_DB = 50.0
 """Least PSNR of clean plates when one layer alone is INT8. Most are above 60; one below 50 outweighs the others."""
@@ -72,7 +75,7 @@ def choose_formats(denoiser: Denoiser) -> dict[str, Format]:
     formats: dict[str, Format] = {
         layer: "float32" if layer in NO_FASTER or figure < ALONE_MIN_DB else "int8" for layer, figure in alone.items()
     }
-    while "int8" in formats.values() and _psnr_db(build_denoiser(denoiser, formats)[0], samples) < TOGETHER_MIN_DB:
+    while "int8" in formats.values() and _psnr_db(_build(denoiser, formats), samples) < TOGETHER_MIN_DB:
         formats[min((layer for layer in formats if formats[layer] == "int8"), key=alone.__getitem__)] = "float32"
     return formats
 
@@ -81,8 +84,8 @@ def measure(denoiser: Denoiser) -> list[LayerCost]:
     """Return what each layer costs in each format on this machine, its own rounding of inputs included."""
     samples, formats = draw_samples(denoiser), choose_formats(denoiser)
     alone = alone_db(denoiser, samples)
-    in_float = _profile_us(build_denoiser(denoiser, dict.fromkeys(formats, "float32"))[0], samples)
-    in_int8 = _profile_us(build_denoiser(denoiser, {})[0], samples)
+    in_float = _profile_us(_build(denoiser, dict.fromkeys(formats, "float32")), samples)
+    in_int8 = _profile_us(_build(denoiser, {}), samples)
     return [
         LayerCost(layer, in_float[layer], in_int8[layer], alone[layer], chosen) for layer, chosen in formats.items()
     ]
@@ -90,7 +93,7 @@ def measure(denoiser: Denoiser) -> list[LayerCost]:
 
 def draw_samples(denoiser: Denoiser) -> list[Sample]:
     """Return evaluations along whole drawings without a prompt, in float32."""
-    session = _open(_all_float32(denoiser))
+    session = _open(_build(denoiser, dict.fromkeys(layers_of(denoiser), "float32")))
     condition, samples = numbers(denoiser.unconditional)[None], []
     for seed in range(SEEDS):
         rows = to_rows(seeded_noise(seed))
@@ -106,18 +109,22 @@ def draw_samples(denoiser: Denoiser) -> list[Sample]:
 
 def alone_db(denoiser: Denoiser, samples: Sequence[Sample]) -> dict[str, float]:
     """Return, for each layer, the least PSNR of the clean plates when it alone is INT8."""
-    _, layers = build_denoiser(denoiser, {})
-    figures = {}
+    layers, figures = layers_of(denoiser), {}
     for layer in layers:
         formats: dict[str, Format] = dict.fromkeys(layers, "float32")
         formats[layer] = "int8"
-        figures[layer] = _psnr_db(build_denoiser(denoiser, formats)[0], samples)
+        figures[layer] = _psnr_db(_build(denoiser, formats), samples)
     return figures
 
 
-def _all_float32(denoiser: Denoiser) -> onnx.ModelProto:
-    _, layers = build_denoiser(denoiser, {})
-    return build_denoiser(denoiser, dict.fromkeys(layers, "float32"))[0]
+def layers_of(denoiser: Denoiser) -> list[str]:
+    """Return the names of all layers with weights, those of the telling too."""
+    return build_denoiser(denoiser, {}, is_told=False)[1]
+
+
+def _build(denoiser: Denoiser, formats: Mapping[str, Format]) -> onnx.ModelProto:
+    """Return the graph with the telling in it, so that one input's way through all layers is measured."""
+    return build_denoiser(denoiser, formats, is_told=False)[0]
 
 
 def _psnr_db(model: onnx.ModelProto, samples: Sequence[Sample]) -> float:

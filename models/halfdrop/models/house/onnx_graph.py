@@ -24,6 +24,9 @@ OPSET, IR_VERSION = 23, 11
 MICROSOFT = "com.microsoft"
 """The domain of ONNX Runtime's own operators."""
 
+HALVED_FROM = 4096
+"""Numbers in a constant from which it is worth a node to keep it in half the bytes."""
+
 SCOPE_END = "/"
 """Stands between a layer's name and that of a node of it."""
 
@@ -48,9 +51,18 @@ class Graph:
         self._constants: dict[str, onnx.TensorProto] = {}
 
     def constant(self, values: NDArray[np.generic] | Sequence[int], name: str = "") -> str:
-        """Return the name of a constant; whole numbers of Python become int64."""
-        name = name or f"constant_{len(self._constants)}"
-        self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
+        """Return the name of a constant; whole numbers of Python become int64.
+
+        The shipped weights are rounded to bfloat16 (`export_bundle`), so large constants in float32 are kept as that
+        and widened by a node, which ONNX Runtime does once, when it opens the file: half the bytes, the same numbers.
+        """
+        name, array = name or f"constant_{len(self._constants)}", np.ascontiguousarray(values)
+        if array.dtype == np.float32 and array.size >= HALVED_FROM and not (array.view(np.uint32) & 0xFFFF).any():
+            halves = (array.view(np.uint32) >> 16).astype("<u2").tobytes()
+            kept = f"{name}.bfloat16"
+            self._constants[kept] = helper.make_tensor(kept, onnx.TensorProto.BFLOAT16, array.shape, halves, raw=True)
+            return self.add("Cast", kept, to=onnx.TensorProto.FLOAT)
+        self._constants[name] = numpy_helper.from_array(array, name)
         return name
 
     def add(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
@@ -94,6 +106,28 @@ class Graph:
                 scale, offset = self.add("Mul", gate, scale), self.add("Mul", gate, offset)
             return self.add("DynamicQuantizeMatMul", value, rounded, scale, zeros, offset, domain=MICROSOFT)
 
+    def linear_parts(self, layer: str, value: str, weight: Floats, bias: Floats, parts: int) -> Sequence[str]:
+        """Multiply the last axis as `linear` does, in as many products as the outputs are wanted in parts.
+
+        In INT8 the value is rounded once for all of them; to cut one product apart would take longer.
+        """
+        with self._within(layer):
+            if self._formats.get(layer, "int8") == "int8":
+                rounded, scale, zero = self.add_many("DynamicQuantizeLinear", value, outputs=3)
+            values = []
+            for part, (weights, offsets) in enumerate(
+                zip(np.split(weight, parts, axis=1), np.split(bias, parts), strict=True)
+            ):
+                offset = self.constant(offsets, f"{layer}.{part}.bias")
+                if self._formats.get(layer, "int8") == "float32":
+                    product = self.add("MatMul", value, self.constant(weights, f"{layer}.{part}.weight"))
+                    values.append(self.add("Add", product, offset))
+                else:
+                    whole, scales, zeros = self._rounded(f"{layer}.{part}", weights)
+                    inputs = (rounded, whole, scale, scales, zero, zeros, offset)
+                    values.append(self.add("MatMulIntegerToFloat", *inputs, domain=MICROSOFT))
+            return values
+
     def linear_of_rows(
         self, layer: str, value: str, rows: str, shape: Sequence[int], *, weight: Floats, bias: Floats
     ) -> str:
@@ -115,7 +149,7 @@ class Graph:
     def finish(
         self,
         inputs: Mapping[str, tuple[int, Sequence[int | str]]],
-        outputs: Mapping[str, tuple[str, Sequence[int]]],
+        outputs: Mapping[str, tuple[str, Sequence[int | str]]],
     ) -> onnx.ModelProto:
         """Return the model. inputs: element type and shape by name. outputs: value and shape by the name to give it."""
         results = []

@@ -1,4 +1,5 @@
-"""The text encoder as an ONNX graph: the numbers of `net.TextEncoder`, for one prompt without its padding.
+"""The text encoder as an ONNX graph: the numbers of `net.TextEncoder`, for one prompt without its padding, and of
+what the denoiser makes of them before it looks at plates.
 
 Padding is what no token may read, so it is left away before the graph instead of being masked inside: a prompt of eight
 words is a quarter of the work of 32 tokens. The last block reads all tokens but writes the registers alone, since
@@ -7,20 +8,24 @@ nothing comes after it that asks for the words.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import onnx
 from torch import nn
 
-from halfdrop.models.house.net import TextBlock, TextEncoder
+from halfdrop.models.house.net import Denoiser, TextBlock, TextEncoder
+from halfdrop.models.house.onnx_denoiser import add_telling
 from halfdrop.models.house.onnx_graph import Format, Graph, numbers
 
 
-def build_text_encoder(text_encoder: TextEncoder, formats: Mapping[str, Format]) -> tuple[onnx.ModelProto, list[str]]:
+def build_text_encoder(
+    text_encoder: TextEncoder, formats: Mapping[str, Format], denoiser: Denoiser | None = None
+) -> tuple[onnx.ModelProto, list[str]]:
     """Return the graph, and the names of its layers with weights in their order.
 
-    Input: `ids` [1, tokens] int64, 1 to 32 of them, none of them padding. Outputs: `c` [1, 256] and `palette`
-    [1, 5, 3]. formats: as of `Graph`.
+    Input: `ids` [1, tokens] int64, at most 32 of them, none of them padding. Outputs: `c` [1, 256] and `palette`
+    [1, 5, 3]. With a denoiser also what that is told by the prompt: inputs `t` [levels] and `drop` [1, 4], output
+    `told`, see `add_telling`. formats: as of `Graph`, of both networks' layers.
     """
     graph, config = Graph(formats), text_encoder.config
     registers = config.structure_registers + config.palette_registers
@@ -33,7 +38,7 @@ def build_text_encoder(text_encoder: TextEncoder, formats: Mapping[str, Format])
     last = len(text_encoder.blocks) - 1
     for index, block in enumerate(text_encoder.blocks):
         assert isinstance(block, TextBlock)
-        tokens = _add_block(graph, f"blocks.{index}", tokens, block, registers if index == last else 0)
+        tokens = _add_block(graph, f"text.{index}", tokens, block, registers if index == last else 0)
     structure, colours = graph.split(
         _norm(graph, tokens, text_encoder.norm), [config.structure_registers, config.palette_registers], axis=1
     )
@@ -44,8 +49,16 @@ def build_text_encoder(text_encoder: TextEncoder, formats: Mapping[str, Format])
     condition = graph.add("Add", condition, graph.add("ReduceSum", sums, graph.constant([1]), keepdims=0))
     painted = graph.linear("to_colour", colours, numbers(to_colour.weight).T, numbers(to_colour.bias))
     palette = graph.add("Sigmoid", painted), (1, config.palette_registers, 3)
-    outputs = {"c": (condition, (1, config.condition_width)), "palette": palette}
-    return graph.finish({"ids": (int(onnx.TensorProto.INT64), (1, "tokens"))}, outputs), graph.layers
+    outputs: dict[str, tuple[str, Sequence[int | str]]] = {
+        "c": (condition, (1, config.condition_width)),
+        "palette": palette,
+    }
+    inputs: dict[str, tuple[int, Sequence[int | str]]] = {"ids": (int(onnx.TensorProto.INT64), (1, "tokens"))}
+    if denoiser is not None:
+        inputs |= {"t": (int(onnx.TensorProto.FLOAT), ("levels",)), "drop": (int(onnx.TensorProto.FLOAT), (1, 4))}
+        width = (6 * denoiser.config.layers + 2) * denoiser.config.width
+        outputs["told"] = add_telling(graph, denoiser, condition), ("levels", width)
+    return graph.finish(inputs, outputs), graph.layers
 
 
 def _add_block(graph: Graph, layer: str, tokens: str, block: TextBlock, kept: int) -> str:

@@ -149,6 +149,11 @@ def shade_of(colour: Rgb, step: int) -> Rgb:
     return mixed(colour, rgb("black" if step == 1 else "white"))
 
 
+def can_be_told(body: str, ground: str) -> bool:
+    """Return whether a body of one colour is clearly seen on a ground of another; True for every caption's."""
+    return _apart(rgb(body), rgb(ground)) > BODY_APART
+
+
 def _first_apart(candidates: tuple[str, ...], others: tuple[str, ...], distance: float) -> str:
     seen = [rgb(name) for name in others]
     return next(name for name in candidates if all(_apart(rgb(name), other) > distance for other in seen))

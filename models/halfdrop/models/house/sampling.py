@@ -73,15 +73,17 @@ def draw_plates(
     prompt's alone. Raises what on_step raises.
     """
     assert 1 <= steps <= STEPS_MAX, f"steps must be 1 to {STEPS_MAX}, got {steps}"
-    condition, palette = _read_prompt(text_session, ids)
-    avoided = None if negative_ids is None else _read_prompt(text_session, negative_ids)[0]
-    lattice = lattice_inputs(lattice_of(repeat))
+    levels, lattice = time_steps(steps), lattice_inputs(lattice_of(repeat))
+    told, palette = _read_prompt(text_session, ids, levels[:-1], lattice["drop"])
+    avoided: Floats | None = None
+    if negative_ids is not None:
+        avoided, _ = _read_prompt(text_session, negative_ids, levels[:-1], lattice["drop"])
     rows = to_rows(seeded_noise(seed))
-    for index, (level, next_level) in enumerate(pairwise(time_steps(steps)), 1):
-        inputs = {"z": rows, "t": np.array([level], np.float32), "c": condition, **lattice}
+    for index, (level, next_level) in enumerate(pairwise(levels), 1):
+        inputs = {"z": rows, "told": told[index - 1], **{name: lattice[name] for name in ("ring", "cos", "sin")}}
         clean: Floats = denoiser_session.run(["x"], inputs)[0]
         if avoided is not None:
-            without: Floats = denoiser_session.run(["x"], {**inputs, "c": avoided})[0]
+            without: Floats = denoiser_session.run(["x"], {**inputs, "told": avoided[index - 1]})[0]
             clean = without + np.float32(guidance) * (clean - without)
         if next_level == 0:
             rows = clean
@@ -93,8 +95,11 @@ def draw_plates(
     return to_fields(np.clip(rows, -1, 1)), palette
 
 
-def _read_prompt(session: onnxruntime.InferenceSession, ids: Sequence[int]) -> tuple[Floats, Floats]:
-    """Return the condition [1, 256] and the palette [5, 3]; the graph takes tokens without their padding."""
+def _read_prompt(
+    session: onnxruntime.InferenceSession, ids: Sequence[int], levels: Sequence[float], drop: Floats
+) -> tuple[Floats, Floats]:
+    """Return what the denoiser is told at each level, and the palette [5, 3]. The graph takes tokens unpadded."""
     words = [number for number in ids if number != PAD]
-    condition, palette = session.run(["c", "palette"], {"ids": np.array([words], np.int64)})
-    return condition, palette[0]
+    inputs = {"ids": np.array([words], np.int64), "t": np.array(levels, np.float32), "drop": drop}
+    told, palette = session.run(["told", "palette"], inputs)
+    return told, palette[0]

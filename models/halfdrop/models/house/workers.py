@@ -43,6 +43,9 @@ def run_workers(body: Callable[..., None], processes: int, *arguments: Any) -> N
 
 def _enter(rank: int, processes: int, port: int, body: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # torch asks the kernel to interrupt its children when their parent dies; a shell ignores that signal for whatever
+    # it starts in the background, and two runs would then write one checkpoint.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=processes)
     try:
