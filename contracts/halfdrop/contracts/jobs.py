@@ -105,6 +105,9 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, tag="status.v1"):
     completed_at: float | None = None
 
     worker: str = ""
+    refiner_digest: str = ""
+    """Digest of the bundle that refined the plates for the files; empty where they are just as they were previewed."""
+
     error: JobError | None = None
     artifacts: tuple[Artifact, ...] = ()
     log: tuple[str, ...] = ()
