@@ -105,9 +105,6 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, tag="status.v1"):
     completed_at: float | None = None
 
     worker: str = ""
-    refiner_digest: str = ""
-    """Digest of the bundle that refined the plates for the files; empty where they are just as they were previewed."""
-
     error: JobError | None = None
     artifacts: tuple[Artifact, ...] = ()
     log: tuple[str, ...] = ()
@@ -115,6 +112,9 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, tag="status.v1"):
 
     wording: Wording | msgspec.UnsetType = msgspec.UNSET
     """As in the job."""
+
+    refiner_digest: str | msgspec.UnsetType = msgspec.UNSET
+    """Digest of the bundle that refined the plates for the files; unset where they are just as they were previewed."""
 
 
 def accepted_status(job: Job, pattern_key: str) -> JobStatus:
