@@ -27,6 +27,7 @@ from halfdrop.contracts.patterns import PatternSpec, pattern_key
 from halfdrop.contracts.plates import BAND_PX, GRID_PX, LAYERS, Plates, decode_plates
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.deploy.servers import NatsServer
+from halfdrop.hub.refining import PlateRefiner
 from halfdrop.hub.sampler import Sampler
 from halfdrop.hub.settings import HubSettings
 from halfdrop.hub.worker import Hub, run_worker
@@ -64,6 +65,7 @@ class Bench:
         self.objects = objects
         self.settings = HubSettings(nats_url=nats_url, objects_url=objects.url, ack_wait_s=2, grace_s=20, warm=False)
         self.bundle_dir = tmp_path / "no-bundle"
+        self.refiner_dir = tmp_path / "no-refiner"
 
     async def order(self, job: Job) -> None:
         subject = subjects.queued_job(job.job_class, job.tenant, job.id)
@@ -122,9 +124,17 @@ class Bench:
         with (
             ThreadPoolExecutor(2) as threads,
             Sampler(self.bundle_dir, device="cpu", threads=1) as sampler,
+            PlateRefiner(self.refiner_dir, self.bundle_dir, device="cpu") as refiner,
         ):
             async with open_broker(settings.nats_url, name=name, domain=subjects.HUB_DOMAIN) as broker:
-                hub = Hub(settings=settings, broker=broker, objects=self.objects, sampler=sampler, threads=threads)
+                hub = Hub(
+                    settings=settings,
+                    broker=broker,
+                    objects=self.objects,
+                    sampler=sampler,
+                    refiner=refiner,
+                    threads=threads,
+                )
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(run_worker(hub, stop))
                     try:
@@ -190,6 +200,69 @@ async def test_a_job_becomes_files_that_wrap_on_its_lattice_and_agree_with_each_
     drawing = ET.fromstring(await bench.read(job, "pattern.svg"))
     assert drawing.tag.endswith("svg")
     assert await bench.waiting() == 0
+
+
+def export_small_refiner(tmp_path: Path) -> Path:
+    """Export a refiner that has learnt nothing, and moves every edge outwards by a third of a grid pixel."""
+    import torch
+
+    from halfdrop.models.house.refiner.export import export_refiner
+    from halfdrop.models.house.refiner.settings import RefinerSettings
+    from halfdrop.models.house.refiner.train import CHECKPOINT_FILE, SETTINGS_FILE, VOCABULARY_FILE, begin_run
+    from halfdrop.models.house.tokenizer import Tokenizer
+
+    folder = tmp_path / "run"
+    folder.mkdir()
+    tokenizer = Tokenizer.build(["red dots"])
+    tokenizer.save(folder / VOCABULARY_FILE)
+    (folder / SETTINGS_FILE).write_text("{}")
+    run = begin_run(RefinerSettings(), tokenizer, "cpu")
+    assert run.average.head.bias is not None
+    torch.nn.init.constant_(run.average.head.bias, 1 / 18)
+    run.save(folder / CHECKPOINT_FILE)
+    export_refiner(folder, tmp_path / "refiner")
+    return tmp_path / "refiner"
+
+
+async def test_plates_of_the_hubs_own_model_are_refined_and_others_are_not(
+    bench: Bench, wait_until: WaitUntil, tmp_path: Path
+) -> None:
+    bench.refiner_dir, bench.bundle_dir = export_small_refiner(tmp_path), shipped_bundle_dir()
+    own = msgspec.structs.replace(SPEC, model_digest=open_bundle(bench.bundle_dir).digest)
+    ours, theirs = make_job("ours", spec=own), make_job("theirs")
+    async with bench.worker():
+        await bench.order(ours)
+        await bench.order(theirs)
+        await wait_until(lambda: bench.has_state("theirs", JobState.COMPLETED))
+    refined, plain = await bench.last("ours"), await bench.last("theirs")
+    assert refined is not None
+    assert plain is not None
+    assert refined.refiner_digest == open_bundle(bench.refiner_dir).digest
+    assert "layers refined: 1, 2; kept as previewed: none" in refined.log
+    assert plain.refiner_digest is msgspec.UNSET
+    assert "layers: as previewed" in plain.log
+    for name, radius_px in (("plate-1-c0392b.png", 24), ("plate-2-1d3557.png", 9)):
+        before, after = [
+            np.asarray(Image.open(io.BytesIO(await bench.read(job, name)))).mean() / 255 for job in (theirs, ours)
+        ]
+        assert before == pytest.approx(np.pi * radius_px**2 / 64**2, rel=0.01)
+        assert after == pytest.approx(np.pi * (radius_px + 1 / 3) ** 2 / 64**2, rel=0.01)
+    assert [a.name for a in refined.artifacts] == [a.name for a in plain.artifacts]
+
+
+async def test_a_damaged_refiner_is_not_used_and_stops_no_job(
+    bench: Bench, wait_until: WaitUntil, tmp_path: Path
+) -> None:
+    bench.refiner_dir, bench.bundle_dir = export_small_refiner(tmp_path), shipped_bundle_dir()
+    (bench.refiner_dir / "refiner" / "config.json").write_text("{}")
+    job = make_job(spec=msgspec.structs.replace(SPEC, model_digest=open_bundle(bench.bundle_dir).digest))
+    async with bench.worker():
+        await bench.order(job)
+        await wait_until(lambda: bench.has_state(job.id, JobState.COMPLETED))
+    status = await bench.last(job.id)
+    assert status is not None
+    assert status.refiner_digest is msgspec.UNSET
+    assert "layers: as previewed" in status.log
 
 
 async def test_the_result_lies_beside_the_files_and_is_what_was_announced(bench: Bench, wait_until: WaitUntil) -> None:

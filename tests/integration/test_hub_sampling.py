@@ -30,7 +30,7 @@ def bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(5)
     tokenizer = Tokenizer.build(["red dots on white", "blue stars"])
     pipeline = HousePipeline(
-        HouseTextEncoder(vocabulary_size=tokenizer.size), HouseDenoiser(layers=2, width=64), HouseScheduler()
+        HouseTextEncoder(vocabulary_size=tokenizer.size), HouseDenoiser(layers=2, width=64, heads=2), HouseScheduler()
     )
     for weights in pipeline.denoiser.parameters():
         if not weights.any():  # what training starts at zero: nothing would depend on the prompt

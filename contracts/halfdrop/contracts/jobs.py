@@ -113,6 +113,9 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, tag="status.v1"):
     wording: Wording | msgspec.UnsetType = msgspec.UNSET
     """As in the job."""
 
+    refiner_digest: str | msgspec.UnsetType = msgspec.UNSET
+    """Digest of the bundle that refined the plates for the files; unset where they are just as they were previewed."""
+
 
 def accepted_status(job: Job, pattern_key: str) -> JobStatus:
     """Return the first status of a job, as the edge that accepted it knows it."""

@@ -47,7 +47,11 @@ _PROBLEMS = {
 }
 
 _LIMITS: dict[str, Json] = {
-    "prompt": {"minLength": 1, "maxLength": PROMPT_MAX_CHARS, "examples": ["red polka dots on white, half-drop"]},
+    "prompt": {
+        "minLength": 1,
+        "maxLength": PROMPT_MAX_CHARS,
+        "examples": ["red polka dots on white, half-drop", "#ff8800 stars on #102030, no outline"],
+    },
     "negative_prompt": {"maxLength": PROMPT_MAX_CHARS},
     "seed": {"minimum": 0, "maximum": SEED_MAX},
     "palette": {"maxItems": PALETTE_MAX, "items": {"type": "string", "pattern": "^#[0-9a-fA-F]{6}$"}},

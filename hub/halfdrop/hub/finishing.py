@@ -7,19 +7,18 @@ nearly all of their time; drawing and proof follow in whichever thread is free f
 import asyncio
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 from halfdrop.contracts.jobs import Artifact, Job
-from halfdrop.contracts.plates import Plates
 from halfdrop.contracts.subjects import artifact_path
 from halfdrop.hub.files import encode_coverage, encode_picture
 from halfdrop.hub.reporting import Report
 from halfdrop.hub.sampler import Stopped
-from halfdrop.models.fields import Fields, decode_fields
+from halfdrop.models.fields import Fields
 from halfdrop.models.renderer import Bytes, compose_layers, compose_proof, compose_tile, used_layers
 from halfdrop.models.seams import seam_ratio
 from halfdrop.models.vector import trace_svg
@@ -47,10 +46,19 @@ class _File:
 class _Bench:
     """One job's work: what to draw, where to put it, and how to call it off."""
 
-    def __init__(self, job: Job, plates: Plates, objects: ObjectStore, threads: Executor, report: Report) -> None:
+    def __init__(
+        self,
+        job: Job,
+        *,
+        fields: Fields,
+        palette: Sequence[str],
+        objects: ObjectStore,
+        threads: Executor,
+        report: Report,
+    ) -> None:
         self.job = job
-        self.fields: Fields = decode_fields(plates)
-        self.palette = plates.palette
+        self.fields = fields
+        self.palette = palette
         self.repeat = job.spec.repeat
         self.report = report
         self.called_off = threading.Event()
@@ -80,14 +88,15 @@ class _Bench:
 
 
 async def finish(
-    job: Job, plates: Plates, *, objects: ObjectStore, threads: Executor, report: Report
+    job: Job, fields: Fields, palette: Sequence[str], *, objects: ObjectStore, threads: Executor, report: Report
 ) -> tuple[Artifact, ...]:
     """Make and store every file of the job, and return them: master, separations, drawing, proof.
 
-    Raises Unavailable when the store is away. When the caller is cancelled, threads stop at their next strip or
+    fields: the unit to make them of, on any grid. palette: "#rrggbb", the ground and then one for each layer. Raises
+    Unavailable when the store is away. When the caller is cancelled, threads stop at their next strip or
     file; what was stored stays, to be overwritten with the same bytes by the next attempt.
     """
-    bench = _Bench(job, plates, objects, threads, report)
+    bench = _Bench(job, fields=fields, palette=palette, objects=objects, threads=threads, report=report)
     try:
         async with asyncio.TaskGroup() as tasks:
             master = tasks.create_task(_make_master(bench))

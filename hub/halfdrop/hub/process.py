@@ -10,10 +10,11 @@ import structlog
 
 from halfdrop.contracts.errors import HalfdropError
 from halfdrop.contracts.subjects import HUB_DOMAIN
+from halfdrop.hub.refining import PlateRefiner
 from halfdrop.hub.sampler import Sampler
 from halfdrop.hub.settings import PREFIX, HubSettings
 from halfdrop.hub.worker import Hub, run_worker
-from halfdrop.models.bundle import shipped_bundle_dir
+from halfdrop.models.bundle import shipped_bundle_dir, shipped_refiner_dir
 from halfdrop.runtime.broker import open_broker
 from halfdrop.runtime.lifecycle import stop_on_signals
 from halfdrop.runtime.logs import configure_logs
@@ -41,12 +42,16 @@ async def _run(settings: HubSettings) -> None:
     stop = stop_on_signals()
     objects = open_objects(settings.objects_url)
     bundle_dir = Path(settings.bundle_dir) if settings.bundle_dir else shipped_bundle_dir()
+    refiner_dir = Path(settings.refiner_dir) if settings.refiner_dir else shipped_refiner_dir()
     with (
         ThreadPoolExecutor(settings.threads, thread_name_prefix="finishing") as threads,
         Sampler(bundle_dir, device=settings.device, threads=settings.threads) as sampler,
+        PlateRefiner(refiner_dir, bundle_dir, device=settings.device, enabled=settings.refine) as refiner,
     ):
         async with open_broker(settings.nats_url, name=settings.name, domain=HUB_DOMAIN) as broker:
-            hub = Hub(settings=settings, broker=broker, objects=objects, sampler=sampler, threads=threads)
+            hub = Hub(
+                settings=settings, broker=broker, objects=objects, sampler=sampler, refiner=refiner, threads=threads
+            )
             log.info("hub_ready", objects_url=settings.objects_url)
             async with asyncio.TaskGroup() as tasks:
                 warming = tasks.create_task(_warm_once_bound(hub)) if settings.warm else None
@@ -59,4 +64,5 @@ async def _run(settings: HubSettings) -> None:
 async def _warm_once_bound(hub: Hub) -> None:
     # Importing torch holds the interpreter for seconds; jobs that bring their plates should not wait for it.
     await hub.bound.wait()
+    await hub.refiner.warm()
     await hub.sampler.warm()

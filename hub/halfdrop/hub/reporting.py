@@ -62,6 +62,10 @@ class Report:
         """Add a line to the job's log; it goes out with the next snapshot."""
         self.status = replace(self.status, log=(*self.status.log, line)[-LOG_LINES_MAX:])
 
+    def name_refiner(self, digest: str) -> None:
+        """Say which refiner drew the job's layers; it goes out with the next snapshot."""
+        self.status = replace(self.status, refiner_digest=digest)
+
     def _change(self, status: JobStatus) -> None:
         if self._waiting and self._waiting[-1].stage == status.stage:
             self._waiting.pop()  # a newer snapshot of the same stage says all that it said

@@ -1,4 +1,4 @@
-"""The hub worker, top to bottom: collect jobs → render → finish → settle.
+"""The hub worker, top to bottom: collect jobs → render → refine → finish → settle.
 
 One job at a time: a job uses all threads that the worker has. More jobs at once are more workers.
 """
@@ -23,6 +23,7 @@ from halfdrop.hub.delivery import Delivery
 from halfdrop.hub.finishing import finish
 from halfdrop.hub.outcomes import Outcome, Verdict
 from halfdrop.hub.reading import check_job, read_job
+from halfdrop.hub.refining import PlateRefiner, refine
 from halfdrop.hub.rendering import render
 from halfdrop.hub.reporting import Report, begin_status
 from halfdrop.hub.sampler import Sampler
@@ -42,6 +43,7 @@ class Hub:
     broker: Broker
     objects: ObjectStore
     sampler: Sampler
+    refiner: PlateRefiner
     threads: Executor
     clock: Callable[[], float] = time.time
     bound: asyncio.Event = field(default_factory=asyncio.Event)
@@ -125,7 +127,10 @@ async def _work(hub: Hub, job: Job, report: Report) -> Outcome:
         key = check_job(job)
         async with asyncio.timeout(hub.settings.job_max_s):
             plates = await render(job, key, objects=hub.objects, sampler=hub.sampler, report=report)
-            artifacts = await finish(job, plates, objects=hub.objects, threads=hub.threads, report=report)
+            fields = await refine(plates, job.spec, refiner=hub.refiner, report=report)
+            artifacts = await finish(
+                job, fields, plates.palette, objects=hub.objects, threads=hub.threads, report=report
+            )
     except Exception as error:
         if not isinstance(error, (TransientError, PermanentError, TimeoutError)):
             log.exception("job_crashed")

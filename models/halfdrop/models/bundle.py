@@ -17,6 +17,7 @@ from halfdrop.contracts.errors import PermanentError
 
 MANIFEST_NAME = "manifest.json"
 SHIPPED_BUNDLE = "house-1"
+SHIPPED_REFINER = "house-render-1"
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
 
 MANIFEST_MAX_BYTES = 4 * 2**20
@@ -95,6 +96,11 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
 def shipped_bundle_dir() -> Path:
     """Return the directory of the house model that comes with this package."""
     return Path(__file__).parent / "weights" / SHIPPED_BUNDLE
+
+
+def shipped_refiner_dir() -> Path:
+    """Return the directory of the house model's refiner; it may be missing where only previews are drawn."""
+    return Path(__file__).parent / "weights" / SHIPPED_REFINER
 
 
 def shipped_bundle_dirs() -> list[Path]:

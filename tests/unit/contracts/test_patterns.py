@@ -36,6 +36,7 @@ def golden_request() -> PatternRequest:
         seed=7,
         repeat=Repeat(layout="half-drop", units=3),
         palette=("#FFFFF0", "#cc0022"),
+        num_inference_steps=4,
     )
 
 

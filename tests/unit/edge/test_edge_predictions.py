@@ -53,14 +53,14 @@ def test_a_waiting_order_has_no_output_and_its_addresses() -> None:
 def test_an_order_says_how_its_words_were_read_before_what_was_done() -> None:
     wording = Wording(read_as={"sunflowers": "daisies"}, unknown_words=("cats", "dogs"))
     found = describe(msgspec.structs.replace(STATUS, wording=wording, log=("composed",)))
-    assert (found["read_as"], found["unknown_words"]) == ({"sunflowers": "daisies"}, ["cats", "dogs"])
+    assert (found["read_as"], found["unknown_words"]) == ({"sunflowers": "daisies"}, ("cats", "dogs"))
     assert found["logs"] == (
         'read "sunflowers" as "daisies"\n'
         'left out, with nothing near in the model\'s vocabulary: "cats", "dogs"\n'
         "composed\n"
     )
     plain = describe(STATUS)
-    assert (plain["read_as"], plain["unknown_words"], plain["logs"]) == ({}, [], "")
+    assert (plain["read_as"], plain["unknown_words"], plain["logs"]) == ({}, (), "")
 
 
 def test_a_finished_order_says_where_its_files_are() -> None:

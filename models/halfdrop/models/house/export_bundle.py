@@ -102,7 +102,7 @@ def write_manifest(directory: Path, networks: Networks, training: Training, gate
         "version": VERSION,
         "licence": LICENCE,
         "training_data": TRAINING_DATA,
-        "commit": _commit(),
+        "commit": current_commit(),
         "kinds": list(KIND_NAMES),
         "parameters": parameter_count(*networks.modules()),
         "training": asdict(training),
@@ -176,7 +176,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _commit() -> str:
+def current_commit() -> str:
     """Return the commit of the working tree, or "unknown" outside a repository."""
     here = Path(__file__).parent
     asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
