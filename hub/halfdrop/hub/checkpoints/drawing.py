@@ -155,7 +155,7 @@ class Checkpoint:
             generator=generators,
             output_type="latent",
             callback_on_step_end=end_step,
-            **self._conditions(),
+            **self.conditions(),
         ).images
         return self.decode(latents, repeat)
 
@@ -186,7 +186,7 @@ class Checkpoint:
         means = torch.cat([vae.encode(each[None]).latent_dist.mean for each in images])
         return (means - offset) * factor
 
-    def _conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, Any]:
         """SDXL is told sizes: always those it was trained for, for it draws small pictures badly on purpose."""
         if self.layout.family.name != "sdxl":
             return {}
