@@ -13,18 +13,20 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import argparse
 import sys
 import time
+from pathlib import Path
 
 import torch
 from measuring import percentile, report
 
 from halfdrop.contracts.patterns import PatternRequest, pattern_key, resolve_spec
 from halfdrop.edge.previewer import OnnxModel
-from halfdrop.models.bundle import Bundle, open_bundle, shipped_bundle_dir
+from halfdrop.models.bundle import Bundle, open_bundle, shipped_bundle_dir, shipped_refiner_dir
 from halfdrop.models.hex_colours import spell_hex
 from halfdrop.models.house.classifier import load_judge
 from halfdrop.models.house.gates.asking import SEED, ask
 from halfdrop.models.house.gates.goals import Figures, judge_figures
 from halfdrop.models.house.gates.suite import evaluate
+from halfdrop.models.house.refining import open_refiner
 from halfdrop.models.phrases import read_phrases
 
 PROMPTS_PER_KIND = 6
@@ -37,15 +39,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts-per-kind", type=int, default=PROMPTS_PER_KIND)
     parser.add_argument("--seed", type=int, default=SEED, help="of the prompts and units asked for")
+    parser.add_argument("--bundle", type=Path, default=shipped_bundle_dir())
+    parser.add_argument("--refiner", type=Path, default=shipped_refiner_dir(), help="masters are unrefined without it")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     began_s = time.monotonic()
-    bundle = open_bundle(shipped_bundle_dir())
+    bundle = open_bundle(chosen.bundle)
+    refine = open_refiner(chosen.refiner).refine if chosen.refiner.exists() else None
     figures = evaluate(
         bundle.directory,
         load_judge(),
         per_kind=chosen.prompts_per_kind,
         seed=chosen.seed,
+        refine=refine,
+        others=[path for path in bundle.directory.parent.iterdir() if path != bundle.directory],
         on_progress=lambda line: print(f"{time.monotonic() - began_s:5.0f} s  {line}", file=sys.stderr, flush=True),
     )
     figures |= measure_previews(bundle, figures, chosen.seed)

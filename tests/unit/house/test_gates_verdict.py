@@ -1,16 +1,23 @@
 """Pictures are compared by the book, copies are found wherever they were moved, and verdicts say what was missed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from halfdrop.contracts.errors import PermanentError
+from halfdrop.models.bundle import shipped_bundle_dir
+from halfdrop.models.house.batches import draw_batches
 from halfdrop.models.house.gates.asking import ask_list
 from halfdrop.models.house.gates.exact import draw_pool
 from halfdrop.models.house.gates.goals import GOALS, judge_figures, refuse_broken
 from halfdrop.models.house.gates.likenesses import allowed, way_of
-from halfdrop.models.house.gates.novelty import nearest_distance, shares_by, worst_of
+from halfdrop.models.house.gates.novelty import first_tiles, nearest_distance, shares_by, worst_of
 from halfdrop.models.house.gates.similarity import box_shrink, psnr_db, ssim
+from halfdrop.models.house.kinds.catalogue import KIND_NAMES
+from halfdrop.models.house.settings import TrainingSettings
+from halfdrop.models.house.tokenizer import Tokenizer
 
 MET = {
     "kind_accuracy": 0.97,
@@ -64,6 +71,17 @@ def test_a_copy_is_found_though_it_was_moved() -> None:
     assert nearest_distance(copy, tiles) < 1e-3
     fresh = draw_pool("camouflage", None, 2, 2).plates
     assert nearest_distance(fresh[0], tiles) > 0.05
+
+
+def test_the_first_tiles_are_those_that_training_was_shown() -> None:
+    settings = replace(TrainingSettings(), units_per_kind=2, processes=1, batch=8)
+    tokenizer = Tokenizer.load(shipped_bundle_dir() / "tokenizer" / "vocab.json")
+    shown = draw_batches(settings, tokenizer, settings.seed + 1000)
+    units = [next(shown)[0] for _ in range(8)]
+    zebras = torch.cat([each.plates[each.kinds == KIND_NAMES.index("zebra")] for each in units])
+    assert len(zebras) > 0
+    tiles = first_tiles(settings)["zebra"]
+    assert all(nearest_distance(zebra, tiles) < 2e-3 for zebra in zebras)
 
 
 def test_the_worst_of_several_shares_is_named() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from halfdrop.contracts.errors import InvalidInput
 from halfdrop.contracts.repeats import Repeat
@@ -30,6 +31,14 @@ def test_an_image_is_the_same_whatever_batch_it_is_in(checkpoint: Checkpoint) ->
         batch = draw(checkpoint, prompts, seeds)
         assert np.abs(batch[place].astype(int) - alone).max() <= 1
         assert np.abs(batch[1 - place].astype(int) - alone).mean() > 1
+
+
+def test_half_precision_as_on_a_gpu_draws_the_same_picture(sd_dir: Path) -> None:
+    checkpoint = load_checkpoint(check_layout(sd_dir), "cpu")
+    exact = draw(checkpoint, ["blue stars"], [4])
+    for part in ("unet", "text_encoder"):
+        getattr(checkpoint.pipeline, part).to(torch.bfloat16)
+    assert np.corrcoef(exact.ravel(), draw(checkpoint, ["blue stars"], [4]).ravel())[0, 1] > 0.98
 
 
 @pytest.mark.parametrize("scheduler", ["EulerAncestralDiscreteScheduler", "DDPMScheduler", "LCMScheduler"])

@@ -1,12 +1,14 @@
 """Importing a checkpoint: a bundle that opens, or nothing at all."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from halfdrop.contracts.errors import PermanentError
 from halfdrop.contracts.repeats import Repeat
@@ -14,6 +16,7 @@ from halfdrop.hub.checkpoints.drawing import open_checkpoint
 from halfdrop.hub.checkpoints.importing import import_checkpoint
 from halfdrop.models.bundle import MANIFEST_NAME, open_bundle
 
+CopyOf = Callable[[Path], Path]
 Told = list[tuple[str, int, int]]
 
 
@@ -25,6 +28,14 @@ def bring(source: Path, bundle_dir: Path, told: Told | None = None) -> None:
     import_checkpoint(
         source, bundle_dir, name="mine", version="1", licence="CreativeML Open RAIL-M", on_progress=on_progress
     )
+
+
+@pytest.fixture(scope="module")
+def imported(sd_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle; its directory was there before, and empty."""
+    folder = tmp_path_factory.mktemp("imported")
+    bring(sd_dir, folder)
+    return folder
 
 
 @pytest.mark.parametrize(("fixture", "family"), [("sd_dir", "sd"), ("sdxl_dir", "sdxl")])
@@ -53,29 +64,25 @@ def test_an_imported_checkpoint_is_a_bundle_with_what_was_measured(
     assert [path.name for path in tmp_path.iterdir()] == ["mine-1"]
 
 
-def test_what_was_imported_draws(sd_dir: Path, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    bring(sd_dir, tmp_path / "empty")
-    units = open_checkpoint(tmp_path / "empty", "cpu").draw(["dots"], [1], Repeat(), 64, num_inference_steps=1)
+def test_what_was_imported_draws(imported: Path) -> None:
+    units = open_checkpoint(imported, "cpu").draw(["dots"], [1], Repeat(), 64, num_inference_steps=1)
     assert units.shape == (1, 64, 64, 3)
     assert units.dtype == np.uint8
 
 
-def test_a_damaged_bundle_is_refused(sd_dir: Path, tmp_path: Path) -> None:
-    bring(sd_dir, tmp_path / "mine")
-    file = tmp_path / "mine" / "vae" / "diffusion_pytorch_model.safetensors"
+def test_a_damaged_bundle_is_refused(imported: Path, copy_of: CopyOf) -> None:
+    bundle_dir = copy_of(imported)
+    file = bundle_dir / "vae" / "diffusion_pytorch_model.safetensors"
     data = bytearray(file.read_bytes())
     data[-100] ^= 1
     file.write_bytes(data)
     with pytest.raises(PermanentError) as caught:
-        open_checkpoint(tmp_path / "mine", "cpu")
+        open_checkpoint(bundle_dir, "cpu")
     assert caught.value.code == "bad-bundle"
 
 
-def test_a_checkpoint_that_draws_nothing_leaves_nothing(sd_dir: Path, copy_of: object, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    source = copy_of(sd_dir)  # type: ignore[operator]
+def test_a_checkpoint_that_draws_nothing_leaves_nothing(sd_dir: Path, copy_of: CopyOf, tmp_path: Path) -> None:
+    source = copy_of(sd_dir)
     file = source / "unet" / "diffusion_pytorch_model.safetensors"
     weights = load_file(file)
     weights["conv_out.weight"] = torch.full_like(weights["conv_out.weight"], torch.inf)
@@ -105,8 +112,8 @@ def test_what_is_there_is_not_overwritten(sd_dir: Path, tmp_path: Path) -> None:
     assert (tmp_path / "kept.txt").read_text() == "mine"
 
 
-def test_components_that_drawing_does_not_need_stay_behind(sd_dir: Path, copy_of: object, tmp_path: Path) -> None:
-    source = copy_of(sd_dir)  # type: ignore[operator]
+def test_components_that_drawing_does_not_need_stay_behind(sd_dir: Path, copy_of: CopyOf, tmp_path: Path) -> None:
+    source = copy_of(sd_dir)
     (source / "safety_checker").mkdir()
     (source / "safety_checker" / "model.safetensors").write_bytes(b"large")
     (source / "README.md").write_text("card")

@@ -1,7 +1,7 @@
 """LoRA files on a checkpoint: on, off, wrong."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +27,15 @@ FC1 = "text_model.encoder.layers.1.mlp.fc1"
 RANK = 3
 
 
-@pytest.fixture
-def checkpoint(sd_dir: Path) -> Checkpoint:
+@pytest.fixture(scope="module")
+def loaded(sd_dir: Path) -> Checkpoint:
     return load_checkpoint(check_layout(sd_dir), "cpu")
+
+
+@pytest.fixture
+def checkpoint(loaded: Checkpoint) -> Iterator[Checkpoint]:
+    yield loaded
+    loaded.remove_loras()
 
 
 def layer(checkpoint: Checkpoint, component: str, path: str) -> Tensor:

@@ -36,11 +36,10 @@ OnStep = Callable[[int, int], None]
 
 def session_options() -> onnxruntime.SessionOptions:
     """Return the options of every session: one thread, since a core serves more previews with one session each than
-    with threads, and no time spent on numbers too small to matter."""
+    with threads."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
     return options
 
 

@@ -60,15 +60,15 @@ def draw_asked(
     drawn = []
     for seed, each in enumerate(asked):
         started_s = time.process_time()
-        ids, substitutions = read_prompt(each.text, tokenizer, names)
-        raw, palette = draw_plates(text_session, denoiser_session, ids, seed, repeat=each.repeat)
+        prompt, substitutions = read_prompt(each.text, tokenizer, names)
+        raw, palette = draw_plates(text_session, denoiser_session, tokenizer.encode(prompt), seed, repeat=each.repeat)
         cpu_ms = (time.process_time() - started_s) * 1e3
         fields = np.rint(np.clip(tidy_fields(raw), -1, 1) * SAMPLE_SCALE).astype(np.float32) / np.float32(SAMPLE_SCALE)
         drawn.append(
             Drawn(
                 fields=fields,
                 palette=choose_palette(palette, (), substitutions),
-                master=refine(fields, each.text, each.repeat) if refine else fields,
+                master=refine(fields, prompt, each.repeat) if refine else fields,
                 cpu_ms=cpu_ms,
                 raw=raw,
             )
@@ -88,17 +88,16 @@ def draw_float32(bundle: Path, asked: Sequence[Asked]) -> list[tuple[Fields, tup
         prompts = [read_prompt(each.text, tokenizer, names) for each in part]
         torus = torus_tensors([torus_of(lattice_of(each.repeat)) for each in part])
         noise = noise_of_seeds(range(start, start + len(part)))
-        ids = torch.tensor([ids for ids, _ in prompts])
+        ids = torch.tensor([tokenizer.encode(prompt) for prompt, _ in prompts])
         plates, colours = sample_plates(text_encoder, denoiser, ids, noise, steps=STUDENT_STEPS, torus=torus)
         for fields, palette, (_, substitutions) in zip(plates.numpy(), colours.numpy(), prompts, strict=True):
             drawn.append((fields, choose_palette(palette, (), substitutions)))
     return drawn
 
 
-def read_prompt(text: str, tokenizer: Tokenizer, names: Sequence[str]) -> tuple[list[int], tuple[Substitution, ...]]:
-    """Return the numbers of a prompt, and what stands for its exact colours, as an edge reads it.
+def read_prompt(text: str, tokenizer: Tokenizer, names: Sequence[str]) -> tuple[str, tuple[Substitution, ...]]:
+    """Return a prompt in words that the model knows, and what stands for its exact colours, as an edge reads it.
 
     names: of the colours that the model knows.
     """
-    prompt, substitutions = read_hex(read_words(spell_hex(text), tokenizer).prompt, names)
-    return tokenizer.encode(prompt), substitutions
+    return read_hex(read_words(spell_hex(text), tokenizer).prompt, names)

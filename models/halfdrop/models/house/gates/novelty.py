@@ -8,7 +8,27 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from halfdrop.models.house.batches import DRAWN_AGAIN
+from halfdrop.models.house.data import draw_units
 from halfdrop.models.house.gates.exact import NEAR
+from halfdrop.models.house.kinds.catalogue import FREE_FORMS, KIND_NAMES
+from halfdrop.models.house.kinds.drawing import seeded_words
+from halfdrop.models.house.settings import TrainingSettings
+
+
+def first_tiles(settings: TrainingSettings) -> dict[str, Tensor]:
+    """Return tiles that a training with these settings was shown: every process' first pool, by kind of free form.
+
+    Only these can be drawn again: later pools follow noise that depends on the run.
+    """
+    found: dict[str, list[Tensor]] = defaultdict(list)
+    for rank in range(settings.processes):
+        seed = settings.seed + 1000 * (rank + 1)
+        numbers, words = torch.Generator().manual_seed(seed), seeded_words(seed)
+        pool = draw_units(settings.units_per_kind, numbers, words, (*KIND_NAMES, *DRAWN_AGAIN))
+        for kind in FREE_FORMS:
+            found[kind].append(pool.plates[pool.kinds == KIND_NAMES.index(kind)])
+    return {kind: torch.cat(plates) for kind, plates in found.items()}
 
 
 def nearest_distance(plates: Tensor, tiles: Tensor) -> float:
