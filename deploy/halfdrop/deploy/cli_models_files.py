@@ -151,7 +151,7 @@ def _export_int8(bundle: "Bundle", output: Path, repeat: str) -> None:
     lattice = read_repeat(repeat, 0) if repeat else None
     quiet_diffusers()
     try:
-        from halfdrop.hub.checkpoints.exporting import export_int8  # type: ignore[import-untyped]  # noqa: PLC0415  torch: seconds
+        from halfdrop.hub.checkpoints.exporting import export_int8  # noqa: PLC0415  torch: seconds
     except ModuleNotFoundError as error:
         raise _not_installed("exporting to INT8", error) from error
     with show_stages() as tell:

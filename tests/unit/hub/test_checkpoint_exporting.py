@@ -49,7 +49,7 @@ def test_an_export_draws_what_the_checkpoint_draws(
     stages: list[str] = []
     export_int8(tmp_path / "mine", tmp_path / "edge", on_progress=lambda stage, *_: stages.append(stage), repeat=repeat)
     bundle = open_bundle(tmp_path / "edge")
-    assert (bundle.name, bundle.version) == ("mine-int8", "2")
+    assert (bundle.name, bundle.version, bundle.manifest.kind) == ("mine-int8", "2", "checkpoint-edge")
     assert {path.name for path in tmp_path.iterdir()} == {"mine", "edge"}
     manifest = json.loads((tmp_path / "edge" / MANIFEST_NAME).read_bytes())
     assert manifest["exported_from"] == open_bundle(tmp_path / "mine").digest

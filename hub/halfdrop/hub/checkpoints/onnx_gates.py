@@ -20,7 +20,7 @@ from halfdrop.contracts.repeats import Repeat
 from halfdrop.hub.checkpoints.drawing import GUIDANCE_SCALE, Bytes, Checkpoint
 from halfdrop.hub.checkpoints.tiles import lay_tile
 from halfdrop.hub.checkpoints.trial import TRIAL_PROMPT, TRIAL_STEPS
-from halfdrop.models.renderer import seam_ratio
+from halfdrop.models.pixel_seams import border_step_ratio
 
 FLOAT_PSNR_MIN_DB = 45.0
 """ONNX in float32 against torch: the same arithmetic in another order. A padding that was lost gives 10 to 20."""
@@ -121,8 +121,8 @@ def judge(exact: Drawn, floats: Drawn, int8: Drawn, repeat: Repeat) -> Gates:
         num_inference_steps=TRIAL_STEPS,
         onnx_psnr_db=_psnr_db(floats.unit, exact.unit),
         int8_psnr_db=_psnr_db(int8.unit, floats.unit),
-        seam_ratio_float=round(seam_ratio(lay_tile(floats.unit, repeat), repeat), 3),
-        seam_ratio_int8=round(seam_ratio(lay_tile(int8.unit, repeat), repeat), 3),
+        seam_ratio_float=round(border_step_ratio(lay_tile(floats.unit, repeat), repeat), 3),
+        seam_ratio_int8=round(border_step_ratio(lay_tile(int8.unit, repeat), repeat), 3),
         torch_step_s=exact.step_s,
         float_step_s=floats.step_s,
         int8_step_s=int8.step_s,
