@@ -16,7 +16,7 @@ from halfdrop.hub.checkpoints.layout import check_layout
 from halfdrop.hub.checkpoints.tiles import lay_tile
 from halfdrop.hub.checkpoints.torus import Torus, lay_on_torus
 from halfdrop.hub.checkpoints.trial import SHIFT_ERROR_MAX, shift_error
-from halfdrop.models.renderer import seam_ratio
+from halfdrop.models.pixel_seams import border_step_ratio
 
 REPEATS = {
     "straight": Repeat(),
@@ -117,7 +117,7 @@ def test_no_border_shows_against_the_true_neighbours(checkpoint: Checkpoint, rep
     units = repeat.normalise().units
     assert tile.shape == (units * size_px, units * size_px, 3)
     assert unit.std() > 5
-    assert seam_ratio(tile, repeat) <= 1.05
+    assert border_step_ratio(tile, repeat) <= 1.05
 
 
 @every_repeat
@@ -169,8 +169,8 @@ def test_a_unit_laid_on_another_lattice_than_its_own_is_a_seam() -> None:
     """The figure used above can tell: level waves meet themselves in a straight repeat, their opposite in a drop."""
     wave = np.cos(2 * np.pi * np.arange(128) / 128)
     level = np.repeat((127 + 100 * wave[:, None] + 20 * wave).astype(np.uint8)[..., None], 3, axis=2)
-    assert seam_ratio(lay_tile(level, Repeat()), Repeat()) <= 1.05
-    assert seam_ratio(lay_tile(level, Repeat(layout="half-drop")), Repeat(layout="half-drop")) > 10
+    assert border_step_ratio(lay_tile(level, Repeat()), Repeat()) <= 1.05
+    assert border_step_ratio(lay_tile(level, Repeat(layout="half-drop")), Repeat(layout="half-drop")) > 10
 
 
 def test_sizes_at_which_a_lattice_does_not_close_are_refused_with_the_nearest_that_does(

@@ -31,6 +31,9 @@ OnProgress = Callable[[str, int, int], None]
 OPSET = 17
 INT8_OPERATORS = ["MatMul", "Gemm"]
 MODEL_NAME = "model.onnx"
+NAME_KEPT_CHARS = 59
+"""Of the checkpoint's name: with "-int8" behind it, 64 are allowed."""
+
 EXTERNAL_FROM_BYTES = 3 * 2**29
 """A protobuf holds 2 GiB; larger weights go into a file beside it. Half of that is left for what quantizing adds."""
 
@@ -74,7 +77,8 @@ def export_int8(bundle_dir: Path, out_dir: Path, *, on_progress: OnProgress, rep
         on_progress("write", 0, 1)
         manifest = msgspec.to_builtins(
             Manifest(
-                name=f"{source.name}-int8",
+                name=f"{source.name[:NAME_KEPT_CHARS]}-int8",
+                kind="checkpoint-edge",
                 version=source.version,
                 licence=source.manifest.licence,
                 training_data=TRAINING_DATA,
