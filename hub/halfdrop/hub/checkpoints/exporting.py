@@ -83,7 +83,6 @@ def export_int8(bundle_dir: Path, out_dir: Path, *, on_progress: OnProgress, rep
                 licence=source.manifest.licence,
                 training_data=TRAINING_DATA,
                 files=file_table(staging),
-                kind="checkpoint-edge",
             )
         )
         manifest |= {"family": layout.family.name, "exported_from": source.digest, "repeat": lattice,
