@@ -17,7 +17,7 @@ from halfdrop.models.house.refiner.degrading import degrade, displacement_px
 from halfdrop.models.house.refiner.net import RefinerConfig, RefinerNet
 from halfdrop.models.house.refiner.pairs import Pairs, Student, border_weight, draw_pairs, draw_twice
 from halfdrop.models.house.refiner.settings import RefinerSettings
-from halfdrop.models.house.refiner.symmetry import symmetrise
+from halfdrop.models.house.refiner.symmetry import MOVED_PX, symmetrise
 from halfdrop.models.house.refiner.train import begin_run, step
 from halfdrop.models.house.refining import STRAY_SHARE, Refiner, stray_share
 from halfdrop.models.house.tokenizer import Tokenizer
@@ -150,6 +150,16 @@ def test_symmetries_leave_exact_units_exact() -> None:
     moved = displacement_px(symmetrise(units.plates), units.plates)
     assert moved.median() < 0.02
     assert moved.max() < 0.25
+
+
+def test_symmetries_never_carry_a_layer_away() -> None:
+    units = seeded_units(1, 13)
+    spoilt = degrade(units.plates, torch.Generator().manual_seed(13))
+    layers = spoilt.flatten(0, 1)[:, None]
+    made = symmetrise(spoilt).flatten(0, 1)[:, None]
+    moved = displacement_px(made, layers)
+    assert (moved > 0.05).any()
+    assert moved.max() < 1.1 * MOVED_PX
 
 
 def test_one_seed_is_one_unit_on_both_grids() -> None:

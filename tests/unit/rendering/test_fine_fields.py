@@ -46,7 +46,7 @@ def test_a_finer_grid_draws_a_corner_sharper() -> None:
     exact = covered * covered[:, None]
     drawn = [compose_layers(square(grid), Repeat(units=1), size_px)[0] / 255 for grid in (64, 128)]
     errors = [np.abs(coverage - exact).sum() for coverage in drawn]
-    assert errors[1] < 0.6 * errors[0]
+    assert errors[1] < 0.75 * errors[0]
 
 
 def test_a_drawing_of_a_finer_grid_has_its_corners_where_they_are() -> None:

@@ -21,6 +21,8 @@ NEAR_PX = 0.5
 """Farthest that a layer may lie from its image on average, in grid pixels, to count as symmetric."""
 FAR_PX, FAR_SHARE = 2.0, 0.03
 """An edge farther off than this has not wandered; so much of it is forgiven, for tips and notches."""
+MOVED_PX = 0.4
+"""Farthest that all symmetries together may move a layer's edges on average: beyond, a thin line is seen to jump."""
 SNAP_PX = 0.8
 """A motif whose middle lies this near to the unit's was meant to stand in it."""
 TAPS = 2
@@ -78,10 +80,15 @@ def symmetrise(plates: Tensor) -> Tensor:
     is_motif = border.amax(1) < 0
     motifs, others = (has_edges & is_motif).nonzero().flatten(), (has_edges & ~is_motif).nonzero().flatten()
     if len(motifs):
-        layers[motifs] = _symmetrise_motifs(layers[motifs])
+        layers[motifs] = _unless_moved(layers[motifs], _symmetrise_motifs(layers[motifs]))
     if len(others):
-        layers[others] = _symmetrise_all_overs(layers[others])
+        layers[others] = _unless_moved(layers[others], _symmetrise_all_overs(layers[others]))
     return layers.view_as(plates)
+
+
+def _unless_moved(fields: Tensor, made: Tensor) -> Tensor:
+    """Return what was made of each field, or the field itself where one mean upon another has carried it away."""
+    return torch.where(_meets(fields, made, MOVED_PX)[:, None, None], made, fields)
 
 
 def _symmetrise_motifs(fields: Tensor) -> Tensor:
@@ -115,7 +122,7 @@ def _average(fields: Tensor, moves: tuple[Move, ...], centres: Tensor) -> Tensor
     result, left = fields.clone(), torch.arange(len(fields))
     for move in moves:
         image = _moved(fields[left], move, centres[left], 1)
-        holds = _meets(fields[left], image)
+        holds = _meets(fields[left], image, NEAR_PX)
         found = left[holds]
         if len(found):
             total = fields[found] + image[holds]
@@ -143,8 +150,8 @@ def _moved(fields: Tensor, move: Move, centres: Tensor, times: int) -> Tensor:
     return functional.grid_sample(wide, grid, mode="bicubic", padding_mode="border", align_corners=False)[:, 0]
 
 
-def _meets(fields: Tensor, images: Tensor) -> Tensor:
-    """Return [n] whether each field's edges lie on its image's."""
+def _meets(fields: Tensor, images: Tensor, near_px: float) -> Tensor:
+    """Return [n] whether each field's edges lie on its image's, within `near_px` on average."""
     total, far, count = (torch.zeros(len(fields)) for _ in range(3))
     for axis in (1, 2):
         following = fields.roll(-1, axis)
@@ -156,4 +163,4 @@ def _meets(fields: Tensor, images: Tensor) -> Tensor:
         count += is_edge.sum((1, 2))
     # A check moved by one square has its edges in place, and all its squares wrong.
     flipped = ((fields > 0) != (images > 0)).sum((1, 2))
-    return (total < NEAR_PX * count) & (far <= FAR_SHARE * count) & (flipped < NEAR_PX * count)
+    return (total < near_px * count) & (far <= FAR_SHARE * count) & (flipped < near_px * count)
