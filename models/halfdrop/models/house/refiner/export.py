@@ -40,15 +40,18 @@ TRAINING_DATA = (
 )
 
 
-def export_refiner(run: Path, out: Path) -> str:
-    """Write the bundle of a training run to `out`, replacing what is there, and return its digest."""
+def export_refiner(run: Path, out: Path, strength: float = 1.0) -> str:
+    """Write the bundle of a training run to `out`, replacing what is there, and return its digest.
+
+    strength: share of the network's correction that the bundle makes, 0 to 1.
+    """
     building = out.with_name(f".{out.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     (building / NET_FOLDER).mkdir(parents=True)
     (building / VOCABULARY_PATH).parent.mkdir()
     shutil.copy(run / VOCABULARY_FILE, building / VOCABULARY_PATH)
     state = torch.load(run / CHECKPOINT_FILE, weights_only=True)
-    config = RefinerConfig(vocabulary_size=Tokenizer.load(run / VOCABULARY_FILE).size)
+    config = RefinerConfig(vocabulary_size=Tokenizer.load(run / VOCABULARY_FILE).size, strength=strength)
     net = RefinerNet(config)
     net.load_state_dict(state["average"])
     (building / NET_FOLDER / "config.json").write_text(refiner_config_json(config), encoding="utf-8")
@@ -105,9 +108,10 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="folder of the training run")
     parser.add_argument("--out", type=Path, default=shipped_refiner_dir(), help="where the bundle goes")
     parser.add_argument("--student", type=Path, default=shipped_bundle_dir(), help="the model whose plates are refined")
+    parser.add_argument("--strength", type=float, default=1.0, help="share of the network's correction that is made")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    digest = export_refiner(chosen.run, chosen.out)
+    digest = export_refiner(chosen.run, chosen.out, chosen.strength)
     figures = measure_refiner(chosen.out, chosen.student)
     record_figures(chosen.out, figures)
     say(json.dumps({"bundle": digest, **figures}))

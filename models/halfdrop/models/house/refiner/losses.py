@@ -9,7 +9,9 @@ from halfdrop.models.house.refiner.settings import RefinerSettings
 
 ROUNDING = 0.01
 """Errors far below this, in bands (0.06 grid pixels), count by their square: an absolute error has no slope at zero."""
-NEAR = 0.6
+EDGE = 0.2
+"""Width, in bands (1.2 grid pixels), of what counts as on an edge."""
+NEAR = 0.4
 """Only steps of the field between samples this near to an edge, in bands, are held against the exact ones."""
 STEP_SCALE = 6.0
 """Brings errors of steps (a twelfth of a band each) to the size of errors of place."""
@@ -24,8 +26,7 @@ def refining_loss(drawn: Tensor, fine: Tensor, where: Tensor, settings: RefinerS
     side = fine.sign()
     is_far = fine.abs() >= 1
     short = torch.where(is_far, (1 - side * drawn).clamp(min=0), (drawn - fine).abs())
-    nearness = (1 - fine.abs()).clamp(min=0)
-    weight = where * (1 + settings.edge_weight * nearness * nearness)
+    weight = where * (1 + settings.edge_weight * torch.exp(-((fine / EDGE) ** 2)))
     place = (_rounded(short) * weight).mean()
     return place + settings.gradient_weight * _step_loss(drawn, fine, where)
 

@@ -59,7 +59,7 @@ def measure_pairs(refiner: Refiner, student_dir: Path, per_kind: int) -> Figures
     settings = RefinerSettings(units_per_kind=per_kind, student_share=1.0, exact_share=0.0)
     untouched = replace(settings, student_share=0.0, exact_share=1.0)
     student, tokenizer = Student(student_dir), Tokenizer({})
-    spoilt, texts = held_out_pairs(settings, student, tokenizer, SEED)
+    spoilt, texts = held_out_pairs(settings, student, tokenizer, SEED, restores=False)
     exact, _ = held_out_pairs(untouched, student, tokenizer, SEED)
     before, after = _errors(refiner, spoilt, texts)
     _, after_exact = _errors(refiner, exact, texts)

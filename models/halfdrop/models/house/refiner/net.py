@@ -42,6 +42,8 @@ class RefinerConfig:
     """Channels of a cell."""
     dilations: tuple[int, ...] = (1, 2, 4, 8, 1)
     """Reach of each block's convolution, in cells; together they see 32 samples far, which is round the unit."""
+    strength: float = 1.0
+    """Share of the correction that is made, 0 to 1; training uses 1, an export may be more careful."""
 
 
 class RefinerNet(nn.Module):
@@ -88,7 +90,7 @@ class RefinerNet(nn.Module):
         # 4. the correction at 4 by 4 fine samples for each cell
         drawn = self.config.cell * self.config.fine_grid // self.config.coarse_grid
         correction = functional.pixel_shuffle(self.head(functional.silu(cells)), drawn)[:, 0]
-        return (unit, layer), enlarge(coarse[unit, layer], self.enlarging) + correction.float()
+        return (unit, layer), enlarge(coarse[unit, layer], self.enlarging) + self.config.strength * correction.float()
 
 
 class ConvBlock(nn.Module):

@@ -106,8 +106,12 @@ def draw_pairs(
     *,
     kinds: Sequence[str] = KIND_NAMES,
     mixes: int = MIXES,
+    restores: bool = True,
 ) -> tuple[Pairs, list[str]]:
-    """Return `settings.units_per_kind` pairs of each kind, and of each of `mixes` pairs of motifs; and captions."""
+    """Return `settings.units_per_kind` pairs of each kind, and of each of `mixes` pairs of motifs; and captions.
+
+    restores: restore the coarse side's symmetries, as the refiner does before its network.
+    """
     units, fine = draw_twice(settings.units_per_kind, numbers, words, kinds, mixes=mixes)
     exact = units.plates
     coarse = degrade(exact, numbers)
@@ -118,8 +122,9 @@ def draw_pairs(
     redrawn = student.redraw(units.picked(asks), level, numbers)
     is_kept = displacement_px(redrawn, exact[asks]) < MISPLACED_PX
     coarse[asks[is_kept]] = redrawn[is_kept]
-    # What reaches the hub was tidied at the edge; the refiner sees it with its symmetries restored.
-    coarse = symmetrise(torch.from_numpy(tidy_fields(coarse.flatten(0, 1).numpy())).view_as(coarse))
+    # What reaches the hub was tidied at the edge.
+    coarse = torch.from_numpy(tidy_fields(coarse.flatten(0, 1).numpy())).view_as(coarse)
+    coarse = symmetrise(coarse) if restores else coarse
     is_exact = (chance > 1 - settings.exact_share)[:, None, None, None]
     pairs = Pairs(
         coarse=torch.where(is_exact, exact, coarse),
@@ -184,9 +189,9 @@ def pool_batches(settings: RefinerSettings, student: Student, tokenizer: Tokeniz
 
 
 def held_out_pairs(
-    settings: RefinerSettings, student: Student, tokenizer: Tokenizer, seed: int
+    settings: RefinerSettings, student: Student, tokenizer: Tokenizer, seed: int, *, restores: bool = True
 ) -> tuple[Pairs, list[str]]:
     """Return pairs that belong to a seed, of every kind but those that no exact unit can be held against."""
     numbers, words = torch.Generator().manual_seed(seed), seeded_words(seed)
     kinds = [kind for kind in KIND_NAMES if kind not in FREE_FORMS]
-    return draw_pairs(settings, student, tokenizer, numbers, words, kinds=kinds, mixes=0)
+    return draw_pairs(settings, student, tokenizer, numbers, words, kinds=kinds, mixes=0, restores=restores)

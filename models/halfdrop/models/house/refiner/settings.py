@@ -21,7 +21,7 @@ class RefinerSettings:
     """Refills that the pool holds: enough that a batch sees most kinds, 0.4 GB in 16 bits."""
     uses: int = 8
     """Times a pair is trained on before it leaves the pool: asking the student costs as much as training on it."""
-    student_share: float = 0.65
+    student_share: float = 0.75
     """Share of pairs whose coarse side the student drew; of the others, most are degraded by formula."""
     exact_share: float = 0.1
     """Share of pairs whose coarse side is exact: what is right must stay as it is."""
@@ -29,8 +29,8 @@ class RefinerSettings:
     warm_up_steps: int = 100
     decay_from: float = 0.4
     """Share of the time after which the learning rate falls, linearly."""
-    edge_weight: float = 4.0
-    """Weight of a sample on an edge beside one a band away from it: only the edge's place is printed."""
+    edge_weight: float = 20.0
+    """Weight of a sample on an edge beside one far from it: only the edge's place is printed."""
     gradient_weight: float = 0.5
     """Weight of the error in the field's steps, which keeps lines straight and corners sharp."""
     gradient_limit: float = 1.0
