@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from halfdrop.contracts.repeats import Repeat
 from halfdrop.models.fields import Fields
 from halfdrop.models.house.gates.asking import Asked, ask
 from halfdrop.models.house.gates.contours import measure_contours
@@ -47,7 +48,7 @@ class Sample:
     """None for free forms, which no exact unit is like."""
 
 
-def measure_refiner(refiner_dir: Path, student_dir: Path, per_kind: int = 2) -> Figures:
+def measure_refiner(refiner_dir: Path, student_dir: Path, per_kind: int = 1) -> Figures:
     """Return a refiner's figures on `per_kind` pairs and samples of each kind; some minutes on one core."""
     refiner = open_refiner(refiner_dir)
     pairs = measure_pairs(refiner, student_dir, per_kind)
@@ -82,8 +83,11 @@ def _errors(refiner: Refiner, pairs: Pairs, texts: Sequence[str]) -> tuple[list[
 
 
 def draw_samples(bundle: Path, per_kind: int, seed: int = SEED) -> list[Sample]:
-    """Return the preview model's own units, drawn as an edge draws them, and the true motifs they are most like."""
-    asked = ask(per_kind, seed)
+    """Return the preview model's own units, drawn as an edge draws them, and the true motifs they are most like.
+
+    All are drawn for the straight lattice: shapes are measured here, the gates measure lattices.
+    """
+    asked = [replace(each, repeat=Repeat(units=2)) for each in ask(per_kind, seed)]
     drawn = draw_asked(bundle, asked, None, lambda _: None)
     library = Library(seed)
     return [

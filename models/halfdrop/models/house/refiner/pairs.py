@@ -119,9 +119,10 @@ def draw_pairs(
     chance = torch.rand(len(exact), generator=numbers)
     closes_straight = whole_border(units.kinds, units.lattices)
     asks = ((chance < settings.student_share) & closes_straight).nonzero().flatten()
-    redrawn = student.redraw(units.picked(asks), level, numbers)
-    is_kept = displacement_px(redrawn, exact[asks]) < MISPLACED_PX
-    coarse[asks[is_kept]] = redrawn[is_kept]
+    if len(asks):
+        redrawn = student.redraw(units.picked(asks), level, numbers)
+        is_kept = displacement_px(redrawn, exact[asks]) < MISPLACED_PX
+        coarse[asks[is_kept]] = redrawn[is_kept]
     # What reaches the hub was tidied at the edge.
     coarse = torch.from_numpy(tidy_fields(coarse.flatten(0, 1).numpy())).view_as(coarse)
     coarse = symmetrise(coarse) if restores else coarse
