@@ -80,7 +80,6 @@ def write_refiner_manifest(directory: Path, run: Path, *, parameters: int, progr
             "steps": steps,
             "samples": samples,
             "minutes": round(elapsed_s / 60, 1),
-            "student": open_bundle(shipped_bundle_dir()).digest,
             "settings": json.loads((run / SETTINGS_FILE).read_text(encoding="utf-8")),
         },
         "gates": {},
@@ -112,7 +111,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     digest = export_refiner(chosen.run, chosen.out, chosen.strength)
-    figures = measure_refiner(chosen.out, chosen.student)
+    figures = {"student": open_bundle(chosen.student).digest, **measure_refiner(chosen.out, chosen.student)}
     record_figures(chosen.out, figures)
     say(json.dumps({"bundle": digest, **figures}))
 

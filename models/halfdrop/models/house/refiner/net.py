@@ -5,7 +5,7 @@ ink is corrected by itself, by the same weights, with the other layers in view: 
 on the place of its layer in the stack, and an unused layer costs nothing. Convolutions over cells of 2 by 2 samples,
 some of them reaching far, straighten edges and sharpen corners as the prompt's words ask for. Everything is relative
 to the torus: rolling the coarse fields by a cell rolls the fine ones by as much, and no place of the unit is special.
-So few weights, used at every cell, learn in minutes of one core; larger nets on larger patches did not.
+Few weights, used at every cell, are what minutes of one core can teach.
 """
 
 from __future__ import annotations
