@@ -12,6 +12,9 @@ from halfdrop.contracts.repeats import Repeat
 
 Bytes = NDArray[np.uint8]
 
+FLOOR_LEVELS = 0.1
+"""A mean step that nobody sees: stripes have no steps at all along themselves, and a torn border must still show."""
+
 
 def border_step_ratio(tile: Bytes, repeat: Repeat) -> float:
     """Return the mean colour step across the units' borders over that of the steepest lines inside; worse axis.
@@ -29,7 +32,7 @@ def border_step_ratio(tile: Bytes, repeat: Repeat) -> float:
 def _border_ratio(steps: NDArray[np.float64], borders: NDArray[np.int64]) -> float:
     inside = np.sort(np.delete(steps, borders))[-len(borders) :].mean()
     at_borders = steps[borders].mean()
-    return float(at_borders / inside) if inside > 0 else float(at_borders > 0)
+    return float(at_borders / max(inside, FLOOR_LEVELS))
 
 
 def _mean_steps(tile: Bytes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
