@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from halfdrop.models.bundle import shipped_bundle_dir
-from halfdrop.models.house.checkpoint import TEACHER_FILE, Networks, Progress
+from halfdrop.models.bundle import open_bundle, shipped_bundle_dir
+from halfdrop.models.house.checkpoint import TEACHER_FILE, TEACHER_SETTINGS_FILE, Networks, Progress
 from halfdrop.models.house.data import build_tokenizer, say_again, seeded_units
 from halfdrop.models.house.journal import Journal
 from halfdrop.models.house.kinds.drawing import seeded_words
@@ -61,6 +61,14 @@ def test_a_run_started_from_a_bundle_keeps_what_known_words_mean(tokenizer: Toke
     assert torch.equal(mine[tokenizer.numbers[word]], theirs[known.numbers[word]])
     assert torch.equal(mine[1], theirs[1])
     assert torch.equal(networks.denoiser.to_tokens.weight, denoiser.to_tokens.weight)
+
+
+def test_a_run_says_what_it_began_with_by_name_and_digest(tmp_path: Path) -> None:
+    bundle = open_bundle(shipped_bundle_dir())
+    begun = TrainingSettings(minutes=0.001, processes=1, batch=2, units_per_kind=1, start_from=str(bundle.directory))
+    train(begun, tmp_path, False)
+    said = json.loads((tmp_path / TEACHER_SETTINGS_FILE).read_text())["start_from"]
+    assert said == f"{bundle.name}-{bundle.version}:{bundle.digest}"
 
 
 def test_captions_said_again_mean_palettes_that_can_be_learnt(tokenizer: Tokenizer) -> None:

@@ -54,12 +54,19 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=TrainingSettings().processes)
     parser.add_argument("--run", type=Path, default=Path("data/house-training"), help="checkpoints and logs")
     parser.add_argument("--out", type=Path, default=shipped_bundle_dir(), help="where the bundle goes")
+    parser.add_argument("--start-from", default="", help="bundle whose weights to begin with; empty begins with none")
+    parser.add_argument("--peak-rate", type=float, default=1.0, help="of the learning rates; less after --start-from")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --run")
     chosen = parser.parse_args()
     make_bundle(
         chosen.run,
         chosen.out,
-        TrainingSettings(minutes=chosen.minutes, processes=chosen.processes),
+        TrainingSettings(
+            minutes=chosen.minutes,
+            processes=chosen.processes,
+            start_from=chosen.start_from,
+            peak_rate=chosen.peak_rate,
+        ),
         DistillationSettings(minutes=chosen.distil_minutes, processes=chosen.processes),
         chosen.resume,
     )

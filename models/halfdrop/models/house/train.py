@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from halfdrop.models.bundle import open_bundle
 from halfdrop.models.house.batches import draw_batches
 from halfdrop.models.house.checkpoint import (
     TEACHER_FILE,
@@ -44,7 +46,9 @@ def train(settings: TrainingSettings, out: Path, resumes: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
     if not resumes or not (out / VOCABULARY_FILE).exists():
         build_tokenizer().save(out / VOCABULARY_FILE)
-    save_settings(settings, out / TEACHER_SETTINGS_FILE)
+    # The manifest will tell these: what the run began with goes by its name and digest, not by a path of this machine.
+    begun_with = _named(settings.start_from) if settings.start_from else ""
+    save_settings(replace(settings, start_from=begun_with), out / TEACHER_SETTINGS_FILE)
     run_workers(train_worker, settings.processes, settings, out, resumes)
 
 
@@ -106,6 +110,11 @@ def start_from(networks: Networks, tokenizer: Tokenizer, bundle: Path) -> None:
             state[name] = table
     networks.text_encoder.load_state_dict(state)
     networks.denoiser.load_state_dict(denoiser.state_dict())
+
+
+def _named(directory: str) -> str:
+    bundle = open_bundle(Path(directory))
+    return f"{bundle.name}-{bundle.version}:{bundle.digest}"
 
 
 def rate_at(settings: TrainingSettings, step: int, share: float) -> float:
