@@ -16,7 +16,7 @@ PACKAGES := $(foreach part,contracts runtime models cache edge hub forecaster op
 SOURCES := $(PACKAGES) bench tests
 
 # Resolved beside the extras: what builds us, and versions held back (the reasons stand in docs/dependencies.md).
-LOCK_ALSO := pip==26.0 hatchling editables setuptools "huggingface_hub<1"
+LOCK_ALSO := pip==26.0 hatchling editables setuptools async-timeout "huggingface_hub<1"
 
 .PHONY: help up setup test check bench train lock clean
 
