@@ -57,6 +57,7 @@ http {{
 FRONT = """
 import asyncio, sys
 import uvloop
+from halfdrop.edge.access import Door
 from halfdrop.edge.front import Front, Shelf
 from halfdrop.edge.server import serve
 
@@ -66,7 +67,7 @@ async def nothing(scope, receive, send):
 async def main(port, target, file):
     shelf = Shelf(64 * 2**20)
     shelf.put(target, open(file, "rb").read())
-    async with serve(Front(shelf, nothing), host="127.0.0.1", port=port, grace_s=1):
+    async with serve(Front(shelf, nothing, Door(is_open=True)), host="127.0.0.1", port=port, grace_s=1):
         await asyncio.Event().wait()
 
 uvloop.run(main(int(sys.argv[1]), sys.argv[2], sys.argv[3]))

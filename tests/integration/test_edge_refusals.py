@@ -127,7 +127,10 @@ async def test_an_edge_whose_outbox_is_full_refuses_orders_and_keeps_those_it_ha
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"HOST": "0.0.0.0"}, "HALFDROP_EDGE_HOST: got '0.0.0.0'; allowed: 127.0.0.1"),
+        ({"HOST": "0.0.0.0"}, "no valid one in its object store; make one with `halfdrop keys create --tenant NAME"),
+        ({"ACCESS": "keys"}, "no valid one in its object store; make one with `halfdrop keys create --tenant NAME"),
+        ({"HOST": "0.0.0.0", "ACCESS": "open"}, "HALFDROP_EDGE_ACCESS: got 'open with HALFDROP_EDGE_HOST 0.0.0.0'"),
+        ({"ACCESS": "closed"}, "HALFDROP_EDGE_ACCESS: got 'closed'"),
         ({"PORT": "web"}, "HALFDROP_EDGE_PORT"),
         ({"PORTS": "1"}, "HALFDROP_EDGE_PORTS"),
         ({"NAME": "a.b"}, "HALFDROP_EDGE_NAME"),

@@ -11,6 +11,7 @@ import typer
 
 from halfdrop.contracts.errors import HalfdropError, InvalidInput, TransientError, Unavailable
 from halfdrop.deploy.cli_jobs import jobs_app
+from halfdrop.deploy.cli_keys import keys_app
 from halfdrop.deploy.cli_models import models_app
 from halfdrop.deploy.cli_patterns import preview, render
 from halfdrop.deploy.cli_system import doctor, up
@@ -36,6 +37,7 @@ app.add_typer(jobs_app)
 app.command()(up)
 app.command()(doctor)
 app.add_typer(models_app)
+app.add_typer(keys_app)
 
 
 def main() -> None:

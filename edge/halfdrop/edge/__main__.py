@@ -5,7 +5,7 @@ import sys
 import time
 
 from halfdrop.contracts.errors import HalfdropError
-from halfdrop.edge.settings import PREFIX, EdgeSettings, check_host
+from halfdrop.edge.settings import PREFIX, EdgeSettings, is_open
 from halfdrop.runtime.logs import configure_logs
 from halfdrop.runtime.settings import load_settings
 
@@ -16,7 +16,7 @@ def main() -> int:
     configure_logs("edge")
     try:
         settings = load_settings(EdgeSettings, prefix=PREFIX, environ=os.environ)
-        check_host(settings)
+        is_open(settings)
         # Wrong settings are found before a second's worth of imports.
         import uvloop  # noqa: PLC0415
 

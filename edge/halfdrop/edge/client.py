@@ -10,6 +10,7 @@ it arrived cannot be known when the answer is lost, and two orders cost twice.
 """
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ import httpx
 import msgspec
 
 from halfdrop.contracts.errors import (
+    InvalidInput,
     NotFound,
     PermanentError,
     TransientError,
@@ -30,6 +32,8 @@ from halfdrop.contracts.patterns import PatternRequest
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.edge.client_answers import Prediction, PredictionPage, Preview, translate_problem
 from halfdrop.edge.event_stream import ServerEvent, read_events
+
+KEY_VARIABLE = "HALFDROP_API_KEY"
 
 ATTEMPTS_MAX = 4
 """Tries of a call that is safe to repeat, the first included."""
@@ -63,11 +67,21 @@ Answer = TypeVar("Answer", bound=msgspec.Struct)
 class HalfdropClient:
     """One edge, over a pool of connections. Close it, or use it in a `with`."""
 
-    def __init__(self, base_url: str, *, transport: httpx.BaseTransport | None = None) -> None:
-        """`transport` replaces the network, for tests of a caller's own code."""
+    def __init__(
+        self, base_url: str, *, api_key: str | None = None, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        """Talk to the edge at `base_url`. Raises InvalidInput for a key that cannot be sent.
+
+        api_key: left out, HALFDROP_API_KEY from the environment; an open edge wants none. `transport` replaces the
+        network, for tests of a caller's own code.
+        """
+        key = os.environ.get(KEY_VARIABLE, "") if api_key is None else api_key
+        if not re.fullmatch(r"[!-~]*", key):
+            raise InvalidInput("api_key", got="other signs", allowed="a key that `halfdrop keys create` made")
+        headers = {"authorization": f"Bearer {key}"} if key else {}
         self.base_url = base_url.rstrip("/")
         timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-        self._http = httpx.Client(base_url=self.base_url, timeout=timeout, transport=transport)
+        self._http = httpx.Client(base_url=self.base_url, timeout=timeout, transport=transport, headers=headers)
 
     def __enter__(self) -> Self:
         return self

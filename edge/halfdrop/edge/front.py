@@ -1,7 +1,7 @@
 """The raw ASGI front: pictures that are on the shelf go out from here, everything else goes on to Litestar.
 
-A hit costs a look-up and two ready-made messages; through the framework it would be twice that. Here, too, are the two
-rules that concern every request whatever its route: foreign Host names, and HEAD.
+A hit costs a look-up and two ready-made messages; through the framework it would be twice that. Here, too, are the
+rules that concern every request whatever its route: keys, foreign Host names, and HEAD.
 """
 
 import re
@@ -12,10 +12,15 @@ import msgspec
 import xxhash
 from moka_py import Moka
 
+from halfdrop.contracts.errors import HalfdropError
+from halfdrop.edge.access import SCOPE_NAME, Access, Door, Unauthorized
 from halfdrop.edge.problems import MEDIA_TYPE, MisdirectedRequest, problem_of
 
 CACHE_CONTROL = "public, max-age=31536000, immutable, stale-while-revalidate=86400, stale-if-error=604800"
 """A key names one picture for ever: whoever has it need not ask again."""
+
+PRIVATE_CACHE_CONTROL = CACHE_CONTROL.replace("public", "private")
+"""Where pictures are a tenant's own: no cache that others share may keep them."""
 
 CACHE_NAME = "halfdrop"
 _SHELF_STATUS = f"{CACHE_NAME}; hit; detail=memory".encode()
@@ -43,17 +48,18 @@ class Shelved(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Shelf:
     """Pictures as finished answers, by path and query; bounded in bytes, the popular ones stay."""
 
-    def __init__(self, capacity_bytes: int) -> None:
+    def __init__(self, capacity_bytes: int, *, is_private: bool = False) -> None:
+        self.cache_control = PRIVATE_CACHE_CONTROL if is_private else CACHE_CONTROL
         self._shelved: Moka[str, Shelved] = Moka(capacity_bytes, weigher=_weigh)
 
     def peek(self, target: str) -> Shelved | None:
-        """Return the answer for `target`, a path or "path?px=256"."""
+        """Return the answer for `target`, a path or "path?px=256", behind its tenant's shelf_prefix."""
         return self._shelved.get(target)
 
     def put(self, target: str, webp: bytes) -> None:
         """Keep `webp` as the answer for `target`."""
         etag = make_etag(webp).encode()
-        kept = [(b"etag", etag), (b"cache-control", CACHE_CONTROL.encode()), (b"cache-status", _SHELF_STATUS)]
+        kept = [(b"etag", etag), (b"cache-control", self.cache_control.encode()), (b"cache-status", _SHELF_STATUS)]
         sized = [(b"content-type", b"image/webp"), (b"content-length", str(len(webp)).encode())]
         shelved = Shelved(
             etag=etag,
@@ -77,22 +83,30 @@ def matches_etag(if_none_match: bytes, etag: bytes) -> bool:
 class Front:
     """The ASGI application that the server runs."""
 
-    def __init__(self, shelf: Shelf, inner: Callable[[Any, Any, Any], Awaitable[None]]) -> None:
+    def __init__(self, shelf: Shelf, inner: Callable[[Any, Any, Any], Awaitable[None]], door: Door) -> None:
+        self._door = door
         self._shelf = shelf
         self._inner = inner
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             method = scope["method"]
-            if method in ("GET", "HEAD"):
+            try:
+                access = self._door.admit(scope["headers"])
+            except Unauthorized as error:
+                await _send_problem(error, scope, send)
+                return
+            scope[SCOPE_NAME] = access
+            if method in ("GET", "HEAD") and access is not None and access.may("previews"):
                 query = scope["query_string"]
                 path = scope["path"]
-                shelved = self._shelf.peek(f"{path}?{query.decode('latin-1')}" if query else path)
+                shelved = self._shelf.peek(_target(access, path, query))
                 if shelved is not None:
                     await _send_shelved(shelved, scope, send)
                     return
-            if not _is_allowed_host(scope):
-                await _send_misdirected(scope, send)
+            # A page of a foreign site can rebind its own name to 127.0.0.1 and post here; it has no key, though.
+            if self._door.is_open and not _is_allowed_host(scope):
+                await _send_problem(_misdirected(), scope, send)
                 return
             if method == "HEAD":
                 scope["method"] = "GET"
@@ -111,20 +125,29 @@ async def _send_shelved(shelved: Shelved, scope: Scope, send: Send) -> None:
 
 
 def _is_allowed_host(scope: Scope) -> bool:
-    # A page of a foreign site can rebind its own name to 127.0.0.1 and post here; its Host gives it away.
     for name, value in scope["headers"]:
         if name == b"host":
             return _PORT.sub(b"", value).lower() in _ALLOWED_HOSTS
     return True
 
 
-async def _send_misdirected(scope: Scope, send: Send) -> None:
+def _target(access: Access, path: str, query: bytes) -> str:
+    target = f"{path}?{query.decode('latin-1')}" if query else path
+    return access.shelf_prefix + target
+
+
+def _misdirected() -> MisdirectedRequest:
     allowed = "127.0.0.1, localhost or [::1]"
-    error = MisdirectedRequest(f"host: got another name; allowed: {allowed}", code="misdirected-request")
-    problem, _ = problem_of(error, scope["path"])
+    return MisdirectedRequest(f"host: got another name; allowed: {allowed}", code="misdirected-request")
+
+
+async def _send_problem(error: HalfdropError, scope: Scope, send: Send) -> None:
+    problem, extra = problem_of(error, scope["path"])
     headers = [(b"content-type", MEDIA_TYPE.encode())]
+    headers += [(name.lower().encode(), value.encode()) for name, value in extra.items()]
+    body = b"" if scope["method"] == "HEAD" else msgspec.json.encode(problem)
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-    await send({"type": "http.response.body", "body": msgspec.json.encode(problem), "more_body": False})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def _without_body(send: Send) -> Send:

@@ -7,6 +7,7 @@ import msgspec
 from litestar import MediaType, Request, Response, get, post
 
 from halfdrop.contracts.errors import NotFound
+from halfdrop.edge.access import needs
 from halfdrop.edge.openapi import describe_model
 from halfdrop.edge.prediction_routes import answer_new_prediction
 from halfdrop.edge.predictions import OWNER
@@ -30,7 +31,7 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     """Schemas `Input` and `Output`."""
 
 
-@post("/v1/models/{owner:str}/{name:str}/predictions", status_code=201)
+@post("/v1/models/{owner:str}/{name:str}/predictions", status_code=201, guards=[needs("orders")])
 async def create_model_prediction(
     request: Request[Any, Any, Any], edge: EdgeServices, owner: str, name: str
 ) -> Response[bytes]:
@@ -39,7 +40,7 @@ async def create_model_prediction(
     return await answer_new_prediction(request, edge)
 
 
-@get("/v1/models/{owner:str}/{name:str}/versions/{version:str}")
+@get("/v1/models/{owner:str}/{name:str}/versions/{version:str}", guards=[needs(None)])
 async def get_model_version(edge: EdgeServices, owner: str, name: str, version: str) -> Response[bytes]:
     """Describe a version of the model: its inputs and outputs."""
     _check_name(edge, owner, name)

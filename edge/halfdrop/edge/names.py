@@ -25,8 +25,24 @@ def spec_key(pattern_key: str) -> str:
     return f"{pattern_key}/spec"
 
 
+def tenant_key(tenant: str, cache_key: str) -> str:
+    """Cache key of what the tenant knows as `cache_key`."""
+    return f"{tenant}:{cache_key}"
+
+
+def tenant_folder(tenant: str) -> str:
+    """Folder of the object store that holds a tenant's patterns."""
+    return f"tenants/{tenant}"
+
+
 def object_path(cache_key: str) -> str:
     """Return where the object store keeps what the cache knows as `cache_key`."""
+    tenant, colon, key = cache_key.rpartition(":")
+    path = _object_path(key)
+    return f"{tenant_folder(tenant)}/{path}" if colon else path
+
+
+def _object_path(cache_key: str) -> str:
     pattern_key, _, part = cache_key.partition("/")
     if part == "plates":
         return plates_path(pattern_key)

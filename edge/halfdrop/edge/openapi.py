@@ -37,6 +37,8 @@ _STRUCTS = (PreviewRequest, Preview, PredictionRequest, PredictionInput, Predict
 
 _PROBLEMS = {
     400: "The body is not JSON",
+    401: "No API key, or one that opens nothing; an open edge asks for none",
+    403: "The key lacks the scope that this needs",
     404: "No such thing",
     413: "The body is too large",
     415: "The body is not declared to be application/json",
@@ -100,12 +102,18 @@ def describe_api() -> Json:
             "/v1/predictions/{order_id}/files/{name}": {"get": _get_file()},
             "/v1/models/{owner}/{name}/predictions": {"post": _named(_create_prediction())},
             "/v1/models/{owner}/{name}/versions/{version}": {"get": _get_model_version()},
-            "/healthz": {"get": _operation("Tell each part's state", 200, _json(Health), problems=())},
+            "/healthz": {"get": _operation("Tell each part's state", 200, _json(Health), problems=(), is_public=True)},
             "/schema/openapi.json": {
-                "get": _operation("This description", 200, {"application/json": {"schema": {"type": "object"}}}, ())
+                "get": _operation(
+                    "This description", 200, {"application/json": {"schema": {"type": "object"}}}, (), is_public=True
+                )
             },
         },
-        "components": {"schemas": _schemas()},
+        "components": {
+            "schemas": _schemas(),
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "An API key"}},
+        },
+        "security": [{"key": []}, {}],
     }
 
 
@@ -187,8 +195,10 @@ def _get_file() -> Json:
     return operation
 
 
-def _operation(summary: str, status: int, answers: Json, problems: tuple[int, ...]) -> Json:
-    refused = {str(code): _refusal(code) for code in sorted({*problems, 421})}
+def _operation(summary: str, status: int, answers: Json, problems: tuple[int, ...], *, is_public: bool = False) -> Json:
+    # A key that opens nothing is refused everywhere; where none is needed, nobody lacks a scope.
+    codes = {*problems, 401, 421} | (set() if is_public else {403})
+    refused = {str(code): _refusal(code) for code in sorted(codes)}
     return {"summary": summary, "responses": {str(status): {"description": summary, "content": answers}, **refused}}
 
 

@@ -45,8 +45,8 @@ class OrderBook:
         self._bucket = bucket
         self._listeners = listeners
         self._lock = asyncio.Lock()
-        self._ids: list[str] = []
-        """All ids, oldest first: they sort by age. 75 bytes each."""
+        self._ids: dict[str, list[str]] = {}
+        """All ids by tenant, oldest first: they sort by age. 75 bytes each."""
         self._open: dict[str, JobStatus] = {}
         """Newest status of orders that are not finished."""
 
@@ -69,12 +69,12 @@ class OrderBook:
             await self._publish(outbox_job(job.id), encode_job(job), message_id=job.id)
             return await self.apply(accepted_status(job, pattern_key))
 
-    async def cancel(self, order_id: str, now: float) -> JobStatus:
+    async def cancel(self, order_id: str, tenant: str, now: float) -> JobStatus:
         """Ask that `order_id` stop; what has not started is canceled at once, a running job when its worker hears.
 
         Canceling what is finished changes nothing. Raises NotFound, and Unavailable if the edge's NATS is away.
         """
-        status = await self.find(order_id)
+        status = await self.find(order_id, tenant)
         if status.state.is_final:
             return status
         with _translated("cancel the order"):
@@ -84,20 +84,21 @@ class OrderBook:
                 return await self.apply(canceled)
         return status
 
-    async def find(self, order_id: str) -> JobStatus:
-        """Return the newest status. Raises NotFound for an id that this edge does not know."""
-        if order_id in self._open:
-            return self._open[order_id]
-        status = await self._read(order_id) if is_order_id(order_id) else None
-        if status is None:
+    async def find(self, order_id: str, tenant: str) -> JobStatus:
+        """Return the newest status. Raises NotFound for an id that this edge does not know, or is another tenant's."""
+        status = self._open.get(order_id)
+        if status is None and is_order_id(order_id):
+            status = await self._read(order_id)
+        if status is None or status.tenant != tenant:
             raise NotFound(f"no prediction has the id {order_id[:40]!r}")
         return status
 
-    async def newest(self, *, before: str | None, limit: int) -> list[JobStatus]:
-        """Return up to `limit` orders, newest first, those older than the id `before`."""
-        end = bisect_left(self._ids, before) if before else len(self._ids)
+    async def newest(self, tenant: str, *, before: str | None, limit: int) -> list[JobStatus]:
+        """Return up to `limit` orders of `tenant`, newest first, those older than the id `before`."""
+        ids = self._ids.get(tenant, [])
+        end = bisect_left(ids, before) if before else len(ids)
         found: list[JobStatus] = []
-        for order_id in reversed(self._ids[:end]):
+        for order_id in reversed(ids[:end]):
             if len(found) == limit:
                 break
             status = self._open.get(order_id) or await self._read(order_id)
@@ -106,10 +107,10 @@ class OrderBook:
         return found
 
     def queue_position(self, status: JobStatus) -> int | None:
-        """Return how many unfinished orders of this edge are older; None once `status` is no longer queued."""
+        """Return how many unfinished orders of its tenant are older; None once `status` is no longer queued."""
         if status.state is not JobState.QUEUED:
             return None
-        return sum(order_id < status.id for order_id in self._open)
+        return sum(o.id < status.id and o.tenant == status.tenant for o in self._open.values())
 
     async def apply(self, status: JobStatus) -> JobStatus:
         """Take `status` into the book if it is news, and tell the listeners; return the one that counts now."""
@@ -136,9 +137,10 @@ class OrderBook:
             return _decode(order_id, entry.value)
 
     def _note(self, status: JobStatus) -> None:
-        place = bisect_left(self._ids, status.id)
-        if place == len(self._ids) or self._ids[place] != status.id:
-            insort(self._ids, status.id)
+        ids = self._ids.setdefault(status.tenant, [])
+        place = bisect_left(ids, status.id)
+        if place == len(ids) or ids[place] != status.id:
+            insort(ids, status.id)
         if status.state.is_final:
             self._open.pop(status.id, None)
         else:

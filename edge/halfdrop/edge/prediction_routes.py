@@ -14,9 +14,10 @@ from litestar.response import Stream
 from halfdrop.contracts.errors import InvalidInput, NotFound, TransientError
 from halfdrop.contracts.jobs import Artifact, Job, JobStatus
 from halfdrop.contracts.patterns import check_size_px
+from halfdrop.edge.access import Access, access_of, needs
 from halfdrop.edge.names import is_order_id, new_order_id
 from halfdrop.edge.predictions import Prediction, PredictionPage, make_prediction
-from halfdrop.edge.previews import Pattern
+from halfdrop.edge.previews import Pattern, Previews
 from halfdrop.edge.requests import PredictionRequest, read_body
 from halfdrop.edge.services import EdgeServices
 
@@ -26,7 +27,7 @@ KEEP_ALIVE_S = 15.0
 """A comment on an idle stream, so that proxies keep it open and a gone client is noticed."""
 
 
-@post("/v1/predictions", status_code=201)
+@post("/v1/predictions", status_code=201, guards=[needs("orders")])
 async def create_prediction(request: Request[Any, Any, Any], edge: EdgeServices) -> Response[bytes]:
     """Accept an order. With `Prefer: wait` the answer comes when it is finished, or after the wait."""
     return await answer_new_prediction(request, edge)
@@ -35,7 +36,7 @@ async def create_prediction(request: Request[Any, Any, Any], edge: EdgeServices)
 async def answer_new_prediction(request: Request[Any, Any, Any], edge: EdgeServices) -> Response[bytes]:
     """Accept the order in the body, wait as its client prefers, and answer with the prediction."""
     wait_s = _read_wait(request.headers.get("prefer", ""))
-    status = await submit_order(edge, await read_body(request, PredictionRequest))
+    status = await submit_order(edge, access_of(request), await read_body(request, PredictionRequest))
     if wait_s:
         status = await _wait_for_end(edge, status, wait_s)
     prediction = _describe(request, edge, status)
@@ -43,12 +44,14 @@ async def answer_new_prediction(request: Request[Any, Any, Any], edge: EdgeServi
     return Response(msgspec.json.encode(prediction), status_code=201, media_type=MediaType.JSON, headers=location)
 
 
-async def submit_order(edge: EdgeServices, body: PredictionRequest) -> JobStatus:
+async def submit_order(edge: EdgeServices, access: Access, body: PredictionRequest) -> JobStatus:
     """Understand the order, make or find its plates, and accept it durably."""
-    pattern = _understand(edge, body)
-    plates = await edge.previews.plates(pattern)
+    previews = edge.previews.of(access.tenant)
+    pattern = _understand(previews, body)
+    plates = await previews.plates(pattern)
     job = Job(
         id=new_order_id(),
+        tenant=access.tenant,
         origin=edge.name,
         spec=pattern.spec,
         size_px=body.input.size_px,
@@ -59,43 +62,43 @@ async def submit_order(edge: EdgeServices, body: PredictionRequest) -> JobStatus
     return await edge.orders.submit(job, pattern.key)
 
 
-@get("/v1/predictions")
+@get("/v1/predictions", guards=[needs("orders")])
 async def list_predictions(request: Request[Any, Any, Any], edge: EdgeServices) -> Response[bytes]:
     """List orders, newest first, a page at a time."""
     cursor = request.query_params.get("cursor")
     if cursor is not None and not is_order_id(cursor):
         raise InvalidInput("cursor", got=cursor, allowed="the cursor of a `next` address")
-    statuses = await edge.orders.newest(before=cursor, limit=PAGE_SIZE)
+    statuses = await edge.orders.newest(access_of(request).tenant, before=cursor, limit=PAGE_SIZE)
     has_more = len(statuses) == PAGE_SIZE
     address = f"{_base_url(request)}/v1/predictions?cursor={statuses[-1].id}" if has_more else None
     page = PredictionPage(results=[_describe(request, edge, status) for status in statuses], next=address)
     return Response(msgspec.json.encode(page), media_type=MediaType.JSON, headers={"Cache-Control": "no-store"})
 
 
-@get("/v1/predictions/{order_id:str}")
+@get("/v1/predictions/{order_id:str}", guards=[needs("orders")])
 async def get_prediction(request: Request[Any, Any, Any], edge: EdgeServices, order_id: str) -> Response[bytes]:
     """Tell what is known of an order."""
-    return _answer(request, edge, await edge.orders.find(order_id))
+    return _answer(request, edge, await edge.orders.find(order_id, access_of(request).tenant))
 
 
-@post("/v1/predictions/{order_id:str}/cancel", status_code=200)
+@post("/v1/predictions/{order_id:str}/cancel", status_code=200, guards=[needs("orders")])
 async def cancel_prediction(request: Request[Any, Any, Any], edge: EdgeServices, order_id: str) -> Response[bytes]:
     """Ask that an order stop."""
-    return _answer(request, edge, await edge.orders.cancel(order_id, time.time()))
+    return _answer(request, edge, await edge.orders.cancel(order_id, access_of(request).tenant, time.time()))
 
 
-@get("/v1/predictions/{order_id:str}/stream")
+@get("/v1/predictions/{order_id:str}/stream", guards=[needs("orders")])
 async def stream_prediction(request: Request[Any, Any, Any], edge: EdgeServices, order_id: str) -> Stream:
     """Send the prediction at each change as server-sent events: `status`, and `completed` as the last."""
-    await edge.orders.find(order_id)  # an unknown id is a 404, not an empty stream
+    await edge.orders.find(order_id, access_of(request).tenant)  # an unknown id is a 404, not an empty stream
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return Stream(_events(request, edge, order_id), media_type="text/event-stream", headers=headers)
 
 
-@get("/v1/predictions/{order_id:str}/files/{name:str}")
-async def get_file(edge: EdgeServices, order_id: str, name: str) -> Stream:
+@get("/v1/predictions/{order_id:str}/files/{name:str}", guards=[needs("orders")])
+async def get_file(request: Request[Any, Any, Any], edge: EdgeServices, order_id: str, name: str) -> Stream:
     """Send a file of a finished order."""
-    status = await edge.orders.find(order_id)
+    status = await edge.orders.find(order_id, access_of(request).tenant)
     artifact = _find_artifact(status, name)
     if await edge.objects.size(artifact.path) != artifact.size_bytes:  # said now, not in the middle of a 200
         raise NotFound(f"the file {name!r} of prediction {order_id} is no longer in the object store")
@@ -108,12 +111,12 @@ async def get_file(edge: EdgeServices, order_id: str, name: str) -> Stream:
     return Stream(edge.objects.stream(artifact.path), media_type=artifact.media_type, headers=headers)
 
 
-def _understand(edge: EdgeServices, body: PredictionRequest) -> Pattern:
+def _understand(previews: Previews, body: PredictionRequest) -> Pattern:
     if body.version is not None:
-        edge.previews.check_model("version", body.version)
+        previews.check_model("version", body.version)
     try:
         check_size_px(body.input.size_px)
-        return edge.previews.understand(body.input)
+        return previews.understand(body.input)
     except InvalidInput as error:
         raise InvalidInput(f"input.{error.field}", got=error.got, allowed=error.allowed) from error
 
@@ -131,17 +134,20 @@ async def _wait_for_end(edge: EdgeServices, status: JobStatus, wait_s: float) ->
     with contextlib.suppress(TimeoutError, TransientError):
         async with asyncio.timeout(wait_s):
             with edge.listeners.listen(status.id) as listener:
-                listener.tell(await edge.orders.find(status.id))  # news that came before we listened
+                listener.tell(await edge.orders.find(status.id, status.tenant))  # news that came before we listened
                 async for newer in listener.statuses():
                     status = newer or status
     return status
 
 
 async def _events(request: Request[Any, Any, Any], edge: EdgeServices, order_id: str) -> AsyncIterator[bytes]:
+    access = access_of(request)
     with edge.listeners.listen(order_id) as listener:
-        listener.tell(await edge.orders.find(order_id))
+        listener.tell(await edge.orders.find(order_id, access.tenant))
         number = 0
         async for status in listener.statuses(idle_s=KEEP_ALIVE_S):
+            if not edge.door.still_admits(access):
+                return
             if status is None:
                 yield b": still here\n\n"
                 continue

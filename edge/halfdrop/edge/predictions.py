@@ -100,7 +100,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
 
     attempt: int
     queue_position: int | None
-    """Orders of this edge that come first; null once it runs."""
+    """Orders of yours at this edge that come first; null once it runs."""
 
     eta_seconds: float | None
     """Guess at the time left, from the steps done; null when there is nothing to guess from."""

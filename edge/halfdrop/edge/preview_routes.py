@@ -7,7 +7,8 @@ from litestar import MediaType, Request, Response, get, post
 
 from halfdrop.contracts.errors import InvalidInput, NotFound
 from halfdrop.contracts.patterns import PatternSpec
-from halfdrop.edge.front import CACHE_CONTROL, CACHE_NAME, make_etag, matches_etag
+from halfdrop.edge.access import Access, access_of, needs
+from halfdrop.edge.front import CACHE_NAME, make_etag, matches_etag
 from halfdrop.edge.previews import Picture
 from halfdrop.edge.requests import PREVIEW_SIZE_PX, PreviewRequest, check_preview_size, read_body
 from halfdrop.edge.services import EdgeServices
@@ -36,17 +37,20 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     """Words that the model does not know, and what was drawn for each: {"sunflowers": "daisies"}."""
 
 
-@post("/v1/previews", status_code=200)
+@post("/v1/previews", status_code=200, guards=[needs("previews")])
 async def create_preview(request: Request[Any, Any, Any], edge: EdgeServices) -> Response[bytes]:
     """Draw a pattern, or find it, and answer with its picture or with JSON that says where the picture is."""
     body = await read_body(request, PreviewRequest)
     size_px = check_preview_size(body.size_px)
-    pattern = edge.previews.understand(body)
-    picture = await edge.previews.preview_pattern(pattern, size_px)
-    _shelve(edge, picture)
+    access = access_of(request)
+    previews = edge.previews.of(access.tenant)
+    pattern = previews.understand(body)
+    picture = await previews.preview_pattern(pattern, size_px)
+    _shelve(edge, access, picture)
     if not _wants_json(request.headers.get("accept", "")):
-        return _answer_picture(picture, is_immutable=False)
-    plates = await edge.previews.plates(pattern)
+        # The answer to a POST is not cached by anybody, whatever it says; its Content-Location is what lasts.
+        return _answer_picture(picture, cache_control="no-store")
+    plates = await previews.plates(pattern)
     preview = Preview(
         key=pattern.key,
         url=_address(picture),
@@ -59,17 +63,18 @@ async def create_preview(request: Request[Any, Any, Any], edge: EdgeServices) ->
     return Response(msgspec.json.encode(preview), media_type=MediaType.JSON, headers=_headers(picture))
 
 
-@get("/p/{name:str}")
+@get("/p/{name:str}", guards=[needs("previews")])
 async def get_picture(request: Request[Any, Any, Any], edge: EdgeServices, name: str) -> Response[bytes]:
     """Answer the picture of a key: what the front had not on its shelf."""
     if not name.endswith(SUFFIX):
         raise NotFound(f"no picture is called {name[:40]!r}: names are a key and {SUFFIX!r}")
-    picture = await edge.previews.find_picture(name.removesuffix(SUFFIX), _read_size(request))
-    _shelve(edge, picture)
+    access = access_of(request)
+    picture = await edge.previews.of(access.tenant).find_picture(name.removesuffix(SUFFIX), _read_size(request))
+    _shelve(edge, access, picture)
     asked = request.headers.get("if-none-match")
     if asked and matches_etag(asked.encode("latin-1", "replace"), make_etag(picture.webp).encode()):
-        return Response(b"", status_code=304, headers={**_headers(picture), "Cache-Control": CACHE_CONTROL})
-    return _answer_picture(picture, is_immutable=True)
+        return Response(b"", status_code=304, headers={**_headers(picture), "Cache-Control": edge.shelf.cache_control})
+    return _answer_picture(picture, cache_control=edge.shelf.cache_control)
 
 
 def _read_size(request: Request[Any, Any, Any]) -> int:
@@ -88,10 +93,9 @@ def _wants_json(accept: str) -> bool:
     return any(part.partition(";")[0].strip().lower() == "application/json" for part in accept.split(","))
 
 
-def _answer_picture(picture: Picture, *, is_immutable: bool) -> Response[bytes]:
+def _answer_picture(picture: Picture, *, cache_control: str) -> Response[bytes]:
     headers = _headers(picture)
-    # The answer to a POST is not cached by anybody, whatever it says; its Content-Location is what lasts.
-    headers["Cache-Control"] = CACHE_CONTROL if is_immutable else "no-store"
+    headers["Cache-Control"] = cache_control
     return Response(picture.webp, media_type="image/webp", headers=headers)
 
 
@@ -109,7 +113,7 @@ def _address(picture: Picture) -> str:
     return f"/p/{picture.key}{SUFFIX}?px={picture.size_px}"
 
 
-def _shelve(edge: EdgeServices, picture: Picture) -> None:
-    edge.shelf.put(_address(picture), picture.webp)
+def _shelve(edge: EdgeServices, access: Access, picture: Picture) -> None:
+    edge.shelf.put(access.shelf_prefix + _address(picture), picture.webp)
     if picture.size_px == PREVIEW_SIZE_PX:
-        edge.shelf.put(f"/p/{picture.key}{SUFFIX}", picture.webp)
+        edge.shelf.put(f"{access.shelf_prefix}/p/{picture.key}{SUFFIX}", picture.webp)

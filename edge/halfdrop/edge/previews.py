@@ -5,12 +5,13 @@ drawn again at any size by any edge. When the store is away the preview is still
 and travel with the order.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import msgspec
 import structlog
 
-from halfdrop.cache.tiered import FILL, Found, TieredCache
+from halfdrop.cache.tiered import FILL, Found
 from halfdrop.contracts.errors import InvalidInput, NotFound, Unavailable
 from halfdrop.contracts.patterns import (
     PatternRequest,
@@ -61,10 +62,18 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
         return self.source != FILL
 
 
+class PatternCache(Protocol):
+    """What previews ask of a cache: the whole `TieredCache`, or one tenant's part of it."""
+
+    async def get(self, key: str) -> Found | None: ...
+    async def get_or_fill(self, key: str, fill: Callable[[], Awaitable[bytes]]) -> Found: ...
+    async def put(self, key: str, data: bytes) -> None: ...
+
+
 class Previews:
     """Patterns by key: understood, drawn, cached and stored."""
 
-    def __init__(self, *, bundle: Bundle, previewer: OnnxPreviewer, cache: TieredCache, objects: ObjectStore) -> None:
+    def __init__(self, *, bundle: Bundle, previewer: OnnxPreviewer, cache: PatternCache, objects: ObjectStore) -> None:
         self._bundle = bundle
         self._previewer = previewer
         self._cache = cache

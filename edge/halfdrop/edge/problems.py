@@ -29,6 +29,7 @@ from halfdrop.contracts.errors import (
     TransientError,
     Unavailable,
 )
+from halfdrop.edge.access import Forbidden, Unauthorized
 from halfdrop.edge.requests import BodyTooLarge, MalformedBody, UnsupportedMediaType
 
 log = structlog.get_logger()
@@ -59,6 +60,8 @@ _TABLE: tuple[tuple[type[HalfdropError], int, str], ...] = (
     (BodyTooLarge, 413, "Body too large"),
     (UnsupportedMediaType, 415, "Unsupported media type"),
     (MisdirectedRequest, 421, "Misdirected request"),
+    (Unauthorized, 401, "Unauthorized"),
+    (Forbidden, 403, "Forbidden"),
     (NotFound, 404, "Not found"),
     (Overloaded, 429, "Too many requests"),
     (Unavailable, 503, "Service unavailable"),
@@ -108,7 +111,8 @@ def _halfdrop_problem(error: HalfdropError, instance: str) -> tuple[Problem, dic
     assert isinstance(error, PermanentError)
     if status >= 500:
         log.error("internal_error", instance=instance, exc_info=error)
-    return _problem(status, error.code, title, detail, instance), {}
+    headers = {"WWW-Authenticate": 'Bearer realm="halfdrop"'} if isinstance(error, Unauthorized) else {}
+    return _problem(status, error.code, title, detail, instance), headers
 
 
 def _http_problem(error: HTTPException, instance: str, methods: Sequence[str]) -> tuple[Problem, dict[str, str]]:

@@ -16,6 +16,7 @@ from halfdrop.cache.objects import ObjectTier
 from halfdrop.cache.regional import open_redis_tier
 from halfdrop.cache.tiered import TieredCache
 from halfdrop.contracts.subjects import HUB_DOMAIN, edge_domain
+from halfdrop.edge.access import Door, follow_keys, load_keys
 from halfdrop.edge.app import make_app
 from halfdrop.edge.follower import follow_events
 from halfdrop.edge.forwarder import forward_orders
@@ -25,10 +26,10 @@ from halfdrop.edge.listeners import Listeners
 from halfdrop.edge.names import object_path
 from halfdrop.edge.orders import open_orders
 from halfdrop.edge.previewer import open_previewer
-from halfdrop.edge.previews import Previews
 from halfdrop.edge.server import claim_port, serve
 from halfdrop.edge.services import Services
-from halfdrop.edge.settings import EdgeSettings, choose_bundle_dir, count_threads
+from halfdrop.edge.settings import EdgeSettings, choose_bundle_dir, count_threads, is_open
+from halfdrop.edge.tenants import TenantPreviews
 from halfdrop.models.bundle import open_bundle, shipped_bundle_dir
 from halfdrop.runtime.broker import open_broker
 from halfdrop.runtime.lifecycle import stop_on_signals
@@ -45,6 +46,9 @@ async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
     port = claim_port(settings.host, settings.port)
     bundle = await asyncio.to_thread(open_bundle, choose_bundle_dir(settings, shipped_bundle_dir()))
     objects = open_objects(settings.objects_url)
+    door = Door(is_open=is_open(settings))
+    if not door.is_open:
+        await load_keys(objects, door)
     redis_tier = open_redis_tier(settings.redis_url)
     object_tier = ObjectTier(objects, path_of=object_path)
     memory_tier = MemoryTier(settings.memory_mib * MIB)
@@ -61,8 +65,9 @@ async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
         services = Services(
             name=settings.name,
             bundle=bundle,
-            previews=Previews(bundle=bundle, previewer=previewer, cache=cache, objects=objects),
-            shelf=Shelf(settings.shelf_mib * MIB),
+            previews=TenantPreviews(bundle=bundle, previewer=previewer, cache=cache, objects=objects),
+            door=door,
+            shelf=Shelf(settings.shelf_mib * MIB, is_private=not door.is_open),
             orders=orders,
             listeners=listeners,
             link=link,
@@ -75,6 +80,8 @@ async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
             tasks.create_task(forward_orders(broker, link)),
             tasks.create_task(follow_events(link, settings.name, orders)),
         ]
+        if not door.is_open:
+            background.append(tasks.create_task(follow_keys(objects, door)))
         async with serve(make_app(services), host=settings.host, port=port, grace_s=settings.grace_s):
             url = f"http://{settings.host}:{port}"
             log.info("edge_ready", url=url, after_s=round(time.monotonic() - began_s, 2), model=bundle.digest)

@@ -6,11 +6,12 @@ from litestar.params import SkipValidation
 
 from halfdrop.cache.objects import ObjectTier
 from halfdrop.cache.regional import RedisTier
+from halfdrop.edge.access import Door
 from halfdrop.edge.front import Shelf
 from halfdrop.edge.hub_link import HubLink
 from halfdrop.edge.listeners import Listeners
 from halfdrop.edge.orders import OrderBook
-from halfdrop.edge.previews import Previews
+from halfdrop.edge.tenants import TenantPreviews
 from halfdrop.models.bundle import Bundle
 from halfdrop.runtime.broker import Broker
 from halfdrop.runtime.objects import ObjectStore
@@ -21,7 +22,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     bundle: Bundle
-    previews: Previews
+    previews: TenantPreviews
+    door: Door
     shelf: Shelf
     orders: OrderBook
     listeners: Listeners

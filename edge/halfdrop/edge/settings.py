@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -32,7 +32,11 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Directory of the model bundle; empty: the one shipped with the package."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. Loopback only, because nothing asks for keys yet."""
+    """Address to listen on. One that others can reach asks them for keys."""
+
+    access: Literal["", "open", "keys"] = ""
+    """Who may ask: "open" lets in everybody as one tenant, on a loopback address only; "keys" wants an API key with
+    each request. Empty: open on a loopback address, keys elsewhere."""
 
     port: Annotated[int, Meta(ge=0, le=65535)] = 8080
     """TCP port; 0 takes a free one and logs it."""
@@ -56,11 +60,13 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Time for requests in flight when asked to stop."""
 
 
-def check_host(settings: EdgeSettings) -> None:
-    """Raise InvalidInput for an address that others could reach: there are no keys to ask them for yet."""
-    if settings.host not in LOOPBACK_HOSTS:
-        allowed = "127.0.0.1, ::1 or localhost; put a proxy that authenticates in front to serve others"
-        raise InvalidInput(f"{PREFIX}HOST", got=settings.host, allowed=allowed)
+def is_open(settings: EdgeSettings) -> bool:
+    """True if no key is asked for. Raises InvalidInput for an open edge that others could reach."""
+    is_loopback = settings.host in LOOPBACK_HOSTS
+    if settings.access == "open" and not is_loopback:
+        allowed = f"keys, or {PREFIX}HOST on 127.0.0.1, ::1 or localhost; `halfdrop keys create` makes a key"
+        raise InvalidInput(f"{PREFIX}ACCESS", got=f"open with {PREFIX}HOST {settings.host}", allowed=allowed)
+    return settings.access == "open" or (is_loopback and settings.access != "keys")
 
 
 def count_threads(settings: EdgeSettings) -> int:

@@ -31,23 +31,28 @@ RETRY: "RetryConfig" = {"max_retries": 2, "retry_timeout": timedelta(seconds=5)}
 class ObjectStore:
     """Objects by path, relative to the URL that was opened. Safe to share between tasks and threads."""
 
-    def __init__(self, store: Store, url: str) -> None:
+    def __init__(self, store: Store, url: str, *, folder: str = "") -> None:
         self._store = store
+        self._folder = folder
         self.url = url
+
+    def below(self, folder: str) -> "ObjectStore":
+        """Return the part of this store below `folder`: paths given to it and got from it are relative to that."""
+        return ObjectStore(self._store, self.url, folder=f"{self._folder}{folder}/")
 
     async def put(self, path: str, data: bytes, *, media_type: str = "application/octet-stream") -> None:
         """Store `data` under `path`, replacing what was there."""
         # A plain directory has nowhere to keep a media type and refuses attributes.
         attributes = None if isinstance(self._store, LocalStore) else {"Content-Type": media_type}
         try:
-            await obstore.put_async(self._store, path, data, attributes=attributes)
+            await obstore.put_async(self._store, self._folder + path, data, attributes=attributes)
         except (BaseError, OSError) as error:
             raise _unavailable("write", path, error) from error
 
     async def get(self, path: str) -> bytes | None:
         """Return the whole object, or None if there is none."""
         try:
-            result = await obstore.get_async(self._store, path)
+            result = await obstore.get_async(self._store, self._folder + path)
             return bytes(await result.bytes_async())
         except FileNotFoundError:
             return None
@@ -57,7 +62,7 @@ class ObjectStore:
     async def size(self, path: str) -> int | None:
         """Return the object's size in bytes, or None if there is none."""
         try:
-            return int((await obstore.head_async(self._store, path))["size"])
+            return int((await obstore.head_async(self._store, self._folder + path))["size"])
         except FileNotFoundError:
             return None
         except (BaseError, OSError) as error:
@@ -66,7 +71,7 @@ class ObjectStore:
     async def stream(self, path: str) -> AsyncIterator[bytes]:
         """Yield the object in chunks of about 1 MiB. Raises FileNotFoundError if there is none."""
         try:
-            result = await obstore.get_async(self._store, path)
+            result = await obstore.get_async(self._store, self._folder + path)
             async for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
                 yield bytes(chunk)
         except FileNotFoundError:
@@ -77,7 +82,7 @@ class ObjectStore:
     async def delete(self, path: str) -> None:
         """Remove the object; removing what is not there is no error."""
         try:
-            await obstore.delete_async(self._store, path)
+            await obstore.delete_async(self._store, self._folder + path)
         except FileNotFoundError:
             return
         except (BaseError, OSError) as error:
@@ -86,13 +91,37 @@ class ObjectStore:
     async def list(self, prefix: str) -> list[str]:
         """Return the paths below `prefix`, a whole folder name, sorted."""
         try:
-            found = [entry["path"] async for batch in obstore.list(self._store, prefix) for entry in batch]
+            batches = obstore.list(self._store, self._folder + prefix)
+            found = [entry["path"].removeprefix(self._folder) async for batch in batches for entry in batch]
         except (BaseError, OSError) as error:
             raise _unavailable("list", prefix, error) from error
         return sorted(found)
 
 
-def open_objects(url: str) -> ObjectStore:
+class BlockingObjectStore(ObjectStore):
+    """For commands that end right after their last call; it blocks the event loop.
+
+    The library's async calls hand their results over from a thread of its own, which aborts the process if it is still
+    at it when the interpreter ends (PyO3/pyo3-async-runtimes, issue 40). Its blocking ones have no such thread.
+    """
+
+    async def put(self, path: str, data: bytes, *, media_type: str = "application/octet-stream") -> None:
+        attributes = None if isinstance(self._store, LocalStore) else {"Content-Type": media_type}
+        try:
+            obstore.put(self._store, self._folder + path, data, attributes=attributes)
+        except (BaseError, OSError) as error:
+            raise _unavailable("write", path, error) from error
+
+    async def get(self, path: str) -> bytes | None:
+        try:
+            return bytes(obstore.get(self._store, self._folder + path).bytes())
+        except FileNotFoundError:
+            return None
+        except (BaseError, OSError) as error:
+            raise _unavailable("read", path, error) from error
+
+
+def open_objects(url: str, *, kind: type[ObjectStore] = ObjectStore) -> ObjectStore:
     """Return the store at `url`: file:///dir (made if missing), memory://, s3://bucket/prefix, gs://…, az://….
 
     Credentials and endpoints come from the provider's usual environment variables. Raises PermanentError(bad-store)
@@ -103,10 +132,10 @@ def open_objects(url: str) -> ObjectStore:
         if parts.scheme == "file":
             directory = Path(parts.path)
             directory.mkdir(parents=True, exist_ok=True)
-            return ObjectStore(LocalStore(prefix=directory), url)
+            return kind(LocalStore(prefix=directory), url)
         if parts.scheme == "memory":
-            return ObjectStore(MemoryStore(), url)
-        return ObjectStore(from_url(url, client_options=_client_options(), retry_config=RETRY), url)
+            return kind(MemoryStore(), url)
+        return kind(from_url(url, client_options=_client_options(), retry_config=RETRY), url)
     except (BaseError, OSError, ValueError) as error:
         allowed = "file:///directory, memory://, s3://bucket/prefix, gs://bucket, az://container"
         # The library's own message runs over many lines: what is allowed comes before it.

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from halfdrop.edge.access import Door
 from halfdrop.edge.front import Front, Shelf, make_etag, matches_etag
 
 PATH = "/p/" + "ab" * 16 + ".webp"
@@ -37,7 +38,7 @@ async def inner(scope: dict[str, Any], _receive: Any, send: Any) -> None:
 def front() -> Front:
     shelf = Shelf(2**20)
     shelf.put(PATH, WEBP)
-    return Front(shelf, inner)
+    return Front(shelf, inner, Door(is_open=True))
 
 
 async def test_a_shelved_picture_goes_out_with_validators(front: Front) -> None:

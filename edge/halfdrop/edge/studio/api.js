@@ -37,8 +37,25 @@ export async function call(path, { method = "GET", body, signal } = {}) {
     if (error.name === "AbortError") throw error;
     throw new Problem(AWAY, { retryAfterMs: RETRY_WHEN_AWAY_MS });
   }
+  if (response.status === 401 && askForKey()) return call(path, { method, body, signal });
   if (!response.ok) throw await readProblem(response);
   return { body: await response.json(), headers: response.headers };
+}
+
+let hasAsked = false;
+
+/**
+ * Ask once for an API key, and keep it in a cookie for this session of the browser: pictures and event streams can carry
+ * nothing else. SameSite=Strict keeps other sites from using it. Returns whether there is one to try now.
+ */
+function askForKey() {
+  if (hasAsked) return false;
+  hasAsked = true;
+  const key = window.prompt("This edge asks for an API key:")?.trim() ?? "";
+  if (!/^[\w-]+$/.test(key)) return false;
+  const isSecure = location.protocol === "https:";
+  document.cookie = `halfdrop_key=${key}; path=/; SameSite=Strict${isSecure ? "; Secure" : ""}`;
+  return true;
 }
 
 async function readProblem(response) {
