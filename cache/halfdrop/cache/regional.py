@@ -60,6 +60,15 @@ class RedisTier:
     async def delete(self, key: str) -> None:
         await self._run(self._client.delete(self._prefix + key))
 
+    async def increment(self, key: str, *, ttl_s: int) -> int:
+        """Add one to the number at `key`, kept for `ttl_s` from now, and return it. Raises Unavailable."""
+        async with self._client.pipeline(transaction=True) as pipe:
+            pipe.incr(self._prefix + key)
+            pipe.expire(self._prefix + key, ttl_s)
+            counted = await self._run(pipe.execute())
+        assert isinstance(counted, list)
+        return int(counted[0])
+
     async def aclose(self) -> None:
         await self._client.aclose()
 

@@ -1,7 +1,7 @@
 """The raw ASGI front: pictures that are on the shelf go out from here, everything else goes on to Litestar.
 
 A hit costs a look-up and two ready-made messages; through the framework it would be twice that. Here, too, are the
-rules that concern every request whatever its route: keys, foreign Host names, and HEAD.
+rules that concern every request whatever its route: keys, rate limits, foreign Host names, and HEAD.
 """
 
 import re
@@ -14,6 +14,7 @@ from moka_py import Moka
 
 from halfdrop.contracts.errors import HalfdropError
 from halfdrop.edge.access import SCOPE_NAME, Access, Door, Unauthorized
+from halfdrop.edge.limits import Limit, QuotaExceeded, RateLimits, limit_headers
 from halfdrop.edge.problems import MEDIA_TYPE, MisdirectedRequest, problem_of
 
 CACHE_CONTROL = "public, max-age=31536000, immutable, stale-while-revalidate=86400, stale-if-error=604800"
@@ -83,7 +84,15 @@ def matches_etag(if_none_match: bytes, etag: bytes) -> bool:
 class Front:
     """The ASGI application that the server runs."""
 
-    def __init__(self, shelf: Shelf, inner: Callable[[Any, Any, Any], Awaitable[None]], door: Door) -> None:
+    def __init__(
+        self,
+        shelf: Shelf,
+        inner: Callable[[Any, Any, Any], Awaitable[None]],
+        door: Door,
+        limits: RateLimits | None = None,
+    ) -> None:
+        """Serve `shelf`, and `inner` to whom `door` lets in, within `limits`; pictures on the shelf do not count."""
+        self._limits = limits
         self._door = door
         self._shelf = shelf
         self._inner = inner
@@ -108,6 +117,13 @@ class Front:
             if self._door.is_open and not _is_allowed_host(scope):
                 await _send_problem(_misdirected(), scope, send)
                 return
+            if access is not None and self._limits is not None:
+                stands = await self._limits.count(access, is_order=_is_order(scope))
+                if stands:
+                    send = _with_limits(send, stands)
+                if exceeded := [limit for limit in stands if limit.count > limit.policy.quota]:
+                    await _send_problem(QuotaExceeded(exceeded), scope, send)
+                    return
             if method == "HEAD":
                 scope["method"] = "GET"
                 send = _without_body(send)
@@ -148,6 +164,22 @@ async def _send_problem(error: HalfdropError, scope: Scope, send: Send) -> None:
     body = b"" if scope["method"] == "HEAD" else msgspec.json.encode(problem)
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _is_order(scope: Scope) -> bool:
+    # However the path is written: the framework forgives slashes.
+    return bool(scope["method"] == "POST" and scope["path"].rstrip("/").endswith("/predictions"))
+
+
+def _with_limits(send: Send, limits: list[Limit]) -> Send:
+    fields = limit_headers(limits)
+
+    async def send_limits(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], *fields]}
+        await send(message)
+
+    return send_limits
 
 
 def _without_body(send: Send) -> Send:

@@ -44,7 +44,7 @@ _PROBLEMS = {
     415: "The body is not declared to be application/json",
     421: "The Host header names another server",
     422: "A member is outside its limits; the problem names it, what was got and what is allowed",
-    429: "Too much to do; try again after Retry-After seconds",
+    429: "Too much to do, or more than the tier's quota; try again after Retry-After seconds",
     503: "Something behind the edge is away; try again after Retry-After seconds",
 }
 
@@ -197,7 +197,7 @@ def _get_file() -> Json:
 
 def _operation(summary: str, status: int, answers: Json, problems: tuple[int, ...], *, is_public: bool = False) -> Json:
     # A key that opens nothing is refused everywhere; where none is needed, nobody lacks a scope.
-    codes = {*problems, 401, 421} | (set() if is_public else {403})
+    codes = {*problems, 401, 421} | (set() if is_public else {403, 429})
     refused = {str(code): _refusal(code) for code in sorted(codes)}
     return {"summary": summary, "responses": {str(status): {"description": summary, "content": answers}, **refused}}
 

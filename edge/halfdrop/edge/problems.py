@@ -30,15 +30,20 @@ from halfdrop.contracts.errors import (
     Unavailable,
 )
 from halfdrop.edge.access import Forbidden, Unauthorized
+from halfdrop.edge.limits import QuotaExceeded
 from halfdrop.edge.requests import BodyTooLarge, MalformedBody, UnsupportedMediaType
 
 log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
+QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A problem document. `type` is a stable URN; `field`, `got` and `allowed` come with invalid input."""
+    """A problem document. `type` is a stable URN; `field`, `got` and `allowed` come with invalid input.
+
+    `violated_policies` comes with a quota that was exceeded, whose `type` is registered at IANA.
+    """
 
     type: str
     title: str
@@ -48,6 +53,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     field: str | None = None
     got: str | None = None
     allowed: str | None = None
+    violated_policies: tuple[str, ...] | None = msgspec.field(default=None, name="violated-policies")
 
 
 class MisdirectedRequest(PermanentError):
@@ -63,6 +69,7 @@ _TABLE: tuple[tuple[type[HalfdropError], int, str], ...] = (
     (Unauthorized, 401, "Unauthorized"),
     (Forbidden, 403, "Forbidden"),
     (NotFound, 404, "Not found"),
+    (QuotaExceeded, 429, "Quota exceeded"),
     (Overloaded, 429, "Too many requests"),
     (Unavailable, 503, "Service unavailable"),
     (TransientError, 503, "Service unavailable"),
@@ -107,7 +114,10 @@ def _halfdrop_problem(error: HalfdropError, instance: str) -> tuple[Problem, dic
     if isinstance(error, TransientError):
         code = "overloaded" if isinstance(error, Overloaded) else "unavailable"
         retry_after = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
-        return _problem(status, code, title, detail, instance), retry_after
+        problem = _problem(status, code, title, detail, instance)
+        if isinstance(error, QuotaExceeded):
+            problem = msgspec.structs.replace(problem, type=QUOTA_EXCEEDED, violated_policies=error.violated)
+        return problem, retry_after
     assert isinstance(error, PermanentError)
     if status >= 500:
         log.error("internal_error", instance=instance, exc_info=error)

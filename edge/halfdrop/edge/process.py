@@ -6,6 +6,7 @@ then stops the forwarder and the follower. Whatever they had in hand is still in
 
 import asyncio
 import time
+from contextlib import aclosing
 from pathlib import Path
 
 import structlog
@@ -22,6 +23,8 @@ from halfdrop.edge.follower import follow_events
 from halfdrop.edge.forwarder import forward_orders
 from halfdrop.edge.front import Shelf
 from halfdrop.edge.hub_link import HubLink
+from halfdrop.edge.limits import PREFIX as LIMITS_PREFIX
+from halfdrop.edge.limits import RateLimits
 from halfdrop.edge.listeners import Listeners
 from halfdrop.edge.names import object_path
 from halfdrop.edge.orders import open_orders
@@ -55,6 +58,7 @@ async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
     lmdb_tier = open_lmdb_tier(Path(settings.data_dir) / "cache")
     listeners = Listeners()
     async with (
+        aclosing(open_redis_tier(settings.redis_url, prefix=LIMITS_PREFIX)) as counters,
         TieredCache([memory_tier, lmdb_tier, redis_tier, object_tier]) as cache,
         open_broker(settings.nats_url, name=f"edge-{settings.name}", domain=edge_domain(settings.name)) as broker,
         open_previewer(bundle, threads=count_threads(settings), waiting_max=settings.previews_max) as previewer,
@@ -67,6 +71,7 @@ async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
             bundle=bundle,
             previews=TenantPreviews(bundle=bundle, previewer=previewer, cache=cache, objects=objects),
             door=door,
+            limits=RateLimits(counters),
             shelf=Shelf(settings.shelf_mib * MIB, is_private=not door.is_open),
             orders=orders,
             listeners=listeners,

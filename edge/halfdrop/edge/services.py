@@ -9,6 +9,7 @@ from halfdrop.cache.regional import RedisTier
 from halfdrop.edge.access import Door
 from halfdrop.edge.front import Shelf
 from halfdrop.edge.hub_link import HubLink
+from halfdrop.edge.limits import RateLimits
 from halfdrop.edge.listeners import Listeners
 from halfdrop.edge.orders import OrderBook
 from halfdrop.edge.tenants import TenantPreviews
@@ -24,6 +25,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     bundle: Bundle
     previews: TenantPreviews
     door: Door
+    limits: RateLimits
     shelf: Shelf
     orders: OrderBook
     listeners: Listeners
