@@ -12,6 +12,9 @@ OUTBOX_STREAM = "OUTBOX"
 ORDERS_BUCKET = "ORDERS"
 """On the edge's own server, key-value: the newest status of each order that this edge accepted."""
 
+IDEMPOTENCY_BUCKET = "IDEMPOTENCY"
+"""On the edge's own server, key-value: what each Idempotency-Key stands for."""
+
 JOBS_STREAM = "JOBS"
 """On the hub's server, work queue: orders waiting for a worker."""
 

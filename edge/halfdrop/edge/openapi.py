@@ -23,12 +23,14 @@ from halfdrop.contracts.patterns import (
 )
 from halfdrop.contracts.repeats import UNITS_MAX
 from halfdrop.edge.health import Health
+from halfdrop.edge.idempotency import HEADER, KEY_MAX_CHARS
 from halfdrop.edge.names import ID_LENGTH
 from halfdrop.edge.prediction_routes import WAIT_DEFAULT_S
 from halfdrop.edge.predictions import Output, Prediction, PredictionPage
 from halfdrop.edge.preview_routes import Preview
 from halfdrop.edge.problems import MEDIA_TYPE, Problem
 from halfdrop.edge.requests import PredictionInput, PredictionRequest, PreviewRequest
+from halfdrop.runtime.streams import IDEMPOTENCY_KEPT_S
 
 Json = dict[str, Any]
 
@@ -40,6 +42,7 @@ _PROBLEMS = {
     401: "No API key, or one that opens nothing; an open edge asks for none",
     403: "The key lacks the scope that this needs",
     404: "No such thing",
+    409: "The first request with this Idempotency-Key is still being answered",
     413: "The body is too large",
     415: "The body is not declared to be application/json",
     421: "The Host header names another server",
@@ -152,10 +155,14 @@ def _get_picture() -> Json:
 
 
 def _create_prediction() -> Json:
-    operation = _operation("Order the files of a pattern", 201, _json(Prediction), (400, 413, 415, 422, 429, 503))
+    operation = _operation("Order the files of a pattern", 201, _json(Prediction), (400, 409, 413, 415, 422, 429, 503))
     operation["requestBody"] = _body(PredictionRequest, _ORDER_EXAMPLE)
     prefer = f"`wait` or `wait=n`: answer when finished, or after n seconds ({WAIT_DEFAULT_S:g} at most)"
-    operation["parameters"] = [_parameter("Prefer", "header", {"type": "string"}, prefer)]
+    key = f"The same key and body again give the first answer again, for {IDEMPOTENCY_KEPT_S / 3600:g} hours"
+    operation["parameters"] = [
+        _parameter("Prefer", "header", {"type": "string"}, prefer),
+        _parameter(HEADER, "header", {"type": "string", "minLength": 1, "maxLength": KEY_MAX_CHARS}, key),
+    ]
     operation["responses"]["201"]["headers"] = {"Location": _header("Address of the prediction")}
     return operation
 

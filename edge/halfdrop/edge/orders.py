@@ -65,7 +65,7 @@ class OrderBook:
 
     async def submit(self, job: Job, pattern_key: str) -> JobStatus:
         """Accept `job`: durable in OUTBOX, then visible in ORDERS. Raises Unavailable if the edge's NATS is away."""
-        with _translated("accept the order"):
+        with translated("accept the order"):
             await self._publish(outbox_job(job.id), encode_job(job), message_id=job.id)
             return await self.apply(accepted_status(job, pattern_key))
 
@@ -77,7 +77,7 @@ class OrderBook:
         status = await self.find(order_id, tenant)
         if status.state.is_final:
             return status
-        with _translated("cancel the order"):
+        with translated("cancel the order"):
             await self._publish(outbox_cancel(order_id), order_id.encode(), message_id=f"{order_id}.cancel")
             if status.state is JobState.QUEUED:
                 canceled = msgspec.structs.replace(status, state=JobState.CANCELED, completed_at=now, stage="")
@@ -118,7 +118,7 @@ class OrderBook:
             current = self._open.get(status.id) or await self._read(status.id)
             if current is not None and not supersedes(status, current):
                 return current
-            with _translated("record a status"):
+            with translated("record a status"):
                 await self._bucket.put(status.id, encode_status(status))
             self._note(status)
         self._listeners.tell(status)
@@ -129,7 +129,7 @@ class OrderBook:
         await self._js.publish(subject, payload, stream=OUTBOX_STREAM, headers=headers)
 
     async def _read(self, order_id: str) -> JobStatus | None:
-        with _translated("read the order"):
+        with translated("read the order"):
             try:
                 entry = await self._bucket.get(order_id)
             except KeyNotFoundError:
@@ -149,7 +149,7 @@ class OrderBook:
 
 async def open_orders(broker: Broker, listeners: Listeners) -> OrderBook:
     """Return the book with what earlier runs left in it. Raises Unavailable if the edge's NATS does not answer."""
-    with _translated("open the orders"):
+    with translated("open the orders"):
         await ensure_edge_streams(broker.js)
         book = OrderBook(broker.js, await broker.js.key_value(ORDERS_BUCKET), listeners)
         await book.load()
@@ -166,7 +166,8 @@ def _decode(order_id: str, value: bytes | None) -> JobStatus | None:
 
 
 @contextmanager
-def _translated(verb: str) -> Iterator[None]:
+def translated(verb: str) -> Iterator[None]:
+    """Turn what fails at the edge's own NATS server into Unavailable."""
     try:
         yield
     except (NatsError, TimeoutError, OSError) as error:

@@ -11,10 +11,11 @@ import msgspec
 from litestar import MediaType, Request, Response, get, post
 from litestar.response import Stream
 
-from halfdrop.contracts.errors import InvalidInput, NotFound, TransientError
+from halfdrop.contracts.errors import InvalidInput, NotFound, TransientError, Unavailable
 from halfdrop.contracts.jobs import Artifact, Job, JobStatus
 from halfdrop.contracts.patterns import check_size_px
 from halfdrop.edge.access import Access, access_of, needs
+from halfdrop.edge.idempotency import HEADER
 from halfdrop.edge.names import is_order_id, new_order_id
 from halfdrop.edge.predictions import Prediction, PredictionPage, make_prediction
 from halfdrop.edge.previews import Pattern, Previews
@@ -35,22 +36,50 @@ async def create_prediction(request: Request[Any, Any, Any], edge: EdgeServices)
 
 async def answer_new_prediction(request: Request[Any, Any, Any], edge: EdgeServices) -> Response[bytes]:
     """Accept the order in the body, wait as its client prefers, and answer with the prediction."""
-    wait_s = _read_wait(request.headers.get("prefer", ""))
-    status = await submit_order(edge, access_of(request), await read_body(request, PredictionRequest))
-    if wait_s:
+    body = await read_body(request, PredictionRequest)
+    key = request.headers.get(HEADER)
+    if key is None:
+        order_id = new_order_id()
+        status = await submit_order(edge, access_of(request), body, order_id)
+        return _answer_created(request, order_id, await _tell(request, edge, status))
+    async with edge.idempotency.attempt(access_of(request).tenant, key, body) as attempt:
+        order_id, answer = attempt.remembered.order_id, attempt.remembered.answer
+        if not answer:
+            answer = await _tell(request, edge, await _find_or_submit(request, edge, body, order_id))
+            with contextlib.suppress(Unavailable):  # the order stands; a repetition finds it by its id
+                await attempt.finish(answer)
+        return _answer_created(request, order_id, answer)
+
+
+async def _find_or_submit(
+    request: Request[Any, Any, Any], edge: EdgeServices, body: PredictionRequest, order_id: str
+) -> JobStatus:
+    access = access_of(request)
+    try:
+        return await edge.orders.find(order_id, access.tenant)  # accepted, and this edge died before it said so
+    except NotFound:
+        return await submit_order(edge, access, body, order_id)
+
+
+async def _tell(request: Request[Any, Any, Any], edge: EdgeServices, status: JobStatus) -> bytes:
+    """Return the prediction, once it is final or the wait that the client prefers is over."""
+    if wait_s := _read_wait(request.headers.get("prefer", "")):
         status = await _wait_for_end(edge, status, wait_s)
-    prediction = _describe(request, edge, status)
-    location = {"Location": prediction.urls.get}
-    return Response(msgspec.json.encode(prediction), status_code=201, media_type=MediaType.JSON, headers=location)
+    return msgspec.json.encode(_describe(request, edge, status))
 
 
-async def submit_order(edge: EdgeServices, access: Access, body: PredictionRequest) -> JobStatus:
-    """Understand the order, make or find its plates, and accept it durably."""
+def _answer_created(request: Request[Any, Any, Any], order_id: str, answer: bytes) -> Response[bytes]:
+    location = {"Location": f"{_base_url(request)}/v1/predictions/{order_id}"}
+    return Response(answer, status_code=201, media_type=MediaType.JSON, headers=location)
+
+
+async def submit_order(edge: EdgeServices, access: Access, body: PredictionRequest, order_id: str) -> JobStatus:
+    """Understand the order, make or find its plates, and accept it durably under `order_id`."""
     previews = edge.previews.of(access.tenant)
     pattern = _understand(previews, body)
     plates = await previews.plates(pattern)
     job = Job(
-        id=new_order_id(),
+        id=order_id,
         tenant=access.tenant,
         origin=edge.name,
         spec=pattern.spec,

@@ -30,6 +30,7 @@ from halfdrop.contracts.errors import (
     Unavailable,
 )
 from halfdrop.edge.access import Forbidden, Unauthorized
+from halfdrop.edge.idempotency import InFlight, KeyReused
 from halfdrop.edge.limits import QuotaExceeded
 from halfdrop.edge.requests import BodyTooLarge, MalformedBody, UnsupportedMediaType
 
@@ -69,6 +70,8 @@ _TABLE: tuple[tuple[type[HalfdropError], int, str], ...] = (
     (Unauthorized, 401, "Unauthorized"),
     (Forbidden, 403, "Forbidden"),
     (NotFound, 404, "Not found"),
+    (InFlight, 409, "Request in flight"),
+    (KeyReused, 422, "Idempotency key reused"),
     (QuotaExceeded, 429, "Quota exceeded"),
     (Overloaded, 429, "Too many requests"),
     (Unavailable, 503, "Service unavailable"),
@@ -76,6 +79,11 @@ _TABLE: tuple[tuple[type[HalfdropError], int, str], ...] = (
     (PermanentError, 500, "Internal error"),
 )
 """Status and title by kind of error; the first row that fits counts."""
+
+_TRANSIENT_CODES: tuple[tuple[type[TransientError], str], ...] = (
+    (Overloaded, "overloaded"),
+    (InFlight, "request-in-flight"),
+)
 
 
 def problem_of(error: Exception, instance: str, methods: Sequence[str] = ()) -> tuple[Problem, dict[str, str]]:
@@ -112,7 +120,7 @@ def _halfdrop_problem(error: HalfdropError, instance: str) -> tuple[Problem, dic
         )
         return problem, {}
     if isinstance(error, TransientError):
-        code = "overloaded" if isinstance(error, Overloaded) else "unavailable"
+        code = next((code for kind, code in _TRANSIENT_CODES if isinstance(error, kind)), "unavailable")
         retry_after = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
         problem = _problem(status, code, title, detail, instance)
         if isinstance(error, QuotaExceeded):

@@ -16,13 +16,14 @@ from halfdrop.cache.memory import MemoryTier
 from halfdrop.cache.objects import ObjectTier
 from halfdrop.cache.regional import open_redis_tier
 from halfdrop.cache.tiered import TieredCache
-from halfdrop.contracts.subjects import HUB_DOMAIN, edge_domain
+from halfdrop.contracts.subjects import HUB_DOMAIN, IDEMPOTENCY_BUCKET, edge_domain
 from halfdrop.edge.access import Door, follow_keys, load_keys
 from halfdrop.edge.app import make_app
 from halfdrop.edge.follower import follow_events
 from halfdrop.edge.forwarder import forward_orders
 from halfdrop.edge.front import Shelf
 from halfdrop.edge.hub_link import HubLink
+from halfdrop.edge.idempotency import IdempotencyKeys
 from halfdrop.edge.limits import PREFIX as LIMITS_PREFIX
 from halfdrop.edge.limits import RateLimits
 from halfdrop.edge.listeners import Listeners
@@ -37,6 +38,7 @@ from halfdrop.models.bundle import open_bundle, shipped_bundle_dir
 from halfdrop.runtime.broker import open_broker
 from halfdrop.runtime.lifecycle import stop_on_signals
 from halfdrop.runtime.objects import open_objects
+from halfdrop.runtime.streams import IDEMPOTENCY_KEPT_S, ensure_bucket
 
 log = structlog.get_logger()
 
@@ -74,6 +76,7 @@ async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
             limits=RateLimits(counters),
             shelf=Shelf(settings.shelf_mib * MIB, is_private=not door.is_open),
             orders=orders,
+            idempotency=IdempotencyKeys(await ensure_bucket(broker.js, IDEMPOTENCY_BUCKET, kept_s=IDEMPOTENCY_KEPT_S)),
             listeners=listeners,
             link=link,
             broker=broker,

@@ -9,6 +9,7 @@ from halfdrop.cache.regional import RedisTier
 from halfdrop.edge.access import Door
 from halfdrop.edge.front import Shelf
 from halfdrop.edge.hub_link import HubLink
+from halfdrop.edge.idempotency import IdempotencyKeys
 from halfdrop.edge.limits import RateLimits
 from halfdrop.edge.listeners import Listeners
 from halfdrop.edge.orders import OrderBook
@@ -28,6 +29,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     limits: RateLimits
     shelf: Shelf
     orders: OrderBook
+    idempotency: IdempotencyKeys
     listeners: Listeners
     link: HubLink
     broker: Broker

@@ -17,6 +17,9 @@ DAY_S = 86_400.0
 STATUS_KEPT_S = 7 * DAY_S
 """How long a finished job can be asked for through NATS; its result.json in the object store stays."""
 
+IDEMPOTENCY_KEPT_S = DAY_S
+"""How long an Idempotency-Key is remembered: longer than anybody tries again by machine."""
+
 DUPLICATE_WINDOW_S = 3_600.0
 """An outage up to this long cannot enqueue a job twice; after a longer one results are still idempotent by job id."""
 
@@ -63,9 +66,10 @@ async def ensure_hub_streams(js: JetStreamContext) -> None:
 
 
 async def ensure_edge_streams(js: JetStreamContext) -> None:
-    """Create or update OUTBOX and ORDERS on an edge's own server."""
+    """Create or update OUTBOX, ORDERS and IDEMPOTENCY on an edge's own server."""
     await ensure_stream(js, _work_queue(subjects.OUTBOX_STREAM, "outbox.>"))
     await ensure_bucket(js, subjects.ORDERS_BUCKET)
+    await ensure_bucket(js, subjects.IDEMPOTENCY_BUCKET, kept_s=IDEMPOTENCY_KEPT_S)
 
 
 async def ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
@@ -76,12 +80,12 @@ async def ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
         await js.update_stream(config)
 
 
-async def ensure_bucket(js: JetStreamContext, bucket: str) -> KeyValue:
-    """Return the key-value bucket, created if it is not there yet; entries live as long as statuses do."""
+async def ensure_bucket(js: JetStreamContext, bucket: str, *, kept_s: float = STATUS_KEPT_S) -> KeyValue:
+    """Return the key-value bucket, created if it is not there yet; entries live for `kept_s`."""
     try:
         return await js.key_value(bucket)
     except (BucketNotFoundError, NotFoundError):
-        return await js.create_key_value(KeyValueConfig(bucket=bucket, history=1, ttl=STATUS_KEPT_S))
+        return await js.create_key_value(KeyValueConfig(bucket=bucket, history=1, ttl=kept_s))
 
 
 def _work_queue(name: str, subject: str) -> StreamConfig:
