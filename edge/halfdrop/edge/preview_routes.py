@@ -10,6 +10,7 @@ from halfdrop.contracts.patterns import PatternSpec
 from halfdrop.edge.front import CACHE_CONTROL, CACHE_NAME, make_etag, matches_etag
 from halfdrop.edge.previews import Picture
 from halfdrop.edge.requests import PREVIEW_SIZE_PX, PreviewRequest, check_preview_size, read_body
+from halfdrop.edge.reuse import LOCAL_TENANT, Reuse, choose_pattern, note_pattern
 from halfdrop.edge.services import EdgeServices
 
 SUFFIX = ".webp"
@@ -35,17 +36,23 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     read_as: dict[str, str]
     """Words that the model does not know, and what was drawn for each: {"sunflowers": "daisies"}."""
 
+    reuse: Reuse
+    """none: drawn now. exact: this very pattern was there. variant, near: `key` and `spec` are those of another seed's
+    or another wording's pattern; order that one by its spec."""
+
 
 @post("/v1/previews", status_code=200)
 async def create_preview(request: Request[Any, Any, Any], edge: EdgeServices) -> Response[bytes]:
     """Draw a pattern, or find it, and answer with its picture or with JSON that says where the picture is."""
     body = await read_body(request, PreviewRequest)
     size_px = check_preview_size(body.size_px)
-    pattern = edge.previews.understand(body)
+    asked = edge.previews.understand(body)
+    pattern, reuse = await choose_pattern(edge.reuse, edge.previews, LOCAL_TENANT, asked, body)
     picture = await edge.previews.preview_pattern(pattern, size_px)
+    await note_pattern(edge.reuse, edge.previews, LOCAL_TENANT, pattern)
     _shelve(edge, picture)
     if not _wants_json(request.headers.get("accept", "")):
-        return _answer_picture(picture, is_immutable=False)
+        return _answer_picture(picture, reuse, is_immutable=False)
     plates = await edge.previews.plates(pattern)
     preview = Preview(
         key=pattern.key,
@@ -55,8 +62,9 @@ async def create_preview(request: Request[Any, Any, Any], edge: EdgeServices) ->
         palette=plates.palette,
         unknown_words=pattern.wording.unknown_words,
         read_as=pattern.wording.read_as,
+        reuse="none" if reuse == "exact" and not picture.is_hit else reuse,
     )
-    return Response(msgspec.json.encode(preview), media_type=MediaType.JSON, headers=_headers(picture))
+    return Response(msgspec.json.encode(preview), media_type=MediaType.JSON, headers=_headers(picture, reuse))
 
 
 @get("/p/{name:str}")
@@ -68,8 +76,8 @@ async def get_picture(request: Request[Any, Any, Any], edge: EdgeServices, name:
     _shelve(edge, picture)
     asked = request.headers.get("if-none-match")
     if asked and matches_etag(asked.encode("latin-1", "replace"), make_etag(picture.webp).encode()):
-        return Response(b"", status_code=304, headers={**_headers(picture), "Cache-Control": CACHE_CONTROL})
-    return _answer_picture(picture, is_immutable=True)
+        return Response(b"", status_code=304, headers={**_headers(picture, "exact"), "Cache-Control": CACHE_CONTROL})
+    return _answer_picture(picture, "exact", is_immutable=True)
 
 
 def _read_size(request: Request[Any, Any, Any]) -> int:
@@ -88,15 +96,19 @@ def _wants_json(accept: str) -> bool:
     return any(part.partition(";")[0].strip().lower() == "application/json" for part in accept.split(","))
 
 
-def _answer_picture(picture: Picture, *, is_immutable: bool) -> Response[bytes]:
-    headers = _headers(picture)
+def _answer_picture(picture: Picture, reuse: Reuse, *, is_immutable: bool) -> Response[bytes]:
+    headers = _headers(picture, reuse)
     # The answer to a POST is not cached by anybody, whatever it says; its Content-Location is what lasts.
     headers["Cache-Control"] = CACHE_CONTROL if is_immutable else "no-store"
     return Response(picture.webp, media_type="image/webp", headers=headers)
 
 
-def _headers(picture: Picture) -> dict[str, str]:
-    status = f"hit; detail={picture.source}" if picture.is_hit else "fwd=miss; stored"
+def _headers(picture: Picture, reuse: Reuse) -> dict[str, str]:
+    # RFC 9211, 2.8: `detail` is ours to fill. A tier's name says an exact hit; a reused pattern says how it was found.
+    detail = picture.source if reuse == "exact" else reuse
+    status = f"hit; detail={detail}" if picture.is_hit else "fwd=miss; stored"
+    if reuse != "exact" and not picture.is_hit:
+        status += f"; detail={detail}"
     return {
         "Halfdrop-Key": picture.key,
         "Content-Location": _address(picture),

@@ -26,6 +26,7 @@ from halfdrop.edge.names import object_path
 from halfdrop.edge.orders import open_orders
 from halfdrop.edge.previewer import open_previewer
 from halfdrop.edge.previews import Previews
+from halfdrop.edge.reuse import ReusePools
 from halfdrop.edge.server import claim_port, serve
 from halfdrop.edge.services import Services
 from halfdrop.edge.settings import EdgeSettings, choose_bundle_dir, count_threads
@@ -62,6 +63,7 @@ async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
             name=settings.name,
             bundle=bundle,
             previews=Previews(bundle=bundle, previewer=previewer, cache=cache, objects=objects),
+            reuse=ReusePools(),
             shelf=Shelf(settings.shelf_mib * MIB),
             orders=orders,
             listeners=listeners,

@@ -11,6 +11,7 @@ from halfdrop.edge.hub_link import HubLink
 from halfdrop.edge.listeners import Listeners
 from halfdrop.edge.orders import OrderBook
 from halfdrop.edge.previews import Previews
+from halfdrop.edge.reuse import ReusePools
 from halfdrop.models.bundle import Bundle
 from halfdrop.runtime.broker import Broker
 from halfdrop.runtime.objects import ObjectStore
@@ -22,6 +23,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     bundle: Bundle
     previews: Previews
+    reuse: ReusePools
     shelf: Shelf
     orders: OrderBook
     listeners: Listeners

@@ -14,7 +14,8 @@ from halfdrop.models.house.held_out import is_held_out, kind_of
 from halfdrop.models.house.held_out_prompts import HELD_OUT_PROMPTS
 from halfdrop.models.house.kinds.catalogue import KIND_NAMES
 from halfdrop.models.house.kinds.drawing import Traits, seeded_words
-from halfdrop.models.house.meaning import Meaning, read_meaning
+from halfdrop.models.house.meaning import read_meaning
+from halfdrop.models.house.meaning_roles import Meaning
 from halfdrop.models.house.palettes import COLOUR_NAMES, draw_names, rgb
 from halfdrop.models.phrases import read_phrases
 

@@ -4,7 +4,8 @@ import pytest
 
 from halfdrop.contracts.patterns import PatternRequest
 from halfdrop.contracts.repeats import Repeat
-from halfdrop.models.house.meaning import Meaning, read_meaning
+from halfdrop.models.house.meaning import read_meaning
+from halfdrop.models.house.meaning_roles import Meaning
 from halfdrop.models.phrases import read_phrases
 
 SWAPPED_ROLES = (

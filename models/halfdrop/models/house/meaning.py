@@ -11,63 +11,16 @@ Layout and scale are not in here; `phrases` takes them out of a prompt first.
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from halfdrop.models.hex_colours import HEX, spell_hex
-from halfdrop.models.house.meaning_words import (
-    BODIES,
-    COLOURS,
-    DETAILS,
-    MAY_NAME_FEWER,
-    MOTIFS,
-    PARTICIPLES,
-    SILENT,
-    WAYS,
-)
-from halfdrop.models.house.tokenizer import LENGTH, fold
+from halfdrop.models.house.meaning_roles import MOTIFS_MAX, Clause, Meaning, Unclear, settle
+from halfdrop.models.house.meaning_tokens import HEX_TOKEN, read_tokens
+from halfdrop.models.house.meaning_words import COLOURS, DETAILS, MOTIFS, PARTICIPLES, WAYS
+from halfdrop.models.house.tokenizer import LENGTH
 
-MOTIFS_MAX = 2
 GROUND = "background"
 PHRASE_MAX = 3
 """Tokens of the longest phrase in `meaning_words`."""
-
-_PLACEABLE = re.compile(r"(?:w/o?|[a-z0-9\s,;.'&#\u2019-])*")
-"""Signs that a prompt may have. Brackets, slashes, per cent and other scripts say what the parser does not read."""
-_BREAK = re.compile(r"[,;.]")
-_WORD = re.compile(r"[^\W_]+")
-_HEX_TOKEN = re.compile(r"hex[0-9a-f]{6}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Motif:
-    """A motif and what is said of it."""
-
-    kind: str
-    ways: tuple[str, ...] = ()
-    """How it is drawn ('tilted'), sorted."""
-    bodies: tuple[str, ...] = ()
-    """Colours of its bodies, in order: names of ours, or '#rrggbb'. Empty for a second motif in those of the first."""
-    details: tuple[tuple[str, str], ...] = ()
-    """Details, each with its colour or '' where that is not said; sorted."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Meaning:
-    """All that a prompt says of the unit to draw."""
-
-    motifs: tuple[Motif, ...]
-    """One, or two in the order said: the first is the larger."""
-    ground: str = ""
-    """The ground's colour, '' where it is not said."""
-    denied: tuple[str, ...] = ()
-    """Details and colours that are denied, sorted."""
-
-    @property
-    def canonical(self) -> str:
-        """The one text of this meaning, for hashing."""
-        return repr((self.ground, self.denied, [(m.kind, m.ways, m.bodies, m.details) for m in self.motifs]))
 
 
 def read_meaning(prompt: str) -> Meaning | None:
@@ -75,50 +28,13 @@ def read_meaning(prompt: str) -> Meaning | None:
 
     prompt: lower case, without its words of layout and scale (`phrases.read_phrases`).
     """
-    tokens = _read_tokens(prompt)
+    tokens = read_tokens(prompt)
     if not tokens or len(tokens) > LENGTH:
         return None
     try:
         return _Sentence(tokens).read()
-    except _Unclear:
+    except Unclear:
         return None
-
-
-class _Unclear(Exception):
-    """A word has no place, or two."""
-
-
-def _read_tokens(prompt: str) -> list[str] | None:
-    """Return the folded words and ',' for each break between them; None if a word was dropped that says something."""
-    text = HEX.sub(lambda match: f" hex{match[0][1:]} ", spell_hex(prompt))
-    if "#" in text or not _PLACEABLE.fullmatch(text):
-        return None
-    tokens: list[str] = []
-    for chunk in _BREAK.split(text):
-        words = _WORD.findall(chunk)
-        if words[:1] in (["or"], ["nor"]) or not _says_all(chunk, words):
-            return None
-        folded = fold(chunk)
-        tokens += [","] * bool(tokens and folded) + folded
-    # A negation may reach over a comma in the prompt as a whole; then the parts do not say what the whole does.
-    return tokens if sorted(word for word in tokens if word != ",") == sorted(fold(text)) else None
-
-
-def _says_all(chunk: str, words: list[str]) -> bool:
-    """Return whether each word that the tokenizer drops alone is silent, or counts beside another ('dark red')."""
-    whole = fold(chunk)
-    return all(
-        word in SILENT or fold(word) or fold(" ".join(words[:place] + words[place + 1 :])) != whole
-        for place, word in enumerate(words)
-    )
-
-
-@dataclass(slots=True)
-class _Clause:
-    kind: str
-    ways: set[str]
-    bodies: list[str]
-    details: dict[str, str] = field(default_factory=dict)
 
 
 class _Item(NamedTuple):
@@ -129,13 +45,13 @@ class _Item(NamedTuple):
 
 
 class _Sentence:
-    """A cursor over tokens. Every method takes what it reads, or raises _Unclear."""
+    """A cursor over tokens. Every method takes what it reads, or raises Unclear."""
 
     def __init__(self, tokens: list[str]) -> None:
         self._tokens = tokens
         self._at = 0
         self._ground = ""
-        self._clauses: list[_Clause] = []
+        self._clauses: list[Clause] = []
         self._trailing: list[str] = []
         self._denied: set[str] = set()
         self._is_set = False
@@ -146,7 +62,7 @@ class _Sentence:
         self._read_clause()
         while self._at < len(self._tokens):
             self._read_modifier()
-        return self._settle()
+        return settle(self._clauses, trailing=self._trailing, ground=self._ground, denied=self._denied)
 
     # What comes before the motif.
 
@@ -173,11 +89,11 @@ class _Sentence:
                     # 'red on white dots'
                     self._take_ground(self._ground_colour())
             else:
-                raise _Unclear
+                raise Unclear
         if len(self._clauses) == MOTIFS_MAX:
-            raise _Unclear
+            raise Unclear
         self._at += motif.length
-        self._clauses.append(_Clause(kind=motif.name, ways=ways, bodies=bodies))
+        self._clauses.append(Clause(kind=motif.name, ways=ways, bodies=bodies))
 
     # What comes after it.
 
@@ -204,7 +120,7 @@ class _Sentence:
             self._at += participle.length
             self._add_detail(participle.name, self._one_colour())
         else:
-            raise _Unclear
+            raise Unclear
 
     def _read_after_comma(self) -> None:
         if self._ground_follows():
@@ -213,7 +129,7 @@ class _Sentence:
         elif self._colour():
             self._take_trailing()
         elif self._next() not in ("with", "no", "on", "in") and not self._phrase(PARTICIPLES):
-            raise _Unclear
+            raise Unclear
 
     def _read_joined(self) -> None:
         """Take what an 'and' adds: a detail ('and white centres') or a second motif ('and blue stars')."""
@@ -223,11 +139,11 @@ class _Sentence:
         detail, motif = self._phrase(DETAILS), self._phrase(MOTIFS)
         self._at = start
         if detail and motif and detail.length == motif.length and self._clauses[-1].details:
-            raise _Unclear  # 'with white centres and green leaves': a second detail, or a second motif?
+            raise Unclear  # 'with white centres and green leaves': a second detail, or a second motif?
         if detail and (motif is None or detail.length > motif.length):
             self._read_detail()
         elif self._is_set or self._denied:
-            raise _Unclear
+            raise Unclear
         else:
             self._read_clause()
 
@@ -235,20 +151,20 @@ class _Sentence:
         colour = self._one_colour() if self._colour() else ""
         detail = self._phrase(DETAILS)
         if detail is None:
-            raise _Unclear
+            raise Unclear
         self._at += detail.length
         if not colour and self._next() == "in":
-            raise _Unclear  # 'with outline in red': red outlines, or red motifs?
+            raise Unclear  # 'with outline in red': red outlines, or red motifs?
         self._add_detail(detail.name, colour)
 
     def _add_detail(self, name: str, colour: str) -> None:
         clause = self._clauses[-1]
         if name == "stems and leaves":
             if clause.kind not in ("sprigs", "tulips"):
-                raise _Unclear
+                raise Unclear
             name = "leaves"
         if name in clause.details or (len(self._clauses) > 1 and self._is_set):
-            raise _Unclear
+            raise Unclear
         clause.details[name] = colour
 
     def _read_denial(self) -> None:
@@ -257,7 +173,7 @@ class _Sentence:
             found = _Item(self._one_colour(), 0)
         self._at += found.length
         if self._next() not in ("", ",", "no", "on", "in", "with"):
-            raise _Unclear  # 'no red dots': no red ones, or no dots?
+            raise Unclear  # 'no red dots': no red ones, or no dots?
         self._denied.add(found.name)
 
     # Colours.
@@ -274,12 +190,12 @@ class _Sentence:
 
     def _take_ground(self, colour: str) -> None:
         if self._ground:
-            raise _Unclear
+            raise Unclear
         self._ground = colour
 
     def _take_trailing(self) -> None:
         if self._trailing:
-            raise _Unclear
+            raise Unclear
         self._trailing = self._colours()
         self._is_set = True
 
@@ -296,7 +212,7 @@ class _Sentence:
             self._at += 1
             found.append(self._one_colour())
         elif len(found) > 1:
-            raise _Unclear
+            raise Unclear
         else:
             self._at = is_open
         return found
@@ -315,19 +231,19 @@ class _Sentence:
     def _one_colour(self) -> str:
         colour = self._colour()
         if not colour:
-            raise _Unclear
+            raise Unclear
         self._at += 1
         return colour
 
     def _colour(self) -> str:
         token = self._next()
-        if _HEX_TOKEN.fullmatch(token):
+        if HEX_TOKEN.fullmatch(token):
             return f"#{token[3:]}"
         return COLOURS.get(token, "")
 
     def _is_colour(self, at: int) -> bool:
         token = self._token(at)
-        return token in COLOURS or _HEX_TOKEN.fullmatch(token) is not None
+        return token in COLOURS or HEX_TOKEN.fullmatch(token) is not None
 
     # Tokens.
 
@@ -344,7 +260,7 @@ class _Sentence:
 
     def _need(self, word: str) -> None:
         if not self._take(word):
-            raise _Unclear
+            raise Unclear
 
     def _phrase(self, table: dict[tuple[str, ...], str]) -> _Item | None:
         """Return the longest phrase of a table that stands here."""
@@ -353,66 +269,3 @@ class _Sentence:
             if name is not None:
                 return _Item(name, length)
         return None
-
-    # The whole.
-
-    def _settle(self) -> Meaning:
-        """Give the colours in a row their roles. Raises _Unclear where a colour has no role, or a role two."""
-        first, *others = self._clauses
-        if self._trailing:
-            if any(clause.bodies for clause in self._clauses):
-                raise _Unclear
-            first.bodies = self._trailing
-        if not first.bodies:
-            # The colours then follow from the noun as it is written: a checkerboard is black, checks are navy.
-            raise _Unclear
-        if not self._ground:
-            self._share_row(first, others)
-        elif self._trailing and others:
-            raise _Unclear
-        for clause in self._clauses:
-            if not _has_room(clause.kind, len(clause.bodies)):
-                raise _Unclear
-        said = {name for clause in self._clauses for name in self._said(clause)} | {self._ground}
-        if said & self._denied:
-            raise _Unclear
-        return Meaning(
-            motifs=tuple(
-                Motif(
-                    kind=clause.kind,
-                    ways=tuple(sorted(clause.ways)),
-                    bodies=tuple(clause.bodies),
-                    details=tuple(sorted(clause.details.items())),
-                )
-                for clause in self._clauses
-            ),
-            ground=self._ground,
-            denied=tuple(sorted(self._denied)),
-        )
-
-    def _share_row(self, first: _Clause, others: list[_Clause]) -> None:
-        """Share colours in a row without a ground: the bodies', then bare details', and the last is the ground's."""
-        row = first.bodies
-        if others:
-            (second,) = others
-            if len(row) > 1 or self._trailing:
-                if len(row) != MOTIFS_MAX + 1 or second.bodies:
-                    raise _Unclear
-                first.bodies, second.bodies, self._ground = row[:1], row[1:2], row[2]
-            return
-        bare = [name for name, colour in first.details.items() if not colour]
-        rest = len(row) - 1
-        if bare and rest == 1 + len(bare) and len(bare) == len(first.details) and first.kind not in BODIES:
-            first.details.update(zip(bare, row[1:rest], strict=True))
-            first.bodies, self._ground = row[:1], row[rest]
-        elif rest in BODIES.get(first.kind, (1,)):
-            first.bodies, self._ground = row[:rest], row[rest]
-
-    @staticmethod
-    def _said(clause: _Clause) -> set[str]:
-        return {*clause.bodies, *clause.details, *clause.details.values()} - {""}
-
-
-def _has_room(kind: str, colours: int) -> bool:
-    counts = BODIES.get(kind, (1,))
-    return colours == 0 or colours in counts or (kind in MAY_NAME_FEWER and colours < max(counts))
