@@ -30,6 +30,9 @@ async def test_a_preview_is_a_picture_with_its_key_and_comes_from_the_cache_next
         assert (again.key, again.data) == (first.key, first.data)
         assert "fwd=miss" in first.cache_status
         assert "; hit" in again.cache_status
+        assert (first.reuse, again.reuse) == ("none", "exact")
+        variant = client.preview(f"{PROMPT}, half-drop", size_px=128, palette=("#ffffff", "#c8202f"), reuse="variant")
+        assert (variant.reuse, variant.key, variant.spec.seed) == ("variant", first.key, 3)
         with pytest.raises(InvalidInput, match=r"palette\[0\]: got 'red'; allowed: a colour"):
             client.preview(PROMPT, palette=("red",))
         with pytest.raises(InvalidInput, match="size_px"):

@@ -7,6 +7,7 @@ share a key, and the size of the file is not part of it, because a preview and i
 import hashlib
 import re
 import unicodedata
+from typing import Literal
 
 import msgspec
 
@@ -25,6 +26,9 @@ GUIDANCE_MAX = 5.0
 PREVIEW_SIZES_PX = (128, 256, 384, 512)
 SIZE_MIN_PX, SIZE_MAX_PX = 64, 8192
 
+ReuseAllowed = Literal["exact", "variant", "near"]
+"""What may answer a preview; each as well as those before it."""
+
 _HEX_COLOUR = re.compile(r"#[0-9a-f]{6}")
 _KEY = re.compile(r"[0-9a-f]{32}")
 
@@ -38,8 +42,8 @@ class PatternRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     negative_prompt: str = ""
     """What to avoid, up to 1,000 characters. Costs a second evaluation per step."""
 
-    seed: int = 0
-    """0 to 4294967295. The same request and seed give the same pattern."""
+    seed: int | msgspec.UnsetType = msgspec.UNSET
+    """0 to 4294967295; absent it is 0. The same request and seed give the same pattern."""
 
     repeat: Repeat | None = None
     """The lattice; when absent it is read from the prompt ("… half-drop", "small …"), else straight."""
@@ -90,13 +94,14 @@ def resolve_spec(request: PatternRequest, *, prompt: str, repeat: Repeat, model_
     if not text:
         raise InvalidInput("prompt", got=prompt, allowed=f"1 to {PROMPT_MAX_CHARS} characters that say what to draw")
     negative = normalise_prompt("negative_prompt", request.negative_prompt)
-    _check_range("seed", request.seed, 0, SEED_MAX)
+    seed = 0 if request.seed is msgspec.UNSET else request.seed
+    _check_range("seed", seed, 0, SEED_MAX)
     _check_range("num_inference_steps", request.num_inference_steps, 1, STEPS_MAX)
     _check_range("guidance_scale", request.guidance_scale, 0, GUIDANCE_MAX)
     return PatternSpec(
         prompt=text,
         negative_prompt=negative,
-        seed=request.seed,
+        seed=seed,
         repeat=repeat.normalise(),
         palette=normalise_palette(request.palette),
         num_inference_steps=request.num_inference_steps,

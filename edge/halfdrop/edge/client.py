@@ -28,7 +28,7 @@ from halfdrop.contracts.errors import (
     TransientError,
     Unavailable,
 )  # fmt: skip
-from halfdrop.contracts.patterns import PatternRequest
+from halfdrop.contracts.patterns import PatternRequest, ReuseAllowed
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.edge.client_answers import Prediction, PredictionPage, Preview, translate_problem
 from halfdrop.edge.event_stream import ServerEvent, read_events
@@ -95,9 +95,14 @@ class HalfdropClient:
         """Close every connection."""
         self._http.close()
 
-    def preview(self, prompt: str, *, size_px: int = 256, **pattern: Unpack[PatternOptions]) -> Preview:
-        """Return the preview of a pattern, drawn or from a cache. Raises HalfdropError."""
-        body = _encode_pattern(prompt, size_px, pattern)
+    def preview(
+        self, prompt: str, *, size_px: int = 256, reuse: ReuseAllowed = "exact", **pattern: Unpack[PatternOptions]
+    ) -> Preview:
+        """Return the preview of a pattern, drawn or from a cache. Raises HalfdropError.
+
+        reuse: what else may answer; "variant" any seed's where none is given, "near" another wording's as well.
+        """
+        body = _encode_pattern(prompt, size_px, pattern) | {"reuse": reuse}
         response = self._call("POST", "/v1/previews", body=body, is_repeatable=True)
         preview = _decode(response, Preview)
         picture = self._call("GET", preview.url, is_repeatable=True, accept="image/webp")

@@ -28,6 +28,9 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     read_as: dict[str, str] = {}
     """Words that the model does not know, and what it drew for each: {"sunflowers": "daisies"}."""
 
+    reuse: str = "exact"
+    """none (drawn now), exact, variant or near: of the last two, `key` and `spec` name the pattern that stands in."""
+
     cache_status: str = ""
     """RFC 9211, as the edge sent it: "halfdrop; hit; detail=memory"."""
 

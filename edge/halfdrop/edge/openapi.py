@@ -58,7 +58,7 @@ _LIMITS: dict[str, Json] = {
         "examples": ["red polka dots on white, half-drop", "#ff8800 stars on #102030, no outline"],
     },
     "negative_prompt": {"maxLength": PROMPT_MAX_CHARS},
-    "seed": {"minimum": 0, "maximum": SEED_MAX},
+    "seed": {"minimum": 0, "maximum": SEED_MAX, "default": 0},
     "palette": {"maxItems": PALETTE_MAX, "items": {"type": "string", "pattern": "^#[0-9a-fA-F]{6}$"}},
     "num_inference_steps": {"minimum": 1, "maximum": STEPS_MAX},
     "guidance_scale": {"minimum": 0, "maximum": GUIDANCE_MAX},
@@ -137,7 +137,7 @@ def _create_preview() -> Json:
         "Halfdrop-Key": _header("The pattern's key"),
         "Content-Location": _header("Where the picture is, for ever"),
         "ETag": _header("Digest of the picture"),
-        "Cache-Status": _header("RFC 9211: whether it was drawn now or found, and where"),
+        "Cache-Status": _header("RFC 9211: whether it was drawn now or found, and where; variant or near: reused"),
     }
     return operation
 

@@ -11,6 +11,7 @@ from halfdrop.edge.access import Access, access_of, needs
 from halfdrop.edge.front import CACHE_NAME, make_etag, matches_etag
 from halfdrop.edge.previews import Picture
 from halfdrop.edge.requests import PREVIEW_SIZE_PX, PreviewRequest, check_preview_size, read_body
+from halfdrop.edge.reuse import Reuse, choose_pattern, note_pattern
 from halfdrop.edge.services import EdgeServices
 
 SUFFIX = ".webp"
@@ -36,6 +37,10 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     read_as: dict[str, str]
     """Words that the model does not know, and what was drawn for each: {"sunflowers": "daisies"}."""
 
+    reuse: Reuse
+    """none: drawn now. exact: this very pattern was there. variant, near: `key` and `spec` are those of another seed's
+    or another wording's pattern; order that one by its spec."""
+
 
 @post("/v1/previews", status_code=200, guards=[needs("previews")])
 async def create_preview(request: Request[Any, Any, Any], edge: EdgeServices) -> Response[bytes]:
@@ -44,12 +49,14 @@ async def create_preview(request: Request[Any, Any, Any], edge: EdgeServices) ->
     size_px = check_preview_size(body.size_px)
     access = access_of(request)
     previews = edge.previews.of(access.tenant)
-    pattern = previews.understand(body)
+    asked = previews.understand(body)
+    pattern, reuse = await choose_pattern(edge.reuse, previews, access.tenant, asked, body)
     picture = await previews.preview_pattern(pattern, size_px)
+    await note_pattern(edge.reuse, previews, access.tenant, pattern)
     _shelve(edge, access, picture)
     if not _wants_json(request.headers.get("accept", "")):
         # The answer to a POST is not cached by anybody, whatever it says; its Content-Location is what lasts.
-        return _answer_picture(picture, cache_control="no-store")
+        return _answer_picture(picture, reuse, cache_control="no-store")
     plates = await previews.plates(pattern)
     preview = Preview(
         key=pattern.key,
@@ -59,8 +66,9 @@ async def create_preview(request: Request[Any, Any, Any], edge: EdgeServices) ->
         palette=plates.palette,
         unknown_words=pattern.wording.unknown_words,
         read_as=pattern.wording.read_as,
+        reuse="none" if reuse == "exact" and not picture.is_hit else reuse,
     )
-    return Response(msgspec.json.encode(preview), media_type=MediaType.JSON, headers=_headers(picture))
+    return Response(msgspec.json.encode(preview), media_type=MediaType.JSON, headers=_headers(picture, reuse))
 
 
 @get("/p/{name:str}", guards=[needs("previews")])
@@ -73,8 +81,9 @@ async def get_picture(request: Request[Any, Any, Any], edge: EdgeServices, name:
     _shelve(edge, access, picture)
     asked = request.headers.get("if-none-match")
     if asked and matches_etag(asked.encode("latin-1", "replace"), make_etag(picture.webp).encode()):
-        return Response(b"", status_code=304, headers={**_headers(picture), "Cache-Control": edge.shelf.cache_control})
-    return _answer_picture(picture, cache_control=edge.shelf.cache_control)
+        headers = {**_headers(picture, "exact"), "Cache-Control": edge.shelf.cache_control}
+        return Response(b"", status_code=304, headers=headers)
+    return _answer_picture(picture, "exact", cache_control=edge.shelf.cache_control)
 
 
 def _read_size(request: Request[Any, Any, Any]) -> int:
@@ -93,14 +102,18 @@ def _wants_json(accept: str) -> bool:
     return any(part.partition(";")[0].strip().lower() == "application/json" for part in accept.split(","))
 
 
-def _answer_picture(picture: Picture, *, cache_control: str) -> Response[bytes]:
-    headers = _headers(picture)
+def _answer_picture(picture: Picture, reuse: Reuse, *, cache_control: str) -> Response[bytes]:
+    headers = _headers(picture, reuse)
     headers["Cache-Control"] = cache_control
     return Response(picture.webp, media_type="image/webp", headers=headers)
 
 
-def _headers(picture: Picture) -> dict[str, str]:
-    status = f"hit; detail={picture.source}" if picture.is_hit else "fwd=miss; stored"
+def _headers(picture: Picture, reuse: Reuse) -> dict[str, str]:
+    # RFC 9211, 2.8: `detail` is ours to fill. A tier's name says an exact hit; a reused pattern says how it was found.
+    detail = picture.source if reuse == "exact" else reuse
+    status = f"hit; detail={detail}" if picture.is_hit else "fwd=miss; stored"
+    if reuse != "exact" and not picture.is_hit:
+        status += f"; detail={detail}"
     return {
         "Halfdrop-Key": picture.key,
         "Content-Location": _address(picture),

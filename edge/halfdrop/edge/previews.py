@@ -133,6 +133,11 @@ class Previews:
 
         return decode_plates((await self._cache.get_or_fill(plates_key(pattern.key), draw)).data)
 
+    async def find_plates(self, pattern: Pattern) -> Plates | None:
+        """Return the pattern's plates if a tier has them: they are not drawn for this."""
+        found = await self._cache.get(plates_key(pattern.key))
+        return None if found is None else decode_plates(found.data)
+
     async def _keep(self, pattern: Pattern, plates: bytes) -> None:
         await self._store(pattern, plates)
         await self._cache.put(plates_key(pattern.key), plates)

@@ -30,6 +30,7 @@ from halfdrop.edge.listeners import Listeners
 from halfdrop.edge.names import object_path
 from halfdrop.edge.orders import open_orders
 from halfdrop.edge.previewer import open_previewer
+from halfdrop.edge.reuse import ReusePools
 from halfdrop.edge.server import claim_port, serve
 from halfdrop.edge.services import Services
 from halfdrop.edge.settings import EdgeSettings, choose_bundle_dir, count_threads, is_open
@@ -72,6 +73,7 @@ async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
             name=settings.name,
             bundle=bundle,
             previews=TenantPreviews(bundle=bundle, previewer=previewer, cache=cache, objects=objects),
+            reuse=ReusePools(),
             door=door,
             limits=RateLimits(counters),
             shelf=Shelf(settings.shelf_mib * MIB, is_private=not door.is_open),

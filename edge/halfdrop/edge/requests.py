@@ -9,7 +9,7 @@ from litestar import Request
 from msgspec.inspect import StructType, type_info
 
 from halfdrop.contracts.errors import InvalidInput, PermanentError
-from halfdrop.contracts.patterns import PREVIEW_SIZES_PX, PatternRequest
+from halfdrop.contracts.patterns import PREVIEW_SIZES_PX, PatternRequest, ReuseAllowed
 
 BODY_MAX_BYTES = 64 * 1024
 """Ten times the largest sensible request."""
@@ -26,6 +26,10 @@ class PreviewRequest(PatternRequest, frozen=True, kw_only=True, forbid_unknown_f
 
     size_px: int = PREVIEW_SIZE_PX
     """Width and height of the picture: 128, 256, 384 or 512."""
+
+    reuse: ReuseAllowed = "exact"
+    """What made before may answer: this very pattern; without a seed, any variant of this prompt made before; as well
+    a pattern of another prompt that certainly says the same."""
 
 
 class PredictionInput(PatternRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):

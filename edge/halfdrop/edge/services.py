@@ -13,6 +13,7 @@ from halfdrop.edge.idempotency import IdempotencyKeys
 from halfdrop.edge.limits import RateLimits
 from halfdrop.edge.listeners import Listeners
 from halfdrop.edge.orders import OrderBook
+from halfdrop.edge.reuse import ReusePools
 from halfdrop.edge.tenants import TenantPreviews
 from halfdrop.models.bundle import Bundle
 from halfdrop.runtime.broker import Broker
@@ -27,6 +28,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     previews: TenantPreviews
     door: Door
     limits: RateLimits
+    reuse: ReusePools
     shelf: Shelf
     orders: OrderBook
     idempotency: IdempotencyKeys
