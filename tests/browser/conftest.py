@@ -1,5 +1,6 @@
 """The studio in headless Chromium, on a whole system of its own: real servers, a real edge, a real hub worker."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -109,10 +110,16 @@ OpenStudio = Callable[..., Studio]
 
 
 @pytest.fixture(scope="module")
-def system_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of an edge, with as many hub workers behind it as the module says by HUBS."""
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data directory of the module's system."""
+    return tmp_path_factory.mktemp("studio") / "data"
+
+
+@pytest.fixture(scope="module")
+def system_url(request: pytest.FixtureRequest, data_dir: Path) -> Iterator[str]:
+    """Address of an edge, with as many hub workers as the module says by HUBS, and its ENVIRON."""
     hubs = str(getattr(request.module, "HUBS", 0))
-    data_dir = tmp_path_factory.mktemp("studio") / "data"
+    environ = {**os.environ, **getattr(request.module, "ENVIRON", {})}
     command = [
         str(Path(sys.executable).with_name("halfdrop")),
         "up",
@@ -123,7 +130,7 @@ def system_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         "--hubs",
         hubs,
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ) as process:
         try:
             yield _read_url(process)
         finally:

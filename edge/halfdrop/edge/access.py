@@ -60,7 +60,7 @@ class Unauthorized(PermanentError):
     """No key, or one that opens nothing (any more)."""
 
     def __init__(self, what: str) -> None:
-        detail = f"authorization: {what}; allowed: 'Bearer ' and a key that `halfdrop keys create` made"
+        detail = f"authorization: {what}; allowed: 'Bearer ' and a key from `halfdrop keys create` (HALFDROP_API_KEY)"
         super().__init__(detail, code="unauthorized")
 
 

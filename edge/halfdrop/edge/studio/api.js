@@ -25,9 +25,9 @@ const RETRY_WHEN_AWAY_MS = 2000;
 /**
  * Send a request and return {body, headers}. Throws Problem, or AbortError when `signal` fires.
  * @param {string} path
- * @param {{method?: string, body?: object, signal?: AbortSignal}} [options]
+ * @param {{method?: string, body?: object, signal?: AbortSignal, isRetry?: boolean}} [options]
  */
-export async function call(path, { method = "GET", body, signal } = {}) {
+export async function call(path, { method = "GET", body, signal, isRetry = false } = {}) {
   const headers = { Accept: "application/json" };
   if (body) headers["Content-Type"] = "application/json";
   let response;
@@ -37,7 +37,7 @@ export async function call(path, { method = "GET", body, signal } = {}) {
     if (error.name === "AbortError") throw error;
     throw new Problem(AWAY, { retryAfterMs: RETRY_WHEN_AWAY_MS });
   }
-  if (response.status === 401 && askForKey()) return call(path, { method, body, signal });
+  if (response.status === 401 && !isRetry && askForKey()) return call(path, { method, body, signal, isRetry: true });
   if (!response.ok) throw await readProblem(response);
   return { body: await response.json(), headers: response.headers };
 }
@@ -49,13 +49,13 @@ let hasAsked = false;
  * nothing else. SameSite=Strict keeps other sites from using it. Returns whether there is one to try now.
  */
 function askForKey() {
-  if (hasAsked) return false;
-  hasAsked = true;
-  const key = window.prompt("This edge asks for an API key:")?.trim() ?? "";
-  if (!/^[\w-]+$/.test(key)) return false;
-  const isSecure = location.protocol === "https:";
-  document.cookie = `halfdrop_key=${key}; path=/; SameSite=Strict${isSecure ? "; Secure" : ""}`;
-  return true;
+  if (!hasAsked) {
+    hasAsked = true;
+    const key = window.prompt("This edge asks for an API key:")?.trim() ?? "";
+    const isSecure = location.protocol === "https:";
+    if (/^[\w-]+$/.test(key)) document.cookie = `halfdrop_key=${key}; path=/; SameSite=Strict${isSecure ? "; Secure" : ""}`;
+  }
+  return document.cookie.includes("halfdrop_key="); // several requests may be refused before the one answer is there
 }
 
 async function readProblem(response) {
