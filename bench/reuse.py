@@ -1,9 +1,10 @@
 """Hit ratios by kind of reuse, and wrong reuse, on a skewed stream of prompts.
 
-The stream: designs by Zipf's law, each said in several wordings by the grammar (`captions`), and the held-out prompts
-as designers type them; now and then with a layout or a seed. One run lets only the exact pattern answer, the other
-takes near matches too. Everything is the edge's own code, drawing with the shipped model over the memory tier. Whether
-a reuse is right is judged by what each prompt was written from, not by the parser that decided it.
+The stream: designs by Zipf's law, each beside one with body and ground swapped, said in several wordings by the grammar
+(`captions`), and the held-out prompts as designers type them; now and then with a layout or a seed. One run lets only
+the exact pattern answer, the other takes near matches too. Everything is the edge's own code, drawing with the shipped
+model over the memory tier. Whether a reuse is right is judged by what each prompt was written from, not by the parser
+that decided it.
 """
 
 import argparse
@@ -111,15 +112,22 @@ def draw_designs(dice: random.Random) -> list[list[Ask]]:
     traits = seeded_units(DESIGNS // 40, SEED, mixes=6, grid=8).traits
     dice.shuffle(traits)
     designs = []
-    for each in traits[:DESIGNS]:
+    for each in traits[: DESIGNS // 2]:
         names = draw_names(dice)
-        while _is_held_out(each, names):
+        while _is_held_out(each, names) or _is_held_out(each, _swapped(each, names)):
             names = draw_names(dice)
-        # The grammar draws colours anew for each caption; a design keeps its own.
-        with patch.object(captions, "draw_names", lambda _, names=names: list(names)):
-            said = [captions.caption(each, dice) for _ in range(WORDINGS)]
-        designs.append([Ask(prompt=caption.text, truth=_truth(each, caption)) for caption in said])
+        for colours in (names, _swapped(each, names)):
+            # The grammar draws colours anew for each caption; a design keeps its own.
+            with patch.object(captions, "draw_names", lambda _, colours=colours: list(colours)):
+                said = [captions.caption(each, dice) for _ in range(WORDINGS)]
+            designs.append([Ask(prompt=caption.text, truth=_truth(each, caption)) for caption in said])
     return designs
+
+
+def _swapped(traits: Traits, names: list[str]) -> list[str]:
+    """Return the colours with ground and body in each other's place: the design that is likeliest to be confused."""
+    slot = traits.body[0] + 1
+    return [names[slot], *names[1:slot], names[0], *names[slot + 1 :]]
 
 
 def _is_held_out(traits: Traits, names: list[str]) -> bool:
