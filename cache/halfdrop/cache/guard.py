@@ -73,6 +73,13 @@ class GuardedTier:
             return
         self._writes.succeed()
 
+    async def delete(self, key: str) -> None:
+        """Forget `key` if the tier can."""
+        try:
+            await self.tier.delete(key)
+        except Exception as error:
+            self._failed(self._writes, error)
+
     def stats(self) -> TierStats:
         return TierStats(
             name=self.tier.name,

@@ -40,8 +40,12 @@ class MemoryTier:
     async def delete(self, key: str) -> None:
         self._entries.remove(key)
 
-    async def aclose(self) -> None:
+    def clear(self) -> None:
+        """Forget everything."""
         self._entries.clear()
+
+    async def aclose(self) -> None:
+        self.clear()
 
 
 def _weigh(key: str, data: bytes) -> int:

@@ -38,13 +38,13 @@ class RedisTier:
     is_remote = True
 
     def __init__(self, client: Redis, *, prefix: str, ttl_s: int, timeout_s: float) -> None:
-        self._client = client
+        self.client = client
         self._prefix = prefix
         self._ttl_s = ttl_s
         self._timeout_s = timeout_s
 
     async def get(self, key: str) -> bytes | None:
-        stored = await self._run(self._client.get(self._prefix + key))
+        stored = await self.run(self.client.get(self._prefix + key))
         if stored is None:
             return None
         assert isinstance(stored, bytes)
@@ -55,24 +55,25 @@ class RedisTier:
         return None
 
     async def put(self, key: str, data: bytes) -> None:
-        await self._run(self._client.set(self._prefix + key, make_seal(key, data) + data, ex=self._ttl_s))
+        await self.run(self.client.set(self._prefix + key, make_seal(key, data) + data, ex=self._ttl_s))
 
     async def delete(self, key: str) -> None:
-        await self._run(self._client.delete(self._prefix + key))
+        await self.run(self.client.delete(self._prefix + key))
 
     async def increment(self, key: str, *, ttl_s: int) -> int:
         """Add one to the number at `key`, kept for `ttl_s` from now, and return it. Raises Unavailable."""
-        async with self._client.pipeline(transaction=True) as pipe:
+        async with self.client.pipeline(transaction=True) as pipe:
             pipe.incr(self._prefix + key)
             pipe.expire(self._prefix + key, ttl_s)
-            counted = await self._run(pipe.execute())
+            counted = await self.run(pipe.execute())
         assert isinstance(counted, list)
         return int(counted[0])
 
     async def aclose(self) -> None:
-        await self._client.aclose()
+        await self.client.aclose()
 
-    async def _run(self, command: Awaitable[object]) -> object:
+    async def run(self, command: Awaitable[object]) -> object:
+        """Return what a command of `client` does. Raises Unavailable if it fails or takes longer than the limit."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await command

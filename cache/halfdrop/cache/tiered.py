@@ -1,12 +1,14 @@
 """The tiered cache: ask the fastest tier first, fill the faster ones on the way back, make a value once for all.
 
-Any tier can fail at any moment; the answer is then slower, never wrong and never an error. What is not here yet has its
-place: entries for what does not exist and stale answers belong in `get_or_fill`, flights across edges in the work of
-`_fills`, pushed invalidation beside `MemoryTier`.
+Any tier can fail at any moment; the answer is then slower, never wrong and never an error. With a `Region` a value is
+made once for all edges that share a Redis, and what one of them invalidates all forget. Keys name their content, so a
+value is never stale; there is nothing here for what changes under its key (docs/adr/0011).
 """
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -15,8 +17,13 @@ import msgspec
 from halfdrop.cache.circuit import Clock
 from halfdrop.cache.flights import SingleFlight
 from halfdrop.cache.guard import GuardedTier, TierStats
+from halfdrop.cache.memory import MemoryTier
+from halfdrop.cache.news import RegionNews
+from halfdrop.cache.regional import RedisTier
+from halfdrop.cache.regional_flights import RegionalFlights
 from halfdrop.cache.tiers import KEY_MAX_BYTES, Tier
 from halfdrop.cache.writes import BackgroundWrites
+from halfdrop.contracts.errors import Unavailable
 
 FILL = "fill"
 """`tier_name` of a value that was in no tier and was made just now."""
@@ -32,6 +39,21 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     tier_name: str
 
 
+class _Read:
+    """A value on its way from a slower tier, or being made."""
+
+    is_overtaken = False
+
+
+class Region:
+    """What the edges that share `tier` do together. Made closed; the cache opens and closes it."""
+
+    def __init__(self, tier: RedisTier, clock: Clock = time.monotonic) -> None:
+        self.tier = tier
+        self.news = RegionNews(tier)
+        self.flights = RegionalFlights(tier, self.news, clock)
+
+
 class CacheStats(msgspec.Struct, frozen=True, kw_only=True):
     """Counts since the start, tiers fastest first."""
 
@@ -42,6 +64,15 @@ class CacheStats(msgspec.Struct, frozen=True, kw_only=True):
     dropped_writes: int
     """Background writes left out because too many were waiting."""
 
+    shared_flights: int = 0
+    """Values that another edge of the region made just then."""
+
+    region_errors: int = 0
+    """Failed attempts to agree with the region who makes a value."""
+
+    memory_flushes: int = 0
+    """Times that the region was heard again after an outage and memory was emptied."""
+
 
 class TieredCache:
     """Bytes by key over `tiers`, fastest first: local ones, then remote ones. Use it in `async with`.
@@ -50,11 +81,15 @@ class TieredCache:
     once for all concurrent readers of a key, and written in the background.
     """
 
-    def __init__(self, tiers: Sequence[Tier], clock: Clock = time.monotonic) -> None:
+    def __init__(self, tiers: Sequence[Tier], clock: Clock = time.monotonic, *, region: Region | None = None) -> None:
+        assert region is None or region.tier in tiers, "the region's tier is one of the cache's"
         guarded = [GuardedTier(tier, clock) for tier in tiers]
         self._local = [tier for tier in guarded if not tier.tier.is_remote]
         self._remote = [tier for tier in guarded if tier.tier.is_remote]
         assert self._local + self._remote == guarded, "local tiers come before remote ones"
+        self._region = region
+        self._region_tier = next((tier for tier in self._remote if region and tier.tier is region.tier), None)
+        self._reads: dict[str, set[_Read]] = {}
         self._lookups: SingleFlight[Found | None] = SingleFlight()
         self._fills: SingleFlight[Found] = SingleFlight()
         self._writes = BackgroundWrites()
@@ -62,6 +97,8 @@ class TieredCache:
 
     async def __aenter__(self) -> Self:
         self._writes.start()
+        if self._region is not None:
+            self._region.news.start(on_gone=self._forget, on_reset=self._reset)
         return self
 
     async def __aexit__(
@@ -72,6 +109,8 @@ class TieredCache:
         try:
             await self._writes.close(grace_s=CLOSE_GRACE_S)
         finally:
+            if self._region is not None:
+                await self._region.news.close()
             for tier in reversed(self._local + self._remote):
                 await tier.tier.aclose()
 
@@ -93,6 +132,24 @@ class TieredCache:
         await self._store(key, data, self._local)
         self._store_later(key, data, self._remote)
 
+    async def invalidate(self, key: str) -> None:
+        """Have every tier, the slowest first, and every edge of the region forget `key`.
+
+        An edge that cannot hear it empties its memory when it hears again; its disk forgets only what it heard.
+        Raises Unavailable if a remote tier or the region cannot be told: repeat it then.
+        """
+        _check_key(key)
+        try:
+            async with asyncio.timeout(CLOSE_GRACE_S):
+                await self.drain()  # else a write still queued brings the value back
+        except TimeoutError as error:
+            raise Unavailable(f"writes were still waiting after {CLOSE_GRACE_S:g} s") from error
+        for tier in reversed(self._remote):
+            await tier.tier.delete(key)
+        await self._forget(key)
+        if self._region is not None:
+            await self._region.news.tell_gone(key)
+
     async def drain(self) -> None:
         """Wait until the background writes queued so far are done."""
         await self._writes.drain()
@@ -102,6 +159,9 @@ class TieredCache:
             tiers=tuple(tier.stats() for tier in self._local + self._remote),
             fills=self._fill_count,
             dropped_writes=self._writes.dropped,
+            shared_flights=self._region.flights.shared if self._region else 0,
+            region_errors=self._region.flights.errors if self._region else 0,
+            memory_flushes=self._region.news.resets if self._region else 0,
         )
 
     async def _look_locally(self, key: str) -> Found | None:
@@ -114,22 +174,72 @@ class TieredCache:
         return None
 
     async def _look_remotely(self, key: str) -> Found | None:
-        for place, tier in enumerate(self._remote):
-            data = await tier.get(key)
-            if data is not None:
-                await self._store(key, data, self._local)
-                self._store_later(key, data, self._remote[:place])
-                return Found(data=data, tier_name=tier.tier.name)
+        with self._reading(key) as read:
+            for place, tier in enumerate(self._remote):
+                data = await tier.get(key)
+                if data is not None:
+                    if not read.is_overtaken:
+                        await self._store(key, data, self._local)
+                        self._store_later(key, data, self._remote[:place])
+                    return Found(data=data, tier_name=tier.tier.name)
         return None
 
     async def _look_or_fill(self, key: str, fill: Callable[[], Awaitable[bytes]]) -> Found:
         found = await self._lookups.run(key, lambda: self._look_remotely(key))
         if found is not None:
             return found
+        if self._region is None:
+            return await self._fill(key, fill)
+        return await self._region.flights.run(
+            key, look=lambda: self._look_in_region(key), make=lambda: self._fill(key, fill)
+        )
+
+    async def _look_in_region(self, key: str) -> Found | None:
+        assert self._region_tier is not None
+        with self._reading(key) as read:
+            data = await self._region_tier.get(key)
+            if data is None:
+                return None
+            if not read.is_overtaken:
+                await self._store(key, data, self._local)
+            return Found(data=data, tier_name=self._region_tier.tier.name)
+
+    async def _fill(self, key: str, fill: Callable[[], Awaitable[bytes]]) -> Found:
         self._fill_count += 1
-        data = await fill()
-        await self.put(key, data)
+        with self._reading(key) as read:
+            data = await fill()
+            if not read.is_overtaken:
+                # The edges that wait for this value look for it as soon as its flight has landed.
+                at_once = [*self._local, self._region_tier] if self._region_tier else self._local
+                await self._store(key, data, at_once)
+                self._store_later(key, data, [tier for tier in self._remote if tier not in at_once])
         return Found(data=data, tier_name=FILL)
+
+    @contextmanager
+    def _reading(self, key: str) -> Iterator[_Read]:
+        """Notice an invalidation while a value is on its way: what was read before it must not be kept after it."""
+        read = _Read()
+        self._reads.setdefault(key, set()).add(read)
+        try:
+            yield read
+        finally:
+            self._reads[key].discard(read)
+            if not self._reads[key]:
+                del self._reads[key]
+
+    async def _forget(self, key: str) -> None:
+        for read in self._reads.get(key, ()):
+            read.is_overtaken = True
+        for tier in self._local:
+            await tier.delete(key)
+
+    async def _reset(self) -> None:
+        for reads in self._reads.values():
+            for read in reads:
+                read.is_overtaken = True
+        for tier in self._local:
+            if isinstance(tier.tier, MemoryTier):
+                tier.tier.clear()
 
     async def _store(self, key: str, data: bytes, tiers: Sequence[GuardedTier]) -> None:
         for tier in tiers:

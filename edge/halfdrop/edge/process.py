@@ -15,7 +15,7 @@ from halfdrop.cache.disk import open_lmdb_tier
 from halfdrop.cache.memory import MemoryTier
 from halfdrop.cache.objects import ObjectTier
 from halfdrop.cache.regional import open_redis_tier
-from halfdrop.cache.tiered import TieredCache
+from halfdrop.cache.tiered import Region, TieredCache
 from halfdrop.contracts.subjects import HUB_DOMAIN, IDEMPOTENCY_BUCKET, edge_domain
 from halfdrop.edge.access import Door, follow_keys, load_keys
 from halfdrop.edge.app import make_app
@@ -62,7 +62,7 @@ async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
     listeners = Listeners()
     async with (
         aclosing(open_redis_tier(settings.redis_url, prefix=LIMITS_PREFIX)) as counters,
-        TieredCache([memory_tier, lmdb_tier, redis_tier, object_tier]) as cache,
+        TieredCache([memory_tier, lmdb_tier, redis_tier, object_tier], region=Region(redis_tier)) as cache,
         open_broker(settings.nats_url, name=f"edge-{settings.name}", domain=edge_domain(settings.name)) as broker,
         open_previewer(bundle, threads=count_threads(settings), waiting_max=settings.previews_max) as previewer,
         asyncio.TaskGroup() as tasks,
