@@ -284,7 +284,7 @@ def _use_replicate(url: str) -> None:
         assert prediction.status == "succeeded"
         assert prediction.output["svg"].endswith("/pattern.svg")
         small = {"prompt": "red dots", "size_px": 256}
-        for reference in ("halfdrop/house", "halfdrop/house:house-2"):
+        for reference in ("halfdrop/house", "halfdrop/house:house-3"):
             output = client.run(reference, input=small)
             # The client wraps https addresses only; on loopback it hands them over as they are.
             assert httpx.get(output["master"]).content.startswith(b"\x89PNG")

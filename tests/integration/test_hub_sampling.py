@@ -150,10 +150,10 @@ def test_trainings_own_loader_and_diffusers_read_the_same_weights(bundle_dir: Pa
     pipeline = HousePipeline.from_pretrained(bundle_dir)
     text_encoder, denoiser = load_student(bundle_dir)
     ids = torch.tensor([pipeline.tokenizer.encode("red dots on white")])
-    condition, palette = text_encoder(ids)
-    theirs, their_palette = pipeline.text_encoder(ids)
+    condition, scores = text_encoder(ids)
+    theirs, their_scores = pipeline.text_encoder(ids)
     torch.testing.assert_close(condition, theirs)
-    torch.testing.assert_close(palette, their_palette)
+    torch.testing.assert_close(scores, their_scores)
     noise = torch.from_numpy(seeded_noise(1)[None])
     torch.testing.assert_close(
         denoiser(noise, torch.ones(1), condition), pipeline.denoiser(noise, torch.ones(1), theirs)

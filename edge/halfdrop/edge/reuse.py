@@ -16,7 +16,7 @@ from halfdrop.contracts.plates import Plates
 from halfdrop.edge.previews import Pattern, Previews
 from halfdrop.edge.requests import PreviewRequest
 from halfdrop.models.fields import decode_fields
-from halfdrop.models.hex_colours import PAINTED_LEVELS
+from halfdrop.models.hex_colours import ROUNDED_LEVELS
 from halfdrop.models.house.meaning import read_meaning
 from halfdrop.models.house.meaning_roles import Meaning
 from halfdrop.models.house.palettes import COLOURS_255
@@ -115,8 +115,8 @@ def meaning_of(pattern: Pattern) -> Meaning | None:
 def is_good(plates: Plates, spec: PatternSpec, meaning: Meaning | None) -> bool:
     """Return whether a pattern is worth showing for another seed or wording.
 
-    It is not blank, and where its prompt has a meaning the ground and the bodies have the colours asked for, to the
-    eye (`PAINTED_LEVELS`); a palette of the request's own is given exactly, so that nothing is to be checked.
+    It is not blank, and where its prompt has a meaning the ground and the bodies have the colours asked for
+    exactly (`ROUNDED_LEVELS`); a palette of the request's own is given exactly, so that nothing is to be checked.
     """
     fields = decode_fields(plates)
     tops = np.zeros(fields.shape[1:], np.uint8)
@@ -157,4 +157,4 @@ def _levels(colour: str) -> tuple[int, int, int]:
 
 
 def _is_apart(first: tuple[int, int, int], second: tuple[int, int, int]) -> bool:
-    return max(abs(a - b) for a, b in zip(first, second, strict=True)) > PAINTED_LEVELS
+    return max(abs(a - b) for a, b in zip(first, second, strict=True)) > ROUNDED_LEVELS

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from halfdrop.contracts.repeats import Repeat
+from halfdrop.models.house.inks import palette_of
 from halfdrop.models.house.net import Denoiser, DenoiserConfig, TextEncoder, TextEncoderConfig, torus_tensors
 from halfdrop.models.house.noise import seeded_noise
 from halfdrop.models.house.schedule import CLEAN_LIMIT, STUDENT_STEPS, time_steps
@@ -205,7 +206,7 @@ class HousePipeline(DiffusionPipeline):  # type: ignore[misc]
         torus = torus_tensors([torus_of(lattice_of(repeat)) for repeat in repeats or [Repeat()]], device)
 
         # 1. the prompts: a condition for the structure, a palette for the print
-        condition, palettes = self.text_encoder(self._encode(prompts).to(device))
+        condition, scores = self.text_encoder(self._encode(prompts).to(device))
         negative = None
         if negative_prompts is not None:
             negative, _ = self.text_encoder(self._encode(negative_prompts).to(device))
@@ -226,7 +227,7 @@ class HousePipeline(DiffusionPipeline):  # type: ignore[misc]
                 latents = callback_on_step_end(self, index, level, {"latents": latents})["latents"]
 
         # 4. out of torch
-        return latents.cpu().numpy(), palettes.float().cpu().numpy()
+        return latents.cpu().numpy(), palette_of(scores).cpu().numpy()
 
     def _encode(self, prompts: Sequence[str]) -> Tensor:
         return torch.tensor([self.tokenizer.encode(prompt) for prompt in prompts], dtype=torch.long)

@@ -18,11 +18,9 @@ Levels = tuple[int, int, int]
 """sRGB, 0 to 255."""
 
 HEX = re.compile(r"#(?:[0-9a-f]{6}|[0-9a-f]{3})(?![0-9a-z])", re.IGNORECASE)
-PAINTED_LEVELS = 24
-"""Greatest difference, in any channel, of a slot from the colour whose name it was painted for. The palette head is
-within 2 levels; no two names are nearer to each other."""
-MIXED_LEVELS = 12
-"""The same for a slot that lies half-way between two colours: both halves are off by less."""
+ROUNDED_LEVELS = 1
+"""Greatest difference, in any channel, that rounding makes. The palette head chooses among exact colours
+(`house.inks`): a slot has a name's colour, one half-way between two, or has nothing to do with either."""
 INKS: tuple[Levels, ...] = (COLOURS_255["black"], COLOURS_255["white"])
 """What shades are mixed with."""
 
@@ -91,29 +89,20 @@ def _six_digits(colour: str) -> str:
 
 def _painted_for(levels: Levels, substitutions: Sequence[Substitution]) -> Substitution | None:
     for each in substitutions:
-        of_name = COLOURS_255[each.name]
-        if _own_name(levels) == of_name and _distance(levels, of_name) <= PAINTED_LEVELS:
+        if _distance(levels, COLOURS_255[each.name]) <= ROUNDED_LEVELS:
             return each
     return None
 
 
-def _own_name(levels: Levels) -> Levels:
-    return COLOURS_255[_nearest(levels, COLOUR_NAMES)]
-
-
 def _mixed_again(levels: Levels, drawn: Sequence[Levels], exact: Sequence[Levels], painted: Sequence[int]) -> Levels:
-    """Return the mixture anew of a painted slot with another slot or an ink that lies half-way, or the levels.
-
-    A slot nearer to a name of its own than to any mixture was painted for that name, and stays.
-    """
+    """Return the mixture anew of a painted slot with another slot or an ink that lies half-way, or the levels."""
     pairs = [(slot, other) for slot in painted for other in range(len(drawn)) if other != slot]
     mixtures = [(_between(drawn[a], drawn[b]), _between(exact[a], exact[b])) for a, b in pairs]
     mixtures += [(_between(drawn[a], ink), _between(exact[a], ink)) for a in painted for ink in INKS]
     if not mixtures:
         return levels
     before, after = min(mixtures, key=lambda mixture: _distance(levels, mixture[0]))
-    limit = min(MIXED_LEVELS, _distance(levels, _own_name(levels)))
-    return after if _distance(levels, before) < limit else levels
+    return after if _distance(levels, before) <= ROUNDED_LEVELS else levels
 
 
 def _nearest(levels: Levels, names: Sequence[str]) -> str:

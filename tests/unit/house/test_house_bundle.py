@@ -140,7 +140,7 @@ def test_prompts_of_every_kind_are_recognised_by_a_judge_trained_on_data_alone(s
 
 
 def test_recorded_gates_leave_the_digest_as_it_was(tmp_path: Path, bundle: Bundle) -> None:
-    copy = tmp_path / "house-2"
+    copy = tmp_path / "house-3"
     for path in bundle.manifest.files:
         (copy / path).parent.mkdir(parents=True, exist_ok=True)
         (copy / path).write_bytes((bundle.directory / path).read_bytes())

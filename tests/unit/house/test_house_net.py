@@ -7,6 +7,7 @@ from halfdrop.models.house.batches import draw_batches
 from halfdrop.models.house.checkpoint import Networks, Progress, load_training, save_training
 from halfdrop.models.house.data import build_tokenizer, encode_texts, seeded_units
 from halfdrop.models.house.distil import student_loss
+from halfdrop.models.house.inks import CHOICES
 from halfdrop.models.house.losses import losses
 from halfdrop.models.house.net import Denoiser, DenoiserConfig, TextEncoder, TextEncoderConfig
 from halfdrop.models.house.optimizer import Muon, orthogonal, split_parameters
@@ -38,12 +39,11 @@ def small_networks(vocabulary_size: int) -> Networks:
     return Networks(TextEncoder(text), Denoiser(SMALL))
 
 
-def test_the_text_encoder_gives_a_condition_and_five_colours() -> None:
+def test_the_text_encoder_gives_a_condition_and_scores_for_five_colours() -> None:
     encoder = TextEncoder(TextEncoderConfig(vocabulary_size=50)).eval()
-    condition, palette = encoder(torch.randint(0, 50, (3, 32)))
+    condition, scores = encoder(torch.randint(0, 50, (3, 32)))
     assert condition.shape == (3, 256)
-    assert palette.shape == (3, 5, 3)
-    assert ((palette > 0) & (palette < 1)).all()
+    assert scores.shape == (3, 5, CHOICES)
 
 
 def test_padding_never_changes_what_a_prompt_means() -> None:

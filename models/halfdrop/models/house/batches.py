@@ -13,10 +13,10 @@ from halfdrop.models.house.kinds.drawing import seeded_words
 from halfdrop.models.house.settings import DistillationSettings, TrainingSettings
 from halfdrop.models.house.tokenizer import Tokenizer
 
-DRAWN_AGAIN = ("stripes", "stripes", "stripes", "stripes", "stars", "fish")
+DRAWN_AGAIN = ("stripes", "stripes", "stripes", "stripes", "stars", "fish", "terrazzo")
 """Kinds drawn once more for each time they stand here: stripes come in eighteen looks, most kinds in one to four."""
-MIXES = 7
-"""Pairs of motifs drawn each time, as many units of each as of a kind: one unit in eight holds two motifs."""
+MIXES = 10
+"""Pairs of motifs drawn each time, as many units of each as of a kind: one unit in six holds two motifs."""
 
 
 def draw_batches(

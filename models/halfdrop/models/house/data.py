@@ -24,8 +24,9 @@ VOCABULARY_GRID = 8
 """Units are drawn coarsely when only their captions are wanted: a seed says the same at every grid."""
 UNKNOWN_CHANCE = 0.06
 """Share of training captions in which a word is added that the model has never seen."""
-VARIED_CHANCE = 0.6
-"""Chance, each time a motif is drawn, that a quarter of its units are drawn in one of the ways of `variations`."""
+VARIED_CHANCE = 1.0
+"""Chance, each time a motif is drawn, that a quarter of its units are drawn in one of the ways of `variations`: at 0.6
+they stayed half-learnt."""
 MIX = -1
 """Stands for the kind of a unit that holds two motifs."""
 HALVES = tuple(index for index, (_, drop) in enumerate(LATTICES) if drop.denominator == 2)

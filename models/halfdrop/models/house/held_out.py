@@ -11,7 +11,14 @@ from collections.abc import Iterable
 from functools import cache
 
 from halfdrop.models.house.held_out_prompts import HELD_OUT_PROMPTS
-from halfdrop.models.house.palettes import COLOUR_NAMES, can_be_told
+from halfdrop.models.house.palettes import (
+    COLOUR_NAMES,
+    accent_for,
+    body_for,
+    can_be_told,
+    ground_for,
+    natural_colours,
+)
 from halfdrop.models.house.tokenizer import PUNCTUATION, fold
 
 SHARE_PER_MILLE = 20
@@ -101,11 +108,19 @@ def is_held_out(kind: str, body: str, ground: str, details: Iterable[tuple[str, 
     """Return whether training never sees these together.
 
     body, ground: names of colours. details: a word for each ('outline') with its colour's name. A fixed hash decides:
-    about 2 % of the triples of kind, body and ground, and 2 % of those of kind, detail and colour.
+    about 2 % of the triples of kind, body and ground, and 2 % of those of kind, detail and colour. What a prompt means
+    by leaving a colour out is never held out: nothing else could teach it.
     """
-    if _chance(kind, body, ground) < SHARE_PER_MILLE:
+    if _chance(kind, body, ground) < SHARE_PER_MILLE and not _is_default(kind, body, ground):
         return True
-    return any(_chance(kind, *detail) < SHARE_PER_MILLE for detail in details)
+    return any(
+        _chance(kind, word, colour) < SHARE_PER_MILLE and colour != accent_for(word, body, ground)
+        for word, colour in details
+    )
+
+
+def _is_default(kind: str, body: str, ground: str) -> bool:
+    return ground == ground_for(body) or body == body_for(ground, kind) or (ground, body) == natural_colours(kind)[:2]
 
 
 def held_out_pairs(kind: str) -> tuple[tuple[str, str], ...]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from halfdrop.models.house.checkpoint import Networks, Progress
 from halfdrop.models.house.classifier import judge_path, load_judge, recognised
 from halfdrop.models.house.data import encode_texts, seeded_units
+from halfdrop.models.house.inks import SAME
 from halfdrop.models.house.kinds.catalogue import KIND_NAMES
 from halfdrop.models.house.losses import losses
 from halfdrop.models.house.net import parameter_count
@@ -107,13 +108,14 @@ class Journal:
             first = torch.tensor([(self._validation.kinds == kind).nonzero()[0, 0] for kind in range(len(KIND_NAMES))])
             asked = self._validation.picked(first)
             plates, palette = self._sampled(average, asked.texts, range(len(KIND_NAMES)))
-            error = ((palette - asked.palette).abs().mean(2) * asked.is_used).sum() / asked.is_used.sum()
+            is_painted = (palette - asked.palette).abs().amax(2) < SAME
+            colours = (is_painted * asked.is_used).sum() / asked.is_used.sum()
             is_right = recognised(load_judge(), plates, asked.kinds).float()
             self._tell(
                 {
                     "step": progress.step,
                     "gate_kind_accuracy": round(is_right.mean().item(), 3),
-                    "gate_palette_mae_255": round(error.item() * 255, 2),
+                    "gate_colour_accuracy": round(colours.item(), 3),
                 }
             )
 

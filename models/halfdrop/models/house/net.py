@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from halfdrop.models.house.inks import CHOICES
 from halfdrop.models.house.torus import HEAD_WIDTH, SIDE, STRAIGHT, TOKENS, Torus, torus_of
 
 
@@ -78,7 +79,10 @@ def torus_tensors(tori: Sequence[Torus], device: str | torch.device = "cpu") -> 
 
 
 class TextEncoder(nn.Module):
-    """Token numbers [batch, 32] to a condition [batch, 256] and a palette [batch, 5, 3], sRGB 0 to 1."""
+    """Token numbers [batch, 32] to a condition [batch, 256] and scores [batch, 5, 103] of what each colour may be.
+
+    `inks.palette_of` makes a palette of the scores.
+    """
 
     def __init__(self, config: TextEncoderConfig) -> None:
         super().__init__()
@@ -92,7 +96,7 @@ class TextEncoder(nn.Module):
         self.to_condition = nn.Linear(config.structure_registers * config.width, config.condition_width)
         self.word_sum = nn.Embedding(config.vocabulary_size, config.condition_width, padding_idx=0)
         nn.init.zeros_(self.word_sum.weight)
-        self.to_colour = nn.Linear(config.width, 3)
+        self.to_ink = nn.Linear(config.width, CHOICES)
 
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         batch, registers = ids.shape[0], self.registers.shape[0]
@@ -106,7 +110,7 @@ class TextEncoder(nn.Module):
         # Most of a unit's structure is in its words, whatever their order: a plain sum tells the denoiser of them long
         # before the blocks have learnt to.
         condition = self.to_condition(tokens[:, :structure].flatten(1)) + self.word_sum(ids).sum(1)
-        return condition, torch.sigmoid(self.to_colour(tokens[:, structure:registers]))
+        return condition, self.to_ink(tokens[:, structure:registers])
 
 
 class TextBlock(nn.Module):

@@ -35,8 +35,8 @@ NO_FASTER = ("time_1", "time_2", "condition", "modulation_in", "head_out")
 """Layers that gain nothing: a row for each level, once a drawing, for which rounding takes as long as it saves, and the
 last one, whose 64 outputs are few (35 µs in either format) while its rounding is the greatest part of all error."""
 
-TEXT_NO_FASTER = ("to_condition", "to_colour")
-"""The like in the text encoder: a row, and five rows of three colours."""
+TEXT_NO_FASTER = ("to_condition", "to_ink")
+"""The like in the text encoder: a row, and five rows for the colours, where rounding could turn a choice."""
 
 ALONE_MIN_DB = 50.0
 """Least PSNR of clean plates when one layer alone is INT8. Most are above 60; one below 50 outweighs the others."""

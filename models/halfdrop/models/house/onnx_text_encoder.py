@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import onnx
 from torch import nn
 
+from halfdrop.models.house.inks import FULL_INK_SLOT, GROUND_SLOT, INKS, OVERPRINT
 from halfdrop.models.house.net import Denoiser, TextBlock, TextEncoder
 from halfdrop.models.house.onnx_denoiser import add_telling
 from halfdrop.models.house.onnx_graph import Format, Graph, numbers
@@ -43,12 +45,12 @@ def build_text_encoder(
         _norm(graph, tokens, text_encoder.norm), [config.structure_registers, config.palette_registers], axis=1
     )
     flat = graph.reshape(structure, 1, config.structure_registers * config.width)
-    to_condition, to_colour = text_encoder.to_condition, text_encoder.to_colour
+    to_condition, to_ink = text_encoder.to_condition, text_encoder.to_ink
     condition = graph.linear("to_condition", flat, numbers(to_condition.weight).T, numbers(to_condition.bias))
     sums = graph.add("Gather", graph.constant(numbers(text_encoder.word_sum.weight), "word_sum"), "ids", axis=0)
     condition = graph.add("Add", condition, graph.add("ReduceSum", sums, graph.constant([1]), keepdims=0))
-    painted = graph.linear("to_colour", colours, numbers(to_colour.weight).T, numbers(to_colour.bias))
-    palette = graph.add("Sigmoid", painted), (1, config.palette_registers, 3)
+    scores = graph.linear("to_ink", colours, numbers(to_ink.weight).T, numbers(to_ink.bias))
+    palette = _add_palette(graph, scores), (1, config.palette_registers, 3)
     outputs: dict[str, tuple[str, Sequence[int | str]]] = {
         "c": (condition, (1, config.condition_width)),
         "palette": palette,
@@ -59,6 +61,18 @@ def build_text_encoder(
         width = (6 * denoiser.config.layers + 2) * denoiser.config.width
         outputs["told"] = add_telling(graph, denoiser, condition), ("levels", width)
     return graph.finish(inputs, outputs), graph.layers
+
+
+def _add_palette(graph: Graph, scores: str) -> str:
+    """Return what `inks.palette_of` makes of the scores."""
+    choice = graph.add("ArgMax", scores, axis=2, keepdims=0)
+    # An overprint has no ink of its own: the last one stands there until it is replaced.
+    inks = graph.constant(np.concatenate([INKS, INKS[-1:]]), "inks")
+    palette = graph.add("Gather", inks, choice, axis=0)
+    ends = graph.add("Gather", palette, graph.constant([GROUND_SLOT, FULL_INK_SLOT]), axis=1)
+    overprint = graph.add("ReduceMean", ends, graph.constant([1]), keepdims=1)
+    is_overprint = graph.add("Equal", graph.constant([OVERPRINT]), graph.add("Unsqueeze", choice, graph.constant([2])))
+    return graph.add("Where", is_overprint, overprint, palette)
 
 
 def _add_block(graph: Graph, layer: str, tokens: str, block: TextBlock, kept: int) -> str:

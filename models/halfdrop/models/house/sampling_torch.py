@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from halfdrop.models.house.inks import palette_of
 from halfdrop.models.house.kinds.fields import BAND_PX, GRID, PLATES
 from halfdrop.models.house.net import Denoiser, TextEncoder, TorusTensors
 from halfdrop.models.house.noise import seeded_noise
@@ -38,7 +39,7 @@ def sample_plates(
     Guidance 1 is a single pass a step: a student's way, whose guidance is its own. torus: of the units' lattices; the
     straight one if left out.
     """
-    condition, palette = text_encoder(ids)
+    condition, scores = text_encoder(ids)
     levels = time_steps(steps)
     plates = noise
     for level, next_level in pairwise(levels):
@@ -49,7 +50,7 @@ def sample_plates(
         else:
             clean = clean.clamp(-CLEAN_LIMIT, CLEAN_LIMIT)
             plates = clean + (plates - clean) * (next_level / level)
-    return plates.clamp(-1, 1), palette.float()
+    return plates.clamp(-1, 1), palette_of(scores)
 
 
 def predict_clean(

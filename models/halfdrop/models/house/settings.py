@@ -40,8 +40,8 @@ class TrainingSettings:
     noisiest_from: float = 0.85
     level_floor: float = 0.07
     """The loss is weighted by 1 / max(level, floor)²: the velocity's loss, without its explosion near zero."""
-    palette_weight: float = 3.0
-    """Weight of the palette's loss beside the plates'."""
+    palette_weight: float = 0.03
+    """Weight of the colours' loss, in nats, beside the plates': their gradients are then of one size."""
     sayings: int = 6
     """Further captions of each unit, for the palette alone: colours by role are learnt from many sentences, and a
     sentence costs a thirtieth of a unit."""

@@ -8,6 +8,7 @@ leaves is in `--out`: vocab.json, teacher.pt (written every minute), samples.png
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +48,10 @@ def train(settings: TrainingSettings, out: Path, resumes: bool) -> None:
     if not resumes or not (out / VOCABULARY_FILE).exists():
         build_tokenizer().save(out / VOCABULARY_FILE)
     # The manifest will tell these: what the run began with goes by its name and digest, not by a path of this machine.
-    begun_with = _named(settings.start_from) if settings.start_from else ""
+    if resumes and (out / TEACHER_FILE).exists():
+        begun_with = json.loads((out / TEACHER_SETTINGS_FILE).read_text(encoding="utf-8"))["start_from"]
+    else:
+        begun_with = _named(settings.start_from) if settings.start_from else ""
     save_settings(replace(settings, start_from=begun_with), out / TEACHER_SETTINGS_FILE)
     run_workers(train_worker, settings.processes, settings, out, resumes)
 
@@ -57,14 +61,15 @@ def train_worker(worker: Worker, settings: TrainingSettings, out: Path, resumes:
     tokenizer = Tokenizer.load(out / VOCABULARY_FILE)
     torch.manual_seed(settings.seed)
     networks = Networks.fresh(tokenizer.size, worker.device)
-    if settings.start_from:
+    is_resumed = resumes and (out / TEACHER_FILE).exists()
+    if settings.start_from and not is_resumed:
         start_from(networks, tokenizer, Path(settings.start_from))
     average = networks.copied()
     matrices, others = split_parameters(networks.modules())
     muon = Muon(matrices, worker.rank, worker.processes)
     adam = torch.optim.AdamW(others, settings.adam_rate, betas=ADAM_BETAS, weight_decay=0, fused=True)
     progress = Progress()
-    if resumes and (out / TEACHER_FILE).exists():
+    if is_resumed:
         progress = load_training(out / TEACHER_FILE, networks, average, muon, adam)
     # A resumed run draws other units than the ones it has seen.
     seed = settings.seed + 1000 * (worker.rank + 1) + progress.step
