@@ -114,6 +114,7 @@ def test_a_layer_that_departs_from_the_preview_is_kept_as_it_was() -> None:
     refined = refiner.refine_layers(fields, "red stars")
     assert (refined.kept, refined.refined) == ((0,), ())
     np.testing.assert_allclose(refined.fields, refiner.enlarge(fields), atol=1 / 32767)
+    assert refiner.refine(fields, "red stars") is fields, "a unit merely enlarged may be laid otherwise"
 
 
 def test_straying_is_ink_far_from_the_previews_edges_and_not_an_edge_that_moved() -> None:

@@ -42,7 +42,7 @@ def test_refined_units_are_nearer_to_the_exact_ones_than_their_previews(
 ) -> None:
     pairs, texts = spoilt
     units = pairs.coarse.numpy()
-    refined = np.stack([refiner.refine(fields, text) for fields, text in zip(units, texts, strict=True)])
+    refined = np.stack([refiner.refine_layers(fields, text).fields for fields, text in zip(units, texts, strict=True)])
     enlarged = np.stack([refiner.enlarge(fields) for fields in units])
     before = displacement_px(torch.from_numpy(enlarged), pairs.fine)
     after = displacement_px(torch.from_numpy(refined), pairs.fine)
@@ -53,7 +53,9 @@ def test_refined_units_are_nearer_to_the_exact_ones_than_their_previews(
 def test_what_is_exact_stays_exact(refiner: Refiner) -> None:
     settings = RefinerSettings(units_per_kind=1, student_share=0.0, exact_share=1.0)
     pairs, texts = held_out_pairs(settings, Student(shipped_bundle_dir()), Tokenizer({}), SEED)
-    refined = np.stack([refiner.refine(unit, text) for unit, text in zip(pairs.coarse.numpy(), texts, strict=True)])
+    refined = np.stack(
+        [refiner.refine_layers(unit, text).fields for unit, text in zip(pairs.coarse.numpy(), texts, strict=True)]
+    )
     assert displacement_px(torch.from_numpy(refined), pairs.fine).median() < 0.1
 
 

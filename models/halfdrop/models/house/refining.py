@@ -68,8 +68,13 @@ class Refiner:
         return self
 
     def refine(self, fields: Fields, prompt: str, repeat: Repeat = STRAIGHT) -> Fields:
-        """Return the same composition on the finer grid, [4, 128, 128] in -1 to 1; see `refine_layers`."""
-        return self.refine_layers(fields, prompt, repeat).fields
+        """Return what files are made of: the same composition on the finer grid, [4, 128, 128] in -1 to 1.
+
+        Where no layer was refined it is the fields themselves: merely enlarged, a unit can be laid otherwise. See
+        `refine_layers`.
+        """
+        refined = self.refine_layers(fields, prompt, repeat)
+        return refined.fields if refined.refined else fields
 
     def refine_layers(self, fields: Fields, prompt: str, repeat: Repeat = STRAIGHT) -> Refined:
         """Refine [4, 64, 64] fields in -1 to 1 and say which layers were.

@@ -78,7 +78,7 @@ def measure_pairs(refiner: Refiner, student_dir: Path, per_kind: int) -> Figures
 def _errors(refiner: Refiner, pairs: Pairs, texts: Sequence[str]) -> tuple[list[float], list[float]]:
     """Return each unit's mean edge error, enlarged and refined, in thousandths of the unit."""
     units = pairs.coarse.numpy()
-    drawn = [refiner.refine(fields, text) for fields, text in zip(units, texts, strict=True)]
+    drawn = [refiner.refine_layers(fields, text).fields for fields, text in zip(units, texts, strict=True)]
     return _thousandths([refiner.enlarge(fields) for fields in units], pairs.fine), _thousandths(drawn, pairs.fine)
 
 
