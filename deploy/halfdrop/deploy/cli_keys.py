@@ -108,7 +108,7 @@ def revoke(
     objects_url: ObjectsUrl = "",
     data_dir: DataDir = Path("data"),
 ) -> None:
-    """Revoke a key: every edge of the region refuses it within about a second."""
+    """Revoke a key, everywhere in about a second."""
     from halfdrop.edge.keys import revoke_key  # noqa: PLC0415  keeps --help quick
 
     record = asyncio.run(revoke_key(_open_store(objects_url, data_dir), key_id, now=time.time()))
