@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import random
 import runpy
-import tempfile
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -36,7 +35,6 @@ from halfdrop.models.house.kinds.drawing import Traits
 from halfdrop.models.house.meaning import read_meaning
 from halfdrop.models.house.palettes import draw_names
 from halfdrop.models.phrases import read_phrases
-from halfdrop.runtime.objects import open_objects
 
 SEED = 5
 REQUESTS, DESIGNS, WORDINGS = 1_500, 300, 6
@@ -162,24 +160,22 @@ async def serve_stream(stream: list[tuple[PreviewRequest, Ask]], reuse: str) -> 
     counts: Counter[str] = Counter()
     pools = ReusePools()
     truths: dict[str, Hashable] = {}
-    with tempfile.TemporaryDirectory(prefix="halfdrop-bench-") as folder:
-        async with (
-            TieredCache([MemoryTier(CACHE_BYTES)]) as cache,
-            open_previewer(bundle, threads=1, waiting_max=1) as previewer,
-        ):
-            objects = open_objects(f"file://{folder}")
-            previews = Previews(bundle=bundle, previewer=previewer, cache=cache, objects=objects)
-            for asked, ask in stream:
-                request = PreviewRequest(prompt=asked.prompt, seed=asked.seed, reuse=reuse)  # type: ignore[arg-type]
-                own = previews.understand(request)
-                pattern, kind = await choose_pattern(pools, previews, LOCAL_TENANT, own, request)
-                picture = await previews.preview_pattern(pattern, PREVIEW_SIZE_PX)
-                await note_pattern(pools, previews, LOCAL_TENANT, pattern)
-                counts[kind if picture.is_hit else "none"] += 1
-                if not picture.is_hit:
-                    plates = await previews.plates(pattern)
-                    counts["good"] += is_good(plates, pattern.spec, meaning_of(pattern))
-                counts["wrong"] += truths.setdefault(pattern.key, ask.truth) != ask.truth
+    async with (
+        TieredCache([MemoryTier(CACHE_BYTES)]) as cache,
+        open_previewer(bundle, threads=1, waiting_max=1) as previewer,
+    ):
+        previews = Previews(bundle=bundle, previewer=previewer, cache=cache)
+        for asked, ask in stream:
+            request = PreviewRequest(prompt=asked.prompt, seed=asked.seed, reuse=reuse)  # type: ignore[arg-type]
+            own = previews.understand(request)
+            pattern, kind = await choose_pattern(pools, previews, LOCAL_TENANT, own, request)
+            picture = await previews.preview_pattern(pattern, PREVIEW_SIZE_PX)
+            await note_pattern(pools, previews, LOCAL_TENANT, pattern)
+            counts[kind if picture.is_hit else "none"] += 1
+            if not picture.is_hit:
+                plates = await previews.plates(pattern)
+                counts["good"] += is_good(plates, pattern.spec, meaning_of(pattern))
+            counts["wrong"] += truths.setdefault(pattern.key, ask.truth) != ask.truth
     return counts
 
 

@@ -72,7 +72,7 @@ async def found_in(cache: TieredCache, key: str) -> str | None:
 async def test_a_value_found_in_the_slowest_tier_fills_all_faster_ones(
     tmp_path: Path, valkey: ValkeyServer, objects_url: str
 ) -> None:
-    await open_objects(objects_url).put(path_of("key"), content("key"))
+    await ObjectTier(open_objects(objects_url), path_of=path_of).put("key", content("key"))
     async with TieredCache(tiers := all_tiers(tmp_path, valkey, objects_url)) as cache:
         assert await found_in(cache, "key") == "objects"
         await cache.drain()
@@ -96,10 +96,10 @@ async def test_local_values_outlive_a_restart(tmp_path: Path) -> None:
 async def test_redis_killed_midway_costs_only_time_and_is_used_again_after_its_return(
     valkey: ValkeyServer, objects_url: str, clock: ManualClock
 ) -> None:
-    objects = open_objects(objects_url)
+    objects = ObjectTier(open_objects(objects_url), path_of=path_of)
     for n in range(40):
-        await objects.put(path_of(f"key{n}"), content(f"key{n}"))
-    tiers: list[Tier] = [open_redis_tier(valkey.url), ObjectTier(objects, path_of=path_of)]
+        await objects.put(f"key{n}", content(f"key{n}"))
+    tiers: list[Tier] = [open_redis_tier(valkey.url), objects]
     async with TieredCache(tiers, clock) as cache:
         for n in range(20):
             assert await found_in(cache, f"key{n}") == "objects"

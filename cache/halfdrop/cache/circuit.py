@@ -42,6 +42,14 @@ class Circuit:
         if self._failures == 0:
             self._open(self._clock())
 
+    def fail_again(self) -> None:
+        """A call out of turn failed: the pause begins anew, and nobody needs to try meanwhile."""
+        self._open(self._clock())
+
+    def hurry(self) -> None:
+        """Something says that the outage is over: let the next caller try."""
+        self._retry_at_s = self._clock()
+
     def _open(self, now_s: float) -> None:
         self._retry_at_s = now_s + min(BACK_OFF_S * 2.0**self._failures, BACK_OFF_MAX_S)
         self._failures = min(self._failures + 1, 32)

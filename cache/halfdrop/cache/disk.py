@@ -10,7 +10,7 @@ from pathlib import Path
 import lmdb
 import structlog
 
-from halfdrop.cache.lmdb_file import UNREADABLE, LmdbFile, mark_synced, set_aside
+from halfdrop.cache.lmdb_file import UNREADABLE, LmdbFile, mark_synced, remove_file, set_aside
 from halfdrop.cache.seal import SEAL_BYTES, has_seal, make_seal
 from halfdrop.contracts.errors import PermanentError, Unavailable
 
@@ -33,6 +33,7 @@ class LmdbTier:
         self._file = file
         self._directory = directory
         self._capacity_bytes = capacity_bytes
+        self.damaged = 0
 
     @property
     def used_bytes(self) -> int:
@@ -49,6 +50,7 @@ class LmdbTier:
         seal, data = stored[:SEAL_BYTES], stored[SEAL_BYTES:]
         if has_seal(seal, key, data):
             return data
+        self.damaged += 1
         log.warning("cache_value_damaged", tier=self.name, key=key)
         return None
 
@@ -66,6 +68,15 @@ class LmdbTier:
             self._file.remove(key.encode())
         except (lmdb.Error, OSError) as error:
             raise self._failed("delete", error) from error
+
+    async def clear(self) -> None:
+        # A new file takes a millisecond; walking the old one's pages would hold the event loop.
+        self._file.close()
+        try:
+            remove_file(self._directory)
+            self._file = LmdbFile.open(self._directory, capacity_bytes=self._capacity_bytes)
+        except (lmdb.Error, OSError) as error:
+            raise Unavailable(f"lmdb cannot begin a new file: {error}") from error
 
     async def aclose(self) -> None:
         try:

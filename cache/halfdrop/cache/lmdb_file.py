@@ -171,6 +171,12 @@ def set_aside(directory: Path, *, cause: str) -> None:
     (directory / LOCK_FILE).unlink(missing_ok=True)
 
 
+def remove_file(directory: Path) -> None:
+    """Remove the data file of `directory`, which nobody has open."""
+    for name in (DATA_FILE, LOCK_FILE):
+        (directory / name).unlink(missing_ok=True)
+
+
 def mark_synced(directory: Path) -> None:
     """Say that the disk holds everything, so that the file is trusted after a crash of the machine."""
     (directory / OPEN_MARK).unlink(missing_ok=True)

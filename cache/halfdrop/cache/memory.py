@@ -16,6 +16,7 @@ class MemoryTier:
 
     name = "memory"
     is_remote = False
+    damaged = 0
 
     def __init__(self, capacity_bytes: int) -> None:
         self._entries: Moka[str, bytes] = Moka(capacity_bytes, weigher=_weigh)
@@ -40,12 +41,11 @@ class MemoryTier:
     async def delete(self, key: str) -> None:
         self._entries.remove(key)
 
-    def clear(self) -> None:
-        """Forget everything."""
+    async def clear(self) -> None:
         self._entries.clear()
 
     async def aclose(self) -> None:
-        self.clear()
+        self._entries.clear()
 
 
 def _weigh(key: str, data: bytes) -> int:

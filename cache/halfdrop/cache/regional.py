@@ -42,6 +42,12 @@ class RedisTier:
         self._prefix = prefix
         self._ttl_s = ttl_s
         self._timeout_s = timeout_s
+        self.damaged = 0
+        self._news: tuple[str, bytes] | None = None
+
+    def tell_puts(self, channel: str, word: bytes) -> None:
+        """From now on publish `word` and the key on `channel` with each put, in the same round trip."""
+        self._news = channel, word
 
     async def get(self, key: str) -> bytes | None:
         stored = await self.run(self.client.get(self._prefix + key))
@@ -51,11 +57,17 @@ class RedisTier:
         seal, data = stored[:SEAL_BYTES], stored[SEAL_BYTES:]
         if has_seal(seal, key, data):
             return data
+        self.damaged += 1
         log.warning("cache_value_damaged", tier=self.name, key=key)
         return None
 
     async def put(self, key: str, data: bytes) -> None:
-        await self.run(self.client.set(self._prefix + key, make_seal(key, data) + data, ex=self._ttl_s))
+        async with self.client.pipeline(transaction=False) as pipe:
+            pipe.set(self._prefix + key, make_seal(key, data) + data, ex=self._ttl_s)
+            if self._news is not None:
+                channel, word = self._news
+                pipe.publish(channel, word + key.encode())
+            await self.run(pipe.execute())
 
     async def delete(self, key: str) -> None:
         await self.run(self.client.delete(self._prefix + key))
@@ -68,6 +80,9 @@ class RedisTier:
             counted = await self.run(pipe.execute())
         assert isinstance(counted, list)
         return int(counted[0])
+
+    async def clear(self) -> None:
+        """Nothing: what is here is not this process's alone."""
 
     async def aclose(self) -> None:
         await self.client.aclose()

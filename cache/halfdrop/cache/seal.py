@@ -12,6 +12,17 @@ FORMAT = b"1:"
 """Part of every seed. Change it when the layout of stored values changes: all old values become misses."""
 
 
+def append_seal(key: str, data: bytes) -> bytes:
+    """Return `data` followed by its seal, for files whose readers do not mind bytes after the end."""
+    return data + make_seal(key, data)
+
+
+def strip_seal(key: str, stored: bytes) -> bytes | None:
+    """Return what `append_seal` was given; None if `stored` is not what it returned for `key`."""
+    data = stored[:-SEAL_BYTES]
+    return data if has_seal(stored[len(data) :], key, data) else None
+
+
 def make_seal(key: str, data: bytes | memoryview) -> bytes:
     """Return the seal of `data` stored under `key`."""
     return xxhash.xxh3_64_digest(data, seed=xxhash.xxh3_64_intdigest(FORMAT + key.encode()))

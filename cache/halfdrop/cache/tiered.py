@@ -2,13 +2,15 @@
 
 Any tier can fail at any moment; the answer is then slower, never wrong and never an error. With a `Region` a value is
 made once for all edges that share a Redis, and what one of them invalidates all forget. Keys name their content, so a
-value is never stale; there is nothing here for what changes under its key (docs/adr/0011).
+value is never stale; there is nothing here for what changes under its key (docs/adr/0011). That there is no value is
+said only where the slowest tier, which forgets nothing, was asked; otherwise that it cannot be known (docs/adr/0016).
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -16,9 +18,11 @@ import msgspec
 
 from halfdrop.cache.circuit import Clock
 from halfdrop.cache.flights import SingleFlight
-from halfdrop.cache.guard import GuardedTier, TierStats
+from halfdrop.cache.guard import Absence, GuardedTier, TierStats
 from halfdrop.cache.memory import MemoryTier
+from halfdrop.cache.missing import MissingKeys
 from halfdrop.cache.news import RegionNews
+from halfdrop.cache.owed import OwedKeys
 from halfdrop.cache.regional import RedisTier
 from halfdrop.cache.regional_flights import RegionalFlights
 from halfdrop.cache.tiers import KEY_MAX_BYTES, Tier
@@ -30,6 +34,12 @@ FILL = "fill"
 
 CLOSE_GRACE_S = 5.0
 """Time for queued writes at the end: one slow operation of the object store."""
+
+PROBE_TIMEOUT_S = 1.0
+"""A tier that takes longer to say that it has nothing counts as away."""
+
+REPAID_AT_ONCE = 32
+"""Owed values written after one probe, one after the other: their order holds, and the next probe is not late."""
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,14 +53,19 @@ class _Read:
     """A value on its way from a slower tier, or being made."""
 
     is_overtaken = False
+    """The key was invalidated meanwhile."""
+
+    is_put = False
+    """The key was put meanwhile, here or by another edge."""
 
 
 class Region:
     """What the edges that share `tier` do together. Made closed; the cache opens and closes it."""
 
-    def __init__(self, tier: RedisTier, clock: Clock = time.monotonic) -> None:
+    def __init__(self, tier: RedisTier, clock: Clock = time.monotonic, *, heard_path: Path | None = None) -> None:
+        """heard_path: file that goes with a disk tier and remembers which invalidations that tier has heard of."""
         self.tier = tier
-        self.news = RegionNews(tier)
+        self.news = RegionNews(tier, heard_path=heard_path)
         self.flights = RegionalFlights(tier, self.news, clock)
 
 
@@ -73,6 +88,15 @@ class CacheStats(msgspec.Struct, frozen=True, kw_only=True):
     memory_flushes: int = 0
     """Times that the region was heard again after an outage and memory was emptied."""
 
+    spared: int = 0
+    """Look-ups that were answered by what was just found missing."""
+
+    owed: int = 0
+    """Values that the slowest tier was away for and will get when it is back."""
+
+    owed_lost: int = 0
+    """Owed values that the faster tiers forgot first."""
+
 
 class TieredCache:
     """Bytes by key over `tiers`, fastest first: local ones, then remote ones. Use it in `async with`.
@@ -90,15 +114,18 @@ class TieredCache:
         self._region = region
         self._region_tier = next((tier for tier in self._remote if region and tier.tier is region.tier), None)
         self._reads: dict[str, set[_Read]] = {}
-        self._lookups: SingleFlight[Found | None] = SingleFlight()
+        self._missing = MissingKeys(clock)
+        self._owed = OwedKeys(clock)
+        self._lookups: SingleFlight[Found | Absence] = SingleFlight()
         self._fills: SingleFlight[Found] = SingleFlight()
         self._writes = BackgroundWrites()
         self._fill_count = 0
+        self._spared = 0
 
     async def __aenter__(self) -> Self:
         self._writes.start()
         if self._region is not None:
-            self._region.news.start(on_gone=self._forget, on_reset=self._reset)
+            self._region.news.start(on_gone=self._forget, on_here=self._expect, on_reset=self._reset)
         return self
 
     async def __aexit__(
@@ -114,9 +141,27 @@ class TieredCache:
             for tier in reversed(self._local + self._remote):
                 await tier.tier.aclose()
 
+    async def look(self, key: str) -> Found | Absence:
+        """Return the value and where it was, or why there is none.
+
+        MISS: the slowest tier has no such key, now or up to MISSING_S seconds ago. OUTAGE: it cannot be asked.
+        """
+        found = await self._look_locally(key)
+        if found is not None:
+            return found
+        if self._missing.knows(key):
+            self._spared += 1
+            return Absence.MISS
+        return await self._lookups.run(key, lambda: self._look_remotely(key))
+
     async def get(self, key: str) -> Found | None:
-        """Return the value and where it was; None if no tier has it, or those that have it are away."""
-        return await self._look_locally(key) or await self._lookups.run(key, lambda: self._look_remotely(key))
+        """Return the value and where it was, or None: for callers to whom it is the same why there is none."""
+        found = await self.look(key)
+        return found if isinstance(found, Found) else None
+
+    def is_being_made(self, key: str) -> bool:
+        """True if a fill of `key` is under way: who asks now waits for that one."""
+        return self._fills.is_flying(key)
 
     async def get_or_fill(self, key: str, fill: Callable[[], Awaitable[bytes]]) -> Found:
         """Return the value, made by `fill` if no tier has it; concurrent callers of one key share one `fill`.
@@ -129,8 +174,40 @@ class TieredCache:
     async def put(self, key: str, data: bytes) -> None:
         """Store the value: in local tiers before this returns, in remote ones soon after."""
         _check_key(key)
+        await self._expect(key)
         await self._store(key, data, self._local)
         self._store_later(key, data, self._remote)
+
+    async def keep(self, key: str, data: bytes) -> bool:
+        """Store the value, in the slowest tier, too, before this returns; return whether that tier has it now.
+
+        What it could not take it is owed: `probe` writes it when the tier is back, if a faster one still has it then.
+        """
+        _check_key(key)
+        await self._expect(key)
+        await self._store(key, data, self._local)
+        if not self._remote:
+            return True
+        self._store_later(key, data, self._remote[:-1])
+        is_kept = await self._remote[-1].put(key, data)
+        if is_kept:
+            self._owed.discard(key)
+        else:
+            self._owed.add(key)
+        return is_kept
+
+    async def probe(self, key: str) -> None:
+        """Ask every remote tier for `key`, a key that nothing has, to learn which are away; then pay what is owed."""
+        await asyncio.gather(*(tier.probe(key, timeout_s=PROBE_TIMEOUT_S) for tier in self._remote))
+        for owed in self._owed.oldest(REPAID_AT_ONCE):
+            if not self._remote[-1].is_readable:
+                return
+            found = await self.get(owed)
+            if found is None:
+                self._owed.lose(owed)
+            elif not await self._remote[-1].put(owed, found.data):
+                return
+            self._owed.discard(owed)
 
     async def invalidate(self, key: str) -> None:
         """Have every tier, the slowest first, and every edge of the region forget `key`.
@@ -162,31 +239,38 @@ class TieredCache:
             shared_flights=self._region.flights.shared if self._region else 0,
             region_errors=self._region.flights.errors if self._region else 0,
             memory_flushes=self._region.news.resets if self._region else 0,
+            spared=self._spared,
+            owed=len(self._owed),
+            owed_lost=self._owed.lost,
         )
 
     async def _look_locally(self, key: str) -> Found | None:
         _check_key(key)
         for place, tier in enumerate(self._local):
             data = await tier.get(key)
-            if data is not None:
+            if isinstance(data, bytes):
                 await self._store(key, data, self._local[:place])
                 return Found(data=data, tier_name=tier.tier.name)
         return None
 
-    async def _look_remotely(self, key: str) -> Found | None:
+    async def _look_remotely(self, key: str) -> Found | Absence:
+        absence = Absence.MISS
         with self._reading(key) as read:
             for place, tier in enumerate(self._remote):
                 data = await tier.get(key)
-                if data is not None:
+                if isinstance(data, bytes):
                     if not read.is_overtaken:
                         await self._store(key, data, self._local)
                         self._store_later(key, data, self._remote[:place])
                     return Found(data=data, tier_name=tier.tier.name)
-        return None
+                absence = data  # the last tier's word counts: it forgets nothing, the others may have
+            if absence is Absence.MISS and self._remote and not read.is_put:
+                self._missing.note(key)
+        return absence
 
     async def _look_or_fill(self, key: str, fill: Callable[[], Awaitable[bytes]]) -> Found:
         found = await self._lookups.run(key, lambda: self._look_remotely(key))
-        if found is not None:
+        if isinstance(found, Found):
             return found
         if self._region is None:
             return await self._fill(key, fill)
@@ -198,7 +282,7 @@ class TieredCache:
         assert self._region_tier is not None
         with self._reading(key) as read:
             data = await self._region_tier.get(key)
-            if data is None:
+            if not isinstance(data, bytes):
                 return None
             if not read.is_overtaken:
                 await self._store(key, data, self._local)
@@ -208,6 +292,7 @@ class TieredCache:
         self._fill_count += 1
         with self._reading(key) as read:
             data = await fill()
+            await self._expect(key)
             if not read.is_overtaken:
                 # The edges that wait for this value look for it as soon as its flight has landed.
                 at_once = [*self._local, self._region_tier] if self._region_tier else self._local
@@ -227,19 +312,26 @@ class TieredCache:
             if not self._reads[key]:
                 del self._reads[key]
 
+    async def _expect(self, key: str) -> None:
+        """Take note that `key` exists, or does in a moment."""
+        self._missing.discard(key)
+        for read in self._reads.get(key, ()):
+            read.is_put = True
+
     async def _forget(self, key: str) -> None:
         for read in self._reads.get(key, ()):
             read.is_overtaken = True
         for tier in self._local:
             await tier.delete(key)
 
-    async def _reset(self) -> None:
+    async def _reset(self, *, has_missed: bool) -> None:
+        """Empty memory; the disk, too, if it may hold what was invalidated."""
         for reads in self._reads.values():
             for read in reads:
                 read.is_overtaken = True
         for tier in self._local:
-            if isinstance(tier.tier, MemoryTier):
-                tier.tier.clear()
+            if has_missed or isinstance(tier.tier, MemoryTier):
+                await tier.clear()
 
     async def _store(self, key: str, data: bytes, tiers: Sequence[GuardedTier]) -> None:
         for tier in tiers:

@@ -24,6 +24,10 @@ class Tier(Protocol):
         Remote tiers are written in the background and asked once for many concurrent readers of a key.
         """
 
+    @property
+    def damaged(self) -> int:
+        """Values that were not what had been put, since the start; each was a miss."""
+
     async def get(self, key: str) -> bytes | None:
         """Return exactly the bytes last put under `key`, or None."""
 
@@ -32,6 +36,9 @@ class Tier(Protocol):
 
     async def delete(self, key: str) -> None:
         """Forget `key`; forgetting what is not there is no error."""
+
+    async def clear(self) -> None:
+        """Forget everything. Asked of local tiers only; a remote one is others', too, and does nothing."""
 
     async def aclose(self) -> None:
         """Let go of files and connections. The tier is of no use afterwards."""

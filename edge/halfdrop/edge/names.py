@@ -2,12 +2,27 @@
 
 import secrets
 import time
+from enum import Enum
 
 from halfdrop.contracts.subjects import plates_path, preview_path, spec_path
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 ID_LENGTH = 26
 """48 bits of time in milliseconds and 80 bits of chance, five bits a character: sorts by age, cannot be guessed."""
+
+
+class KeyKind(Enum):
+    """What a cache key names of a pattern."""
+
+    PICTURE = "picture"
+    PLATES = "plates"
+    SPEC = "spec"
+
+
+def split_key(cache_key: str) -> tuple[str, KeyKind]:
+    """Return the pattern's key inside `cache_key`, and of what of it that is the key."""
+    pattern_key, _, part = cache_key.rpartition(":")[2].partition("/")
+    return pattern_key, {"plates": KeyKind.PLATES, "spec": KeyKind.SPEC}.get(part, KeyKind.PICTURE)
 
 
 def picture_key(pattern_key: str, size_px: int) -> str:

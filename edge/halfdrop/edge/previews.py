@@ -1,8 +1,9 @@
 """The low-latency path: a request becomes a spec, a key, plates and a picture, each made once and kept.
 
 Spec and plates are in the object store before anybody hears of their key, so that a key, once given out, can be
-drawn again at any size by any edge. When the store is away the preview is still answered: the plates are in the cache
-and travel with the order.
+drawn again at any size by any edge. When the store is away the preview is still answered: the plates are in the faster
+tiers, travel with the order, and are written to the store once it is back. A key that nothing has is unknown only if
+the store says so; while it is away, nobody can tell.
 """
 
 from collections.abc import Awaitable, Callable
@@ -11,6 +12,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from halfdrop.cache.guard import Absence
 from halfdrop.cache.tiered import FILL, Found
 from halfdrop.contracts.errors import InvalidInput, NotFound, Unavailable
 from halfdrop.contracts.patterns import (
@@ -24,15 +26,18 @@ from halfdrop.contracts.patterns import (
     resolve_spec,
 )
 from halfdrop.contracts.plates import Plates, decode_plates, encode_plates
-from halfdrop.edge.names import object_path, picture_key, plates_key, spec_key
+from halfdrop.edge.names import picture_key, plates_key, spec_key
 from halfdrop.edge.previewer import OnnxPreviewer
 from halfdrop.models.bundle import Bundle
 from halfdrop.models.hex_colours import spell_hex
 from halfdrop.models.house.reading import Reading, affirm
 from halfdrop.models.phrases import read_phrases
-from halfdrop.runtime.objects import ObjectStore
 
 log = structlog.get_logger()
+
+
+UNKNOWN_RETRY_S = 2.0
+"""When to ask again for a key that nobody can look up: the end of an outage is noticed within a second."""
 
 
 class Pattern(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,18 +71,19 @@ class PatternCache(Protocol):
     """What previews ask of a cache: the whole `TieredCache`, or one tenant's part of it."""
 
     async def get(self, key: str) -> Found | None: ...
+    async def look(self, key: str) -> Found | Absence: ...
     async def get_or_fill(self, key: str, fill: Callable[[], Awaitable[bytes]]) -> Found: ...
-    async def put(self, key: str, data: bytes) -> None: ...
+    async def keep(self, key: str, data: bytes) -> bool: ...
+    def is_being_made(self, key: str) -> bool: ...
 
 
 class Previews:
     """Patterns by key: understood, drawn, cached and stored."""
 
-    def __init__(self, *, bundle: Bundle, previewer: OnnxPreviewer, cache: PatternCache, objects: ObjectStore) -> None:
+    def __init__(self, *, bundle: Bundle, previewer: OnnxPreviewer, cache: PatternCache) -> None:
         self._bundle = bundle
         self._previewer = previewer
         self._cache = cache
-        self._objects = objects
 
     @property
     def drawn(self) -> int:
@@ -110,25 +116,33 @@ class Previews:
         return _picture(pattern.key, size_px, found)
 
     async def find_picture(self, key: str, size_px: int) -> Picture:
-        """Return the picture of a pattern known by its key alone. Raises NotFound for a key never given out."""
+        """Return the picture of a pattern known by its key alone.
+
+        Raises NotFound for a key never given out, Unavailable if that cannot be known now.
+        """
         if not is_pattern_key(key):
             raise NotFound(f"no pattern has the key {key[:40]!r}: keys are 32 hexadecimal digits")
 
-        async def draw() -> bytes:
-            plates, spec = await self._cache.get(plates_key(key)), await self._cache.get(spec_key(key))
-            if plates is None or spec is None:
-                raise NotFound(f"no pattern has the key {key}; POST /v1/previews makes one")
-            repeat = msgspec.json.decode(spec.data, type=PatternSpec).repeat
-            return await self._previewer.compose(decode_plates(plates.data), repeat, size_px)
-
-        return _picture(key, size_px, await self._cache.get_or_fill(picture_key(key, size_px), draw))
+        found = await self._cache.look(picture_key(key, size_px))
+        if isinstance(found, Found):
+            return _picture(key, size_px, found)
+        plates, spec = await self._cache.look(plates_key(key)), await self._cache.look(spec_key(key))
+        if isinstance(spec, Found):
+            known = Pattern(spec=msgspec.json.decode(spec.data, type=PatternSpec), key=key, wording=Wording())
+            # Plates that were lost or damaged are drawn again, by the model that drew them.
+            if isinstance(plates, Found) or known.spec.model_digest == self._bundle.digest:
+                return await self.preview_pattern(known, size_px)
+        if Absence.OUTAGE in (plates, spec):
+            detail = f"whether a pattern has the key {key} cannot be known now: the object store is away"
+            raise Unavailable(detail, retry_after_s=UNKNOWN_RETRY_S)
+        raise NotFound(f"no pattern has the key {key}; POST /v1/previews makes one")
 
     async def plates(self, pattern: Pattern) -> Plates:
         """Return the pattern's plates, drawn if no tier has them. Raises Overloaded when too many are being drawn."""
 
         async def draw() -> bytes:
             encoded = encode_plates(await self._previewer.draw(pattern.spec, pattern.key))
-            await self._store(pattern, encoded)
+            await self._keep(pattern, encoded)
             return encoded
 
         return decode_plates((await self._cache.get_or_fill(plates_key(pattern.key), draw)).data)
@@ -139,18 +153,10 @@ class Previews:
         return None if found is None else decode_plates(found.data)
 
     async def _keep(self, pattern: Pattern, plates: bytes) -> None:
-        await self._store(pattern, plates)
-        await self._cache.put(plates_key(pattern.key), plates)
-
-    async def _store(self, pattern: Pattern, plates: bytes) -> None:
         """Write the truth at rest, plates last: where there are plates there is a spec."""
-        spec = canonical_bytes(pattern.spec)
-        await self._cache.put(spec_key(pattern.key), spec)
-        try:
-            await self._objects.put(object_path(spec_key(pattern.key)), spec, media_type="application/json")
-            await self._objects.put(object_path(plates_key(pattern.key)), plates)
-        except Unavailable as error:
-            log.warning("plates_not_stored", pattern_key=pattern.key, error=error.detail)
+        await self._cache.keep(spec_key(pattern.key), canonical_bytes(pattern.spec))
+        if not await self._cache.keep(plates_key(pattern.key), plates):
+            log.info("plates_stored_later", pattern_key=pattern.key)
 
 
 def understand_request(request: PatternRequest, read_words: ReadWords, *, model_digest: str) -> Pattern:

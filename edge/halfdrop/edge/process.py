@@ -19,6 +19,7 @@ from halfdrop.cache.tiered import Region, TieredCache
 from halfdrop.contracts.subjects import HUB_DOMAIN, IDEMPOTENCY_BUCKET, edge_domain
 from halfdrop.edge.access import Door, follow_keys, load_keys
 from halfdrop.edge.app import make_app
+from halfdrop.edge.at_rest import PatternForm
 from halfdrop.edge.follower import follow_events
 from halfdrop.edge.forwarder import forward_orders
 from halfdrop.edge.front import Shelf
@@ -56,13 +57,15 @@ async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
     if not door.is_open:
         await load_keys(objects, door)
     redis_tier = open_redis_tier(settings.redis_url)
-    object_tier = ObjectTier(objects, path_of=object_path)
+    object_tier = ObjectTier(objects, path_of=object_path, form=PatternForm())
     memory_tier = MemoryTier(settings.memory_mib * MIB)
-    lmdb_tier = open_lmdb_tier(Path(settings.data_dir) / "cache")
+    cache_dir = Path(settings.data_dir) / "cache"
+    lmdb_tier = open_lmdb_tier(cache_dir)
+    region = Region(redis_tier, heard_path=cache_dir / "region-heard")
     listeners = Listeners()
     async with (
         aclosing(open_redis_tier(settings.redis_url, prefix=LIMITS_PREFIX)) as counters,
-        TieredCache([memory_tier, lmdb_tier, redis_tier, object_tier], region=Region(redis_tier)) as cache,
+        TieredCache([memory_tier, lmdb_tier, redis_tier, object_tier], region=region) as cache,
         open_broker(settings.nats_url, name=f"edge-{settings.name}", domain=edge_domain(settings.name)) as broker,
         open_previewer(bundle, threads=count_threads(settings), waiting_max=settings.previews_max) as previewer,
         asyncio.TaskGroup() as tasks,
@@ -72,7 +75,7 @@ async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
         services = Services(
             name=settings.name,
             bundle=bundle,
-            previews=TenantPreviews(bundle=bundle, previewer=previewer, cache=cache, objects=objects),
+            previews=TenantPreviews(bundle=bundle, previewer=previewer, cache=cache),
             reuse=ReusePools(),
             door=door,
             limits=RateLimits(counters),

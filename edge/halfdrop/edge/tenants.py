@@ -7,13 +7,13 @@ tenant "local" keeps everything.
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
+from halfdrop.cache.guard import Absence
 from halfdrop.cache.tiered import Found, TieredCache
 from halfdrop.edge.access import LOCAL_TENANT
-from halfdrop.edge.names import tenant_folder, tenant_key
+from halfdrop.edge.names import tenant_key
 from halfdrop.edge.previewer import OnnxPreviewer
 from halfdrop.edge.previews import Previews
 from halfdrop.models.bundle import Bundle
-from halfdrop.runtime.objects import ObjectStore
 
 TENANTS_MAX = 1024
 """Tenants kept ready; the one longest unused is made anew when it comes back, which costs microseconds."""
@@ -29,22 +29,27 @@ class TenantCache:
     async def get(self, key: str) -> Found | None:
         return await self._cache.get(tenant_key(self._tenant, key))
 
+    async def look(self, key: str) -> Found | Absence:
+        return await self._cache.look(tenant_key(self._tenant, key))
+
+    def is_being_made(self, key: str) -> bool:
+        return self._cache.is_being_made(tenant_key(self._tenant, key))
+
     async def get_or_fill(self, key: str, fill: Callable[[], Awaitable[bytes]]) -> Found:
         return await self._cache.get_or_fill(tenant_key(self._tenant, key), fill)
 
-    async def put(self, key: str, data: bytes) -> None:
-        await self._cache.put(tenant_key(self._tenant, key), data)
+    async def keep(self, key: str, data: bytes) -> bool:
+        return await self._cache.keep(tenant_key(self._tenant, key), data)
 
 
 class TenantPreviews:
-    """`Previews` of each tenant, over one previewer, one cache and one store."""
+    """`Previews` of each tenant, over one previewer and one cache."""
 
-    def __init__(self, *, bundle: Bundle, previewer: OnnxPreviewer, cache: TieredCache, objects: ObjectStore) -> None:
+    def __init__(self, *, bundle: Bundle, previewer: OnnxPreviewer, cache: TieredCache) -> None:
         self._bundle = bundle
         self._previewer = previewer
         self._cache = cache
-        self._objects = objects
-        self._local = Previews(bundle=bundle, previewer=previewer, cache=cache, objects=objects)
+        self._local = Previews(bundle=bundle, previewer=previewer, cache=cache)
         self._others: OrderedDict[str, Previews] = OrderedDict()
 
     @property
@@ -57,12 +62,8 @@ class TenantPreviews:
         if tenant == LOCAL_TENANT:
             return self._local
         if tenant not in self._others:
-            self._others[tenant] = Previews(
-                bundle=self._bundle,
-                previewer=self._previewer,
-                cache=TenantCache(self._cache, tenant),
-                objects=self._objects.below(tenant_folder(tenant)),
-            )
+            cache = TenantCache(self._cache, tenant)
+            self._others[tenant] = Previews(bundle=self._bundle, previewer=self._previewer, cache=cache)
             if len(self._others) > TENANTS_MAX:
                 self._others.popitem(last=False)
         self._others.move_to_end(tenant)
