@@ -36,6 +36,19 @@ def test_every_command_of_the_readme_parses() -> None:
         assert outcome.returncode == 0, f"{line}\n{outcome.stderr}"
 
 
+def test_every_row_of_the_page_on_degradation_has_tests_that_exist_and_every_part_has_a_row() -> None:
+    page = (ROOT / "docs/degradation.md").read_text()
+    tests = dict(re.findall(r"\b([a-z]) `(test_\w+)`", page))
+    written = "".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
+    assert [name for name in tests.values() if f"def {name}(" not in written] == []
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) >= 8
+    for row in rows:
+        assert set(row[-1].split(", ")) <= tests.keys(), row[0]
+    parts = {"nats", "hub", "redis", "objects", "disk", "outbox", "previews"}
+    assert parts <= {name for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+
+
 def test_the_commands_of_the_page_on_models_print_what_stands_there(tmp_path: Path) -> None:
     blocks = re.findall(r"```console\n(.*?)```", (ROOT / "docs/models.md").read_text(), flags=re.DOTALL)
     shown = [part.split("\n", 1) for block in blocks for part in block.split("$ halfdrop ")[1:]]

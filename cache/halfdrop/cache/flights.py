@@ -43,10 +43,6 @@ class SingleFlight(Generic[T]):
             raise Unavailable("the work was given up")
         return flight.task.result()
 
-    def is_flying(self, key: str) -> bool:
-        """True if work for `key` is under way."""
-        return key in self._flights
-
     async def close(self) -> None:
         """Cancel all work and wait for its end."""
         for task in self._tasks:

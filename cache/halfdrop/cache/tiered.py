@@ -159,10 +159,6 @@ class TieredCache:
         found = await self.look(key)
         return found if isinstance(found, Found) else None
 
-    def is_being_made(self, key: str) -> bool:
-        """True if a fill of `key` is under way: who asks now waits for that one."""
-        return self._fills.is_flying(key)
-
     async def get_or_fill(self, key: str, fill: Callable[[], Awaitable[bytes]]) -> Found:
         """Return the value, made by `fill` if no tier has it; concurrent callers of one key share one `fill`.
 

@@ -9,8 +9,8 @@ import msgspec
 
 from halfdrop.cache.seal import append_seal, strip_seal
 from halfdrop.contracts.errors import PermanentError
-from halfdrop.contracts.patterns import PatternSpec, pattern_key
-from halfdrop.contracts.plates import decode_plates
+from halfdrop.contracts.patterns import PatternSpec, canonical_bytes, pattern_key
+from halfdrop.contracts.plates import decode_plates, encode_plates
 from halfdrop.edge.names import KeyKind, split_key
 
 
@@ -28,20 +28,25 @@ class PatternForm:
             case KeyKind.PICTURE:
                 return strip_seal(key, stored)
             case KeyKind.PLATES:
-                return stored if _plates_of(stored) == pattern else None
+                return _read_plates(stored, pattern)
             case KeyKind.SPEC:
-                return stored if _spec_of(stored) == pattern else None
+                return _read_spec(stored, pattern)
 
 
-def _plates_of(stored: bytes) -> str | None:
+# Both are written anew from what was read: a change that leaves the meaning as it was leaves the bytes so, too.
+
+
+def _read_plates(stored: bytes, pattern: str) -> bytes | None:
     try:
-        return decode_plates(stored).pattern_key
+        plates = decode_plates(stored)
     except PermanentError:
         return None
+    return encode_plates(plates) if plates.pattern_key == pattern else None
 
 
-def _spec_of(stored: bytes) -> str | None:
+def _read_spec(stored: bytes, pattern: str) -> bytes | None:
     try:
-        return pattern_key(msgspec.json.decode(stored, type=PatternSpec))
+        spec = msgspec.json.decode(stored, type=PatternSpec)
     except (msgspec.MsgspecError, ValueError):
         return None
+    return canonical_bytes(spec) if pattern_key(spec) == pattern else None

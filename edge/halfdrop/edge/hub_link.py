@@ -1,9 +1,11 @@
 """What the edge knows of its way to the hub: up or down, since when. Logged when it changes, not at each failure."""
 
+import asyncio
 import time
 
 import structlog
 from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.errors import ServiceUnavailableError
 
@@ -11,6 +13,10 @@ log = structlog.get_logger()
 
 FETCH_TIMEOUT_S = 2.0
 """A pull that brings nothing is made anew after this; a pull lost in an outage costs as long."""
+
+
+PROBE_TIMEOUT_S = 1.0
+"""A hub that takes longer to say that it is there counts as away until it does."""
 
 
 class HubLink:
@@ -22,7 +28,20 @@ class HubLink:
         """None until the first attempt."""
 
         self.detail = "not tried yet"
+        self.away_since: float | None = None
+        """Unix time at which the hub went away; None while it answers."""
+
         self._since_s = time.monotonic()
+
+    async def probe(self) -> None:
+        """Ask the hub whether it is there, and report it: sooner known than by what waits for orders and statuses."""
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                await self.js.account_info()
+        except (NatsError, TimeoutError, OSError) as error:
+            self.report_down(error)
+        else:
+            self.report_up()
 
     def report_up(self) -> None:
         """Something on the hub answered."""
@@ -38,6 +57,7 @@ class HubLink:
 
     def _turn(self, is_up: bool, detail: str) -> None:
         self.is_up, self.detail, self._since_s = is_up, detail, time.monotonic()
+        self.away_since = None if is_up else time.time()
 
 
 async def fetch_next(subscription: JetStreamContext.PullSubscription) -> Msg | None:

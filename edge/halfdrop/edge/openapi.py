@@ -22,8 +22,10 @@ from halfdrop.contracts.patterns import (
     STEPS_MAX,
 )
 from halfdrop.contracts.repeats import UNITS_MAX
+from halfdrop.edge.degradation import HEADER
 from halfdrop.edge.health import Health
-from halfdrop.edge.idempotency import HEADER, KEY_MAX_CHARS
+from halfdrop.edge.idempotency import HEADER as IDEMPOTENCY_HEADER
+from halfdrop.edge.idempotency import KEY_MAX_CHARS
 from halfdrop.edge.names import ID_LENGTH
 from halfdrop.edge.prediction_routes import WAIT_DEFAULT_S
 from halfdrop.edge.predictions import Output, Prediction, PredictionPage
@@ -36,6 +38,11 @@ Json = dict[str, Any]
 
 _REFERENCE = "#/components/schemas/{name}"
 _STRUCTS = (PreviewRequest, Preview, PredictionRequest, PredictionInput, Prediction, PredictionPage, Health, Problem)
+
+_DEGRADED = (
+    "What this answer suffers from, by the names of /healthz: nats, hub, redis, objects, disk, outbox; previews: the "
+    "picture is smaller than asked for. Absent if nothing is the matter, and on what caches may keep"
+)
 
 _PROBLEMS = {
     400: "The body is not JSON",
@@ -138,13 +145,15 @@ def _create_preview() -> Json:
         "Content-Location": _header("Where the picture is, for ever"),
         "ETag": _header("Digest of the picture"),
         "Cache-Status": _header("RFC 9211: whether it was drawn now or found, and where; variant or near: reused"),
+        HEADER: _header(_DEGRADED),
     }
     return operation
 
 
 def _get_picture() -> Json:
     answers = {"image/webp": {"schema": {"type": "string", "format": "binary"}}}
-    operation = _operation("The picture of a key, immutable", 200, answers, (404, 422, 429))
+    operation = _operation("The picture of a key, immutable", 200, answers, (404, 422, 429, 503))
+    operation["responses"]["200"]["headers"] = {HEADER: _header(_DEGRADED)}
     operation["responses"]["304"] = {"description": "You have it already (If-None-Match)"}
     size = {"type": "integer", "enum": list(PREVIEW_SIZES_PX), "default": 256}
     operation["parameters"] = [
@@ -161,9 +170,12 @@ def _create_prediction() -> Json:
     key = f"The same key and body again give the first answer again, for {IDEMPOTENCY_KEPT_S / 3600:g} hours"
     operation["parameters"] = [
         _parameter("Prefer", "header", {"type": "string"}, prefer),
-        _parameter(HEADER, "header", {"type": "string", "minLength": 1, "maxLength": KEY_MAX_CHARS}, key),
+        _parameter(IDEMPOTENCY_HEADER, "header", {"type": "string", "minLength": 1, "maxLength": KEY_MAX_CHARS}, key),
     ]
-    operation["responses"]["201"]["headers"] = {"Location": _header("Address of the prediction")}
+    operation["responses"]["201"]["headers"] = {
+        "Location": _header("Address of the prediction"),
+        HEADER: _header(_DEGRADED),
+    }
     return operation
 
 

@@ -14,7 +14,7 @@ import structlog
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import Header
-from nats.js.errors import KeyNotFoundError
+from nats.js.errors import APIError, KeyNotFoundError
 from nats.js.kv import KeyValue
 
 from halfdrop.contracts.errors import NotFound, Unavailable
@@ -36,6 +36,18 @@ from halfdrop.runtime.streams import ensure_edge_streams
 
 log = structlog.get_logger()
 
+ORDER_BYTES = 64 * 1024
+"""Room that one more order with its plates needs."""
+
+FULL_CODES = frozenset({10077, 10047, 10023})
+"""JetStream's error codes for a stream at its limit, for storage used up, and for a server out of resources."""
+
+FULL_RETRY_S = 30.0
+
+
+class OutboxFull(Unavailable):
+    """The edge's own stream of orders has no room: the hub has been away for long, or the disk is full."""
+
 
 class OrderBook:
     """The orders of this edge. Made by `open_orders`."""
@@ -45,6 +57,9 @@ class OrderBook:
         self._bucket = bucket
         self._listeners = listeners
         self._lock = asyncio.Lock()
+        self.full = ""
+        """Why orders are refused for want of room, or ""."""
+
         self._ids: dict[str, list[str]] = {}
         """All ids by tenant, oldest first: they sort by age. 75 bytes each."""
         self._open: dict[str, JobStatus] = {}
@@ -64,7 +79,10 @@ class OrderBook:
             await watcher.stop()  # type: ignore[no-untyped-call]
 
     async def submit(self, job: Job, pattern_key: str) -> JobStatus:
-        """Accept `job`: durable in OUTBOX, then visible in ORDERS. Raises Unavailable if the edge's NATS is away."""
+        """Accept `job`: durable in OUTBOX, then visible in ORDERS.
+
+        Raises OutboxFull if there is no room for it, Unavailable if the edge's NATS is away.
+        """
         with translated("accept the order"):
             await self._publish(outbox_job(job.id), encode_job(job), message_id=job.id)
             return await self.apply(accepted_status(job, pattern_key))
@@ -126,7 +144,23 @@ class OrderBook:
 
     async def _publish(self, subject: str, payload: bytes, *, message_id: str) -> None:
         headers = {Header.MSG_ID.value: message_id}
-        await self._js.publish(subject, payload, stream=OUTBOX_STREAM, headers=headers)
+        try:
+            await self._js.publish(subject, payload, stream=OUTBOX_STREAM, headers=headers)
+        except APIError as error:
+            if error.err_code not in FULL_CODES:
+                raise
+            self.full = f"orders wait for the hub in a store without room for more ({error.description})"
+            detail = "the edge's store of orders is full, and this one was not taken; it empties when the hub is back"
+            raise OutboxFull(detail, retry_after_s=FULL_RETRY_S) from error
+        self.full = ""
+
+    async def look_at_outbox(self) -> None:
+        """Learn whether there is room for another order. Raises Unavailable if the edge's NATS is away."""
+        with translated("tell how full its store is"):
+            info = await self._js.stream_info(OUTBOX_STREAM)
+        room_bytes = (info.config.max_bytes or 0) - info.state.bytes
+        is_full = (info.config.max_bytes or 0) > 0 and room_bytes < ORDER_BYTES
+        self.full = f"{info.state.messages} orders wait for the hub; no room for more" if is_full else ""
 
     async def _read(self, order_id: str) -> JobStatus | None:
         with translated("read the order"):

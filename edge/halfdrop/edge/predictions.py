@@ -103,7 +103,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     """Orders of yours at this edge that come first; null once it runs."""
 
     eta_seconds: float | None
-    """Guess at the time left, from the steps done; null when there is nothing to guess from."""
+    """Guess at the time left, from the steps done; null when there is nothing to guess from, as while the hub is
+    away: `logs` then says so."""
 
     progress: Progress
     pattern_key: str
@@ -123,11 +124,21 @@ class PredictionPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_prediction(
-    status: JobStatus, *, model: str, base_url: str, queue_position: int | None, now: float
+    status: JobStatus,
+    *,
+    model: str,
+    base_url: str,
+    queue_position: int | None,
+    now: float,
+    hub_away_since: float | None = None,
 ) -> Prediction:
-    """Return the prediction that `status` describes. base_url: scheme and host, without a slash at the end."""
+    """Return the prediction that `status` describes. base_url: scheme and host, without a slash at the end.
+
+    hub_away_since: unix time since when no news of it can come; None while the hub answers.
+    """
     address = f"{base_url}/v1/predictions/{status.id}"
     wording = Wording() if status.wording is msgspec.UNSET else status.wording
+    outage = [] if hub_away_since is None or status.state.is_final else [say_hub_away(status, hub_away_since)]
     return Prediction(
         id=status.id,
         model=f"{OWNER}/{model}",
@@ -139,13 +150,13 @@ def make_prediction(
         input=_make_input(status.spec, status.size_px),
         output=_make_output(status, address),
         error=status.error.detail if status.error and status.state is JobState.FAILED else None,
-        logs="".join(f"{line}\n" for line in (*say_wording(wording), *status.log)),
+        logs="".join(f"{line}\n" for line in (*say_wording(wording), *status.log, *outage)),
         metrics=_make_metrics(status),
         urls=Links(get=address, cancel=f"{address}/cancel", stream=f"{address}/stream"),
         state=status.state.value,
         attempt=status.attempt,
         queue_position=queue_position,
-        eta_seconds=guess_seconds_left(status, now),
+        eta_seconds=None if outage else guess_seconds_left(status, now),
         progress=Progress(step=status.step, steps=status.steps, stage=status.stage),
         pattern_key=status.pattern_key,
         unknown_words=wording.unknown_words,
@@ -160,6 +171,13 @@ def say_wording(wording: Wording) -> list[str]:
         left_out = ", ".join(f'"{word}"' for word in wording.unknown_words)
         lines.append(f"left out, with nothing near in the model's vocabulary: {left_out}")
     return lines
+
+
+def say_hub_away(status: JobStatus, since: float) -> str:
+    """Return the line for an order that is not finished and of which no news can come."""
+    if status.state is JobState.QUEUED and not status.queued_at:
+        return f"the hub is away since {_iso(since)}; the order is safe at this edge and goes there when it is back"
+    return f"the hub is away since {_iso(since)}; what became of the order is told when it is back"
 
 
 def guess_seconds_left(status: JobStatus, now: float) -> float | None:

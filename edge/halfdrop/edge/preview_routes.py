@@ -8,6 +8,7 @@ from litestar import MediaType, Request, Response, get, post
 from halfdrop.contracts.errors import InvalidInput, NotFound
 from halfdrop.contracts.patterns import PatternSpec
 from halfdrop.edge.access import Access, access_of, needs
+from halfdrop.edge.degradation import note_reduced
 from halfdrop.edge.front import CACHE_NAME, make_etag, matches_etag
 from halfdrop.edge.previews import Picture
 from halfdrop.edge.requests import PREVIEW_SIZE_PX, PreviewRequest, check_preview_size, read_body
@@ -25,6 +26,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     """Address of the picture on this server, good for ever."""
 
     size_px: int
+    """Width and height of the picture at `url`: less than asked for while the edge has too much to draw."""
+
     spec: PatternSpec
     """What was understood."""
 
@@ -54,6 +57,8 @@ async def create_preview(request: Request[Any, Any, Any], edge: EdgeServices) ->
     picture = await previews.preview_pattern(pattern, size_px)
     await note_pattern(edge.reuse, previews, access.tenant, pattern)
     _shelve(edge, access, picture)
+    if picture.size_px != size_px:
+        note_reduced(request.scope)
     if not _wants_json(request.headers.get("accept", "")):
         # The answer to a POST is not cached by anybody, whatever it says; its Content-Location is what lasts.
         return _answer_picture(picture, reuse, cache_control="no-store")
@@ -61,7 +66,7 @@ async def create_preview(request: Request[Any, Any, Any], edge: EdgeServices) ->
     preview = Preview(
         key=pattern.key,
         url=_address(picture),
-        size_px=size_px,
+        size_px=picture.size_px,
         spec=pattern.spec,
         palette=plates.palette,
         unknown_words=pattern.wording.unknown_words,
@@ -77,8 +82,12 @@ async def get_picture(request: Request[Any, Any, Any], edge: EdgeServices, name:
     if not name.endswith(SUFFIX):
         raise NotFound(f"no picture is called {name[:40]!r}: names are a key and {SUFFIX!r}")
     access = access_of(request)
-    picture = await edge.previews.of(access.tenant).find_picture(name.removesuffix(SUFFIX), _read_size(request))
+    size_px = _read_size(request)
+    picture = await edge.previews.of(access.tenant).find_picture(name.removesuffix(SUFFIX), size_px)
     _shelve(edge, access, picture)
+    if picture.size_px != size_px:  # another picture than this address names: nobody may keep it for that one
+        note_reduced(request.scope)
+        return _answer_picture(picture, "exact", cache_control="no-store")
     asked = request.headers.get("if-none-match")
     if asked and matches_etag(asked.encode("latin-1", "replace"), make_etag(picture.webp).encode()):
         headers = {**_headers(picture, "exact"), "Cache-Control": edge.shelf.cache_control}

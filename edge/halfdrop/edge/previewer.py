@@ -5,6 +5,7 @@ Prompts are not kept here and nothing is cached: the same call draws the same pi
 
 import asyncio
 import io
+import math
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -30,6 +31,12 @@ WEBP_METHOD, WEBP_EFFORT = 0, 30
 of quality 85, and quicker (0.7 to 1.4 CPU-ms against 1.4 to 2.8 at 256 px). Method 1 with this effort would take 2.5
 times as long for 4.8 KB instead of 8.3; without it, below 26, it is slower and larger than this."""
 
+BUSY_SHARE = 0.5
+"""From this share of the queue on pictures are answered small: half a second of waiting at 20 ms each."""
+
+RESERVE_SHARE = 0.25
+"""Room above the full queue for pictures of known plates: they take a few milliseconds less than the network alone."""
+
 WARM_UP_PROMPT = "red dots on white"
 
 T = TypeVar("T")
@@ -53,6 +60,11 @@ class OnnxPreviewer:
         self.drawn = 0
         """Patterns and pictures drawn since the start."""
 
+    @property
+    def is_busy(self) -> bool:
+        """True if so much is being drawn or waits that answers should cost less."""
+        return self._waiting >= max(1.0, self._waiting_max * BUSY_SHARE)
+
     def read_words(self, prompt: str, *, may_be_empty: bool = False) -> Reading:
         """Return `prompt` in words that the model was taught."""
         return self._model.read_words(prompt, may_be_empty=may_be_empty)
@@ -66,11 +78,12 @@ class OnnxPreviewer:
         return await self._run(lambda: self._model.draw(spec, pattern_key))
 
     async def compose(self, plates: Plates, repeat: Repeat, size_px: int) -> bytes:
-        """Return the WebP of known plates. Raises Overloaded when too many wait already."""
-        return await self._run(lambda: compose_webp(plates, repeat, size_px))
+        """Return the WebP of known plates. Raises Overloaded when even the reserve for these is used up."""
+        reserve = math.ceil(self._waiting_max * RESERVE_SHARE)
+        return await self._run(lambda: compose_webp(plates, repeat, size_px), reserve=reserve)
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        if self._waiting >= self._waiting_max:
+    async def _run(self, work: Callable[[], T], *, reserve: int = 0) -> T:
+        if self._waiting >= self._waiting_max + reserve:
             raise Overloaded(f"{self._waiting} previews are being drawn or wait already", retry_after_s=1.0)
         self._waiting += 1
         future = self._pool.submit(work)

@@ -36,6 +36,9 @@ from halfdrop.models.phrases import read_phrases
 log = structlog.get_logger()
 
 
+SMALL_PX = 128
+"""Side of a picture that is answered in place of a larger one while too much is being drawn."""
+
 UNKNOWN_RETRY_S = 2.0
 """When to ask again for a key that nobody can look up: the end of an outage is noticed within a second."""
 
@@ -67,6 +70,10 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
         return self.source != FILL
 
 
+class _TooBusy(Exception):
+    """The picture would cost too much now: whoever waits for it is answered with a small one."""
+
+
 class PatternCache(Protocol):
     """What previews ask of a cache: the whole `TieredCache`, or one tenant's part of it."""
 
@@ -74,7 +81,6 @@ class PatternCache(Protocol):
     async def look(self, key: str) -> Found | Absence: ...
     async def get_or_fill(self, key: str, fill: Callable[[], Awaitable[bytes]]) -> Found: ...
     async def keep(self, key: str, data: bytes) -> bool: ...
-    def is_being_made(self, key: str) -> bool: ...
 
 
 class Previews:
@@ -102,10 +108,21 @@ class Previews:
             raise InvalidInput(field, got=model, allowed=names)
 
     async def preview_pattern(self, pattern: Pattern, size_px: int) -> Picture:
-        """Return the picture, drawn if no tier has it. Raises Overloaded when too many are being drawn."""
+        """Return the picture, drawn if no tier has it; smaller than asked for while much is being drawn.
 
+        Raises Overloaded when too many are being drawn.
+        """
+        try:
+            return await self._preview(pattern, size_px)
+        except _TooBusy:
+            return await self._preview(pattern, SMALL_PX)
+
+    async def _preview(self, pattern: Pattern, size_px: int) -> Picture:
         async def draw() -> bytes:
             plates = await self._cache.get(plates_key(pattern.key))
+            # Decided right before the drawing: no tier has the picture, and nobody is making it.
+            if size_px > SMALL_PX and self._previewer.is_busy:
+                raise _TooBusy
             if plates is not None:
                 return await self._previewer.compose(decode_plates(plates.data), pattern.spec.repeat, size_px)
             drawing = await self._previewer.render(pattern.spec, pattern.key, size_px)

@@ -32,6 +32,7 @@ from halfdrop.contracts.errors import (
 from halfdrop.edge.access import Forbidden, Unauthorized
 from halfdrop.edge.idempotency import InFlight, KeyReused
 from halfdrop.edge.limits import QuotaExceeded
+from halfdrop.edge.orders import OutboxFull
 from halfdrop.edge.requests import BodyTooLarge, MalformedBody, UnsupportedMediaType
 
 log = structlog.get_logger()
@@ -83,6 +84,7 @@ _TABLE: tuple[tuple[type[HalfdropError], int, str], ...] = (
 _TRANSIENT_CODES: tuple[tuple[type[TransientError], str], ...] = (
     (Overloaded, "overloaded"),
     (InFlight, "request-in-flight"),
+    (OutboxFull, "outbox-full"),
 )
 
 

@@ -20,6 +20,7 @@ from halfdrop.contracts.subjects import HUB_DOMAIN, IDEMPOTENCY_BUCKET, edge_dom
 from halfdrop.edge.access import Door, follow_keys, load_keys
 from halfdrop.edge.app import make_app
 from halfdrop.edge.at_rest import PatternForm
+from halfdrop.edge.degradation import Degradation
 from halfdrop.edge.follower import follow_events
 from halfdrop.edge.forwarder import forward_orders
 from halfdrop.edge.front import Shelf
@@ -60,7 +61,7 @@ async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
     object_tier = ObjectTier(objects, path_of=object_path, form=PatternForm())
     memory_tier = MemoryTier(settings.memory_mib * MIB)
     cache_dir = Path(settings.data_dir) / "cache"
-    lmdb_tier = open_lmdb_tier(cache_dir)
+    lmdb_tier = open_lmdb_tier(cache_dir, free_min_bytes=settings.disk_free_min_mib * MIB)
     region = Region(redis_tier, heard_path=cache_dir / "region-heard")
     listeners = Listeners()
     async with (
@@ -72,10 +73,15 @@ async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
     ):
         link = HubLink(broker.jetstream(HUB_DOMAIN))
         orders = await open_orders(broker, listeners)
+        previews = TenantPreviews(bundle=bundle, previewer=previewer, cache=cache)
+        degradation = Degradation(
+            cache=cache, disk=lmdb_tier, broker=broker, link=link, orders=orders, previews=previews
+        )
+        await degradation.probe()
         services = Services(
             name=settings.name,
             bundle=bundle,
-            previews=TenantPreviews(bundle=bundle, previewer=previewer, cache=cache),
+            previews=previews,
             reuse=ReusePools(),
             door=door,
             limits=RateLimits(counters),
@@ -86,12 +92,12 @@ async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
             link=link,
             broker=broker,
             objects=objects,
-            redis_tier=redis_tier,
-            object_tier=object_tier,
+            degradation=degradation,
         )
         background = [
             tasks.create_task(forward_orders(broker, link)),
             tasks.create_task(follow_events(link, settings.name, orders)),
+            tasks.create_task(degradation.follow()),
         ]
         if not door.is_open:
             background.append(tasks.create_task(follow_keys(objects, door)))

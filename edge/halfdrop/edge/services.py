@@ -4,9 +4,8 @@ import msgspec
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
-from halfdrop.cache.objects import ObjectTier
-from halfdrop.cache.regional import RedisTier
 from halfdrop.edge.access import Door
+from halfdrop.edge.degradation import Degradation
 from halfdrop.edge.front import Shelf
 from halfdrop.edge.hub_link import HubLink
 from halfdrop.edge.idempotency import IdempotencyKeys
@@ -36,8 +35,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     link: HubLink
     broker: Broker
     objects: ObjectStore
-    redis_tier: RedisTier
-    object_tier: ObjectTier
+    degradation: Degradation
 
 
 EdgeServices = NamedDependency[SkipValidation[Services]]

@@ -56,6 +56,9 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     memory_mib: Annotated[int, Meta(ge=1, le=65536)] = 16
     """Plates kept in memory, in MiB: 500."""
 
+    disk_free_min_mib: Annotated[int, Meta(ge=0, le=2**30)] = 512
+    """Free space, in MiB, below which the disk tier takes nothing in: orders and logs need the rest. 0: no bound."""
+
     grace_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
     """Time for requests in flight when asked to stop."""
 

@@ -32,9 +32,6 @@ class TenantCache:
     async def look(self, key: str) -> Found | Absence:
         return await self._cache.look(tenant_key(self._tenant, key))
 
-    def is_being_made(self, key: str) -> bool:
-        return self._cache.is_being_made(tenant_key(self._tenant, key))
-
     async def get_or_fill(self, key: str, fill: Callable[[], Awaitable[bytes]]) -> Found:
         return await self._cache.get_or_fill(tenant_key(self._tenant, key), fill)
 
@@ -56,6 +53,11 @@ class TenantPreviews:
     def drawn(self) -> int:
         """Times that something was drawn since the start, for whomever."""
         return self._local.drawn
+
+    @property
+    def is_busy(self) -> bool:
+        """True while pictures that must be made are answered small."""
+        return self._previewer.is_busy
 
     def of(self, tenant: str) -> Previews:
         """Return the previews of `tenant`."""

@@ -165,3 +165,31 @@ async def test_a_closed_tier_is_an_outage_not_a_miss(directory: Path) -> None:
     for call in (tier.get("key"), tier.put("key", b"data"), tier.delete("key")):
         with pytest.raises(Unavailable):
             await call
+
+
+async def test_below_its_free_space_it_takes_nothing_in_answers_on_and_recovers_by_itself(directory: Path) -> None:
+    now_s = 0.0
+    disk = os.statvfs(directory.parent)
+    free_bytes = disk.f_bavail * disk.f_frsize
+    # Others use the same disk meanwhile: far from both bounds.
+    tier = open_lmdb_tier(
+        directory, capacity_bytes=CAPACITY_BYTES, free_min_bytes=free_bytes - 2**28, clock=lambda: now_s
+    )
+    await tier.put("old", b"old")
+    hog = directory.parent / "hog"
+    with hog.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, 2**29)
+    await tier.put("soon", b"soon")
+    assert await tier.get("soon") == b"soon"  # the disk is not asked at each write
+    now_s = 1.0
+    await tier.put("new", b"new")
+    await tier.put("old", b"replaced")  # never the value before the last one
+    assert (await tier.get("new"), await tier.get("soon"), await tier.get("old")) == (None, b"soon", None)
+    assert "MiB free" in tier.shortage
+    assert tier.refused == 2
+    hog.unlink()
+    now_s = 2.0
+    assert tier.shortage == ""
+    await tier.put("new", b"new")
+    assert await tier.get("new") == b"new"
+    await tier.aclose()

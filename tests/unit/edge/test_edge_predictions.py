@@ -50,6 +50,39 @@ def test_a_waiting_order_has_no_output_and_its_addresses() -> None:
     assert found["urls"] == {"get": address, "cancel": f"{address}/cancel", "stream": f"{address}/stream"}
 
 
+@pytest.mark.parametrize(
+    ("state", "queued_at", "said"),
+    [
+        (JobState.QUEUED, None, "the order is safe at this edge"),
+        (JobState.QUEUED, 1_700_000_001.0, "what became of the order is told when it is back"),
+        (JobState.PROCESSING, 1_700_000_001.0, "what became of the order is told when it is back"),
+    ],
+)
+def test_while_the_hub_is_away_the_time_left_is_not_guessed_and_the_log_says_why(
+    state: JobState, queued_at: float | None, said: str
+) -> None:
+    status = msgspec.structs.replace(
+        STATUS, state=state, queued_at=queued_at, started_at=1_700_000_002.0, step=1, steps=2
+    )
+    now, away_since = 1_700_000_010.0, 1_700_000_005.0
+    known = make_prediction(status, model="house", base_url="http://h:1", queue_position=0, now=now)
+    assert (known.eta_seconds is None) == (state is JobState.QUEUED)
+    assert known.logs == ""
+    unknown = make_prediction(
+        status, model="house", base_url="http://h:1", queue_position=0, now=now, hub_away_since=away_since
+    )
+    assert unknown.eta_seconds is None
+    assert unknown.logs.startswith("the hub is away since 2023-11-14T22:13:25.000Z; ")
+    assert said in unknown.logs
+    done = msgspec.structs.replace(status, state=JobState.COMPLETED)
+    assert (
+        make_prediction(
+            done, model="house", base_url="http://h:1", queue_position=0, now=now, hub_away_since=away_since
+        ).logs
+        == ""
+    )
+
+
 def test_an_order_says_how_its_words_were_read_before_what_was_done() -> None:
     wording = Wording(read_as={"sunflowers": "daisies"}, unknown_words=("cats", "dogs"))
     found = describe(msgspec.structs.replace(STATUS, wording=wording, log=("composed",)))
