@@ -23,6 +23,14 @@ class HubLink:
 
         self.detail = "not tried yet"
         self._since_s = time.monotonic()
+        self.forwarded = 0
+        """Orders that the hub acknowledged since the start."""
+
+        self.followed = 0
+        """Statuses received from hubs."""
+
+        self.failures = 0
+        """Tries that failed."""
 
     def report_up(self) -> None:
         """Something on the hub answered."""
@@ -32,6 +40,7 @@ class HubLink:
 
     def report_down(self, error: BaseException) -> None:
         """Something on the hub did not answer."""
+        self.failures += 1
         if self.is_up is not False:
             log.warning("hub_unreachable", error=repr(error))
             self._turn(False, str(error) or type(error).__name__)

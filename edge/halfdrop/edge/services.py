@@ -6,18 +6,22 @@ from litestar.params import SkipValidation
 
 from halfdrop.cache.objects import ObjectTier
 from halfdrop.cache.regional import RedisTier
+from halfdrop.cache.tiered import TieredCache
 from halfdrop.edge.access import Door
 from halfdrop.edge.front import Shelf
 from halfdrop.edge.hub_link import HubLink
 from halfdrop.edge.idempotency import IdempotencyKeys
 from halfdrop.edge.limits import RateLimits
 from halfdrop.edge.listeners import Listeners
+from halfdrop.edge.observing import Observer
 from halfdrop.edge.orders import OrderBook
+from halfdrop.edge.previewer import OnnxPreviewer
 from halfdrop.edge.reuse import ReusePools
 from halfdrop.edge.tenants import TenantPreviews
 from halfdrop.models.bundle import Bundle
 from halfdrop.runtime.broker import Broker
 from halfdrop.runtime.objects import ObjectStore
+from halfdrop.runtime.tracing import Tracing
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +30,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     bundle: Bundle
     previews: TenantPreviews
+    previewer: OnnxPreviewer
+    cache: TieredCache
     door: Door
     limits: RateLimits
     reuse: ReusePools
@@ -38,6 +44,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     objects: ObjectStore
     redis_tier: RedisTier
     object_tier: ObjectTier
+    observer: Observer
+    tracing: Tracing
 
 
 EdgeServices = NamedDependency[SkipValidation[Services]]
