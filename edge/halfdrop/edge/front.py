@@ -53,14 +53,24 @@ class Shelf:
 
     def __init__(self, capacity_bytes: int, *, is_private: bool = False) -> None:
         self.cache_control = PRIVATE_CACHE_CONTROL if is_private else CACHE_CONTROL
-        self.answered = {(method, status): 0 for method in ("GET", "HEAD") for status in (200, 304)}
-        """How often the front answered from here; nothing else is noted of a hit."""
+        self.sent = self.sent_unchanged = self.heads = self.heads_unchanged = 0
+        """How often the front answered from here, by method and by 200 or 304. Nothing else is noted of a hit, and
+        not in a dictionary, which costs a hit several times what an attribute does."""
 
         self._shelved: Moka[str, Shelved] = Moka(capacity_bytes, weigher=_weigh)
 
     def peek(self, target: str) -> Shelved | None:
         """Return the answer for `target`, a path or "path?px=256", behind its tenant's shelf_prefix."""
         return self._shelved.get(target)
+
+    def answered(self) -> dict[tuple[str, str], int]:
+        """Return those counts by method and status."""
+        return {
+            ("GET", "200"): self.sent,
+            ("GET", "304"): self.sent_unchanged,
+            ("HEAD", "200"): self.heads,
+            ("HEAD", "304"): self.heads_unchanged,
+        }
 
     def put(self, target: str, webp: bytes) -> None:
         """Keep `webp` as the answer for `target`."""
@@ -120,7 +130,7 @@ class Front:
             path = scope["path"]
             shelved = self._shelf.peek(_target(access, path, query))
             if shelved is not None:
-                await _send_shelved(shelved, scope, send, self._shelf.answered)
+                await _send_shelved(shelved, scope, send, self._shelf)
                 return
         await self._observer.observe(scope, receive, send, self._answer)
 
@@ -144,17 +154,23 @@ class Front:
         await self._inner(scope, receive, send)
 
 
-async def _send_shelved(shelved: Shelved, scope: Scope, send: Send, answered: dict[tuple[str, int], int]) -> None:
-    method = scope["method"]
+async def _send_shelved(shelved: Shelved, scope: Scope, send: Send, shelf: Shelf) -> None:
     for name, value in scope["headers"]:
         if name == b"if-none-match" and matches_etag(value, shelved.etag):
-            answered[method, 304] += 1
+            if scope["method"] == "GET":
+                shelf.sent_unchanged += 1
+            else:
+                shelf.heads_unchanged += 1
             await send(shelved.unchanged)
             await send(_NO_BODY)
             return
-    answered[method, 200] += 1
     await send(shelved.start)
-    await send(shelved.body if method == "GET" else _NO_BODY)
+    if scope["method"] == "GET":
+        shelf.sent += 1
+        await send(shelved.body)
+    else:
+        shelf.heads += 1
+        await send(_NO_BODY)
 
 
 async def _refuse(error: HalfdropError, scope: Scope, _receive: Receive, send: Send) -> None:

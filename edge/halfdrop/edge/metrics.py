@@ -140,14 +140,14 @@ def read_metrics(edge: Services) -> Iterator[Metric]:
 
 def _read_traffic(edge: Services) -> Iterator[Metric]:
     traffic = edge.observer.traffic
-    shelf = list(edge.shelf.answered.items())
-    hits = [((PICTURE_ROUTE, method, str(status), "shelf"), count) for (method, status), count in shelf]
+    shelf = edge.shelf.answered()
+    hits = [((PICTURE_ROUTE, *labels, "shelf"), count) for labels, count in shelf.items()]
     yield REQUESTS.by([*hits, *list(traffic.requests.items())])
     yield DURATIONS.by(traffic.durations.items())
     yield IN_FLIGHT.of(traffic.in_flight)
     yield PROBLEMS.by(list(traffic.problems.items()))
     sent = {("none",): 0, ("exact",): 0, ("variant",): 0, ("near",): 0, **dict(traffic.pictures)}
-    sent[("exact",)] += sum(count for _, count in shelf)
+    sent[("exact",)] += sum(shelf.values())
     yield PICTURES.by(sent.items())
 
 
