@@ -58,7 +58,7 @@ async def jobs_at(hub: Broker) -> list[Job]:
     """Return every job in the hub's queue, oldest first, without taking any."""
     state = (await hub.js.stream_info(JOBS_STREAM)).state
     found = []
-    for number in range(state.first_seq, state.last_seq + 1):
+    for number in range(max(1, state.first_seq), state.last_seq + 1):
         message = await hub.js.get_msg(JOBS_STREAM, seq=number)
         found.append(decode_job(message.data or b""))
     return found

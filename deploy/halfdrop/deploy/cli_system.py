@@ -16,11 +16,19 @@ def up(
     ] = 8080,
     data_dir: DataDir = Path("data"),
     hubs: Annotated[int, typer.Option(min=0, max=16, help="Hub workers; with none, orders wait.")] = 1,
+    metrics_port: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=65519,
+            help="Where Prometheus finds the edge's metrics; the hubs' are on the ports after it. 0: none.",
+        ),
+    ] = 0,
 ) -> None:
     """Start the whole system on this machine; Ctrl-C stops it."""
     from halfdrop.deploy.up import up_command  # noqa: PLC0415  keeps --help quick
 
-    raise typer.Exit(up_command(port=port, data_dir=data_dir, hubs=hubs))
+    raise typer.Exit(up_command(port=port, data_dir=data_dir, hubs=hubs, metrics_port=metrics_port))
 
 
 def doctor(url: Url = DEFAULT_URL, data_dir: DataDir = Path("data")) -> None:

@@ -25,11 +25,22 @@ HUB_READY_EVENT = b'"jobs_bound"'
 """What a hub worker logs once its consumer stands and it can take jobs."""
 
 
-def make_edge(*, port: int, nats_url: str, redis_url: str, objects_url: str, data_dir: Path, log_path: Path) -> Part:
+def make_edge(
+    *,
+    port: int,
+    nats_url: str,
+    redis_url: str,
+    objects_url: str,
+    data_dir: Path,
+    log_path: Path,
+    metrics_port: int = 0,
+) -> Part:
     """Return an edge that serves on `port` of the loopback address, not started."""
     settings = {
         "HALFDROP_EDGE_HOST": LOOPBACK,
         "HALFDROP_EDGE_PORT": str(port),
+        # Always said: a port in the environment would be taken by whichever process starts first.
+        "HALFDROP_EDGE_METRICS_PORT": str(metrics_port),
         "HALFDROP_EDGE_NAME": EDGE_NAME,
         "HALFDROP_EDGE_NATS_URL": nats_url,
         "HALFDROP_EDGE_REDIS_URL": redis_url,
@@ -45,10 +56,11 @@ def make_edge(*, port: int, nats_url: str, redis_url: str, objects_url: str, dat
     )
 
 
-def make_hub(*, name: str, nats_url: str, objects_url: str, log_path: Path) -> Part:
+def make_hub(*, name: str, nats_url: str, objects_url: str, log_path: Path, metrics_port: int = 0) -> Part:
     """Return a hub worker, not started."""
     settings = {
         "HALFDROP_HUB_NAME": name,
+        "HALFDROP_HUB_METRICS_PORT": str(metrics_port),
         "HALFDROP_HUB_NATS_URL": nats_url,
         "HALFDROP_HUB_OBJECTS_URL": objects_url,
     }

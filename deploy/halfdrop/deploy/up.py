@@ -50,11 +50,14 @@ class UpSettings(msgspec.Struct, frozen=True, kw_only=True):
     hubs: Annotated[int, msgspec.Meta(ge=0, le=HUBS_MAX)] = 1
     """Hub workers. With none, previews are served and orders wait."""
 
+    metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65535 - HUBS_MAX)] = 0
+    """Where Prometheus finds the edge's metrics without a key; those of the hubs are on the ports after it. 0: none."""
 
-def up_command(*, port: int = PORT, data_dir: Path = DATA_DIR, hubs: int = 1) -> int:
+
+def up_command(*, port: int = PORT, data_dir: Path = DATA_DIR, hubs: int = 1, metrics_port: int = 0) -> int:
     """Run the system until it is stopped. Returns the exit status; says what is wrong in one line on stderr."""
     try:
-        settings = _check_settings(port=port, data_dir=data_dir, hubs=hubs)
+        settings = _check_settings(port=port, data_dir=data_dir, hubs=hubs, metrics_port=metrics_port)
         return asyncio.run(run_up(settings))
     except HalfdropError as error:
         sys.stderr.write(f"halfdrop up: {error}\n")
@@ -75,6 +78,9 @@ async def run_up(settings: UpSettings) -> int:
         for name in folder.end_leftovers():
             say(f"ended {name}, left over from a start that was killed")
         port = choose_port() if settings.port == 0 else check_port(settings.port)
+        if settings.metrics_port:
+            for number in range(settings.hubs + 1):
+                check_port(settings.metrics_port + number, option="--metrics-port")
         supervisor = Supervisor(folder=folder, url=f"http://{LOOPBACK}:{port}", say=say)
         stopping = _Stopping(supervisor)
         try:
@@ -92,10 +98,12 @@ def check_programs() -> None:
     locate_valkey_server()
 
 
-def check_port(port: int) -> int:
+def check_port(port: int, *, option: str = "--port") -> int:
     """Return `port` if it is free. Raises PermanentError(port-taken)."""
     if not is_free(port):
-        raise PermanentError(f"port {port} is taken by another program; choose another with --port", code="port-taken")
+        raise PermanentError(
+            f"port {port} is taken by another program; choose another with {option}", code="port-taken"
+        )
     return port
 
 
@@ -175,10 +183,17 @@ def plan_stages(settings: UpSettings, folder: DataFolder, port: int) -> list[lis
         objects_url=objects_url,
         data_dir=folder.edge,
         log_path=folder.logs / "edge.log",
+        metrics_port=settings.metrics_port,
     )
     hubs = [
-        make_hub(name=name, nats_url=nats_hub.url, objects_url=objects_url, log_path=folder.logs / f"{name}.log")
-        for name in (f"hub-{number}" for number in range(1, settings.hubs + 1))
+        make_hub(
+            name=f"hub-{number}",
+            nats_url=nats_hub.url,
+            objects_url=objects_url,
+            log_path=folder.logs / f"hub-{number}.log",
+            metrics_port=settings.metrics_port and settings.metrics_port + number,
+        )
+        for number in range(1, settings.hubs + 1)
     ]
     return [[nats_hub], [nats_edge, valkey], [edge, *hubs]]
 
@@ -206,8 +221,7 @@ def _own_command() -> str:
     return str(program.relative_to(Path.cwd())) if program.is_relative_to(Path.cwd()) else str(program)
 
 
-def _check_settings(*, port: int, data_dir: Path, hubs: int) -> UpSettings:
-    given = {"port": port, "data_dir": data_dir, "hubs": hubs}
+def _check_settings(**given: object) -> UpSettings:
     try:
         return msgspec.convert(given, UpSettings, dec_hook=lambda kind, value: kind(value))
     except msgspec.ValidationError as error:

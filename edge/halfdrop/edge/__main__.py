@@ -8,6 +8,7 @@ from halfdrop.contracts.errors import HalfdropError
 from halfdrop.edge.settings import PREFIX, EdgeSettings, is_open
 from halfdrop.runtime.logs import configure_logs
 from halfdrop.runtime.settings import load_settings
+from halfdrop.runtime.tracing import open_tracing
 
 
 def main() -> int:
@@ -22,7 +23,8 @@ def main() -> int:
 
         from halfdrop.edge.process import run_edge  # noqa: PLC0415
 
-        uvloop.run(run_edge(settings, began_s=began_s))
+        with open_tracing("halfdrop-edge", settings.name) as tracing:
+            uvloop.run(run_edge(settings, tracing, began_s=began_s))
     except* HalfdropError as group:  # also from inside a task group
         status = 1
         # A library's error may go on for pages below its first line.

@@ -9,6 +9,7 @@ from litestar.exceptions import HTTPException
 from halfdrop.contracts.errors import HalfdropError
 from halfdrop.edge.front import Front
 from halfdrop.edge.health import get_health
+from halfdrop.edge.metrics import get_metrics
 from halfdrop.edge.model_routes import create_model_prediction, get_model_version
 from halfdrop.edge.openapi import get_openapi
 from halfdrop.edge.pages import load_studio, studio_handlers
@@ -38,6 +39,7 @@ API_HANDLERS = [
     create_model_prediction,
     get_model_version,
     get_health,
+    get_metrics,
     get_openapi,
 ]
 
@@ -56,4 +58,4 @@ def make_app(services: Services) -> Front:
         openapi_config=None,  # openapi.py says more than can be derived
         logging_config=None,
     )
-    return Front(services.shelf, services.degradation.marking(inner), services.door, services.limits)
+    return Front(services.shelf, services.degradation.marking(inner), services.door, services.limits, services.observer)

@@ -14,6 +14,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, Header
+from opentelemetry.trace import SpanKind
 
 from halfdrop.contracts.jobs import Job, accepted_status, decode_job, encode_status
 from halfdrop.contracts.patterns import pattern_key
@@ -28,7 +29,9 @@ from halfdrop.contracts.subjects import (
 )
 from halfdrop.edge.hub_link import HubLink, fetch_next
 from halfdrop.runtime.broker import Broker
+from halfdrop.runtime.semantics import messaging
 from halfdrop.runtime.streams import ensure_hub_streams
+from halfdrop.runtime.tracing import OFF, Tracing, carry
 
 log = structlog.get_logger()
 
@@ -45,7 +48,7 @@ _OUTAGE = (NatsError, TimeoutError, OSError)
 _CANCEL_PREFIX = outbox_cancel("")
 
 
-async def forward_orders(broker: Broker, link: HubLink) -> None:
+async def forward_orders(broker: Broker, link: HubLink, tracing: Tracing = OFF) -> None:
     """Forward for ever; every outage, here or at the hub, is waited out."""
     retry_s = RETRY_MIN_S
     while True:
@@ -55,7 +58,7 @@ async def forward_orders(broker: Broker, link: HubLink) -> None:
                 message = await fetch_next(subscription)
                 retry_s = RETRY_MIN_S
                 if message is not None:
-                    await _forward_stubbornly(message, link)
+                    await _forward_traced(message, link, tracing)
         except _OUTAGE as error:
             log.warning("outbox_unreachable", error=repr(error))
         await asyncio.sleep(retry_s)
@@ -67,6 +70,16 @@ async def _subscribe(js: JetStreamContext) -> JetStreamContext.PullSubscription:
     return await js.pull_subscribe("outbox.>", durable=CONSUMER, stream=OUTBOX_STREAM, config=config)
 
 
+async def _forward_traced(message: Msg, link: HubLink, tracing: Tracing) -> None:
+    """Forward one message as a part of the trace that it came with: its headers keep that through every restart."""
+    kind, job_id = message.subject.rsplit(".", 2)[-2:]
+    stream = CANCELS_STREAM if kind == "cancel" else JOBS_STREAM
+    attributes = messaging("publish", "send", stream, job_id)
+    headers = message.headers or {}
+    with tracing.span(f"publish {stream}", kind=SpanKind.PRODUCER, attributes=attributes, headers=headers):
+        await _forward_stubbornly(message, link)
+
+
 async def _forward_stubbornly(message: Msg, link: HubLink) -> None:
     """Forward one message, trying until the hub has it."""
     retry_s, prolonged_s = RETRY_MIN_S, time.monotonic()
@@ -76,6 +89,7 @@ async def _forward_stubbornly(message: Msg, link: HubLink) -> None:
                 await ensure_hub_streams(link.js)
             await _forward(message, link.js)
             link.report_up()
+            link.forwarded += not message.subject.startswith(_CANCEL_PREFIX)
             break
         except _OUTAGE as error:
             link.report_down(error)
@@ -106,14 +120,14 @@ async def _forward_job(job: Job, data: bytes, hub: JetStreamContext) -> None:
         data,
         timeout=PUBLISH_TIMEOUT_S,
         stream=JOBS_STREAM,
-        headers={Header.MSG_ID.value: job.id},
+        headers=carry({Header.MSG_ID.value: job.id}),
     )
     queued = msgspec.structs.replace(accepted_status(job, pattern_key(job.spec)), queued_at=time.time())
     await hub.publish(
         job_event(job.origin, job.id),
         encode_status(queued),
         timeout=PUBLISH_TIMEOUT_S,
-        headers={Header.MSG_ID.value: f"{job.id}.queued"},
+        headers=carry({Header.MSG_ID.value: f"{job.id}.queued"}),
     )
     log.info("order_forwarded", job_id=job.id)
 

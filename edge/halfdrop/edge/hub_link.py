@@ -32,6 +32,14 @@ class HubLink:
         """Unix time at which the hub went away; None while it answers."""
 
         self._since_s = time.monotonic()
+        self.forwarded = 0
+        """Orders that the hub acknowledged since the start."""
+
+        self.followed = 0
+        """Statuses received from hubs."""
+
+        self.failures = 0
+        """Tries that failed."""
 
     async def probe(self) -> None:
         """Ask the hub whether it is there, and report it: sooner known than by what waits for orders and statuses."""
@@ -51,6 +59,7 @@ class HubLink:
 
     def report_down(self, error: BaseException) -> None:
         """Something on the hub did not answer."""
+        self.failures += 1
         if self.is_up is not False:
             log.warning("hub_unreachable", error=repr(error))
             self._turn(False, str(error) or type(error).__name__)

@@ -112,6 +112,9 @@ def describe_api() -> Json:
             "/v1/predictions/{order_id}/files/{name}": {"get": _get_file()},
             "/v1/models/{owner}/{name}/predictions": {"post": _named(_create_prediction())},
             "/v1/models/{owner}/{name}/versions/{version}": {"get": _get_model_version()},
+            "/metrics": {
+                "get": _operation("Metrics for Prometheus", 200, {"text/plain": {"schema": {"type": "string"}}}, ())
+            },
             "/healthz": {"get": _operation("Tell each part's state", 200, _json(Health), problems=(), is_public=True)},
             "/schema/openapi.json": {
                 "get": _operation(

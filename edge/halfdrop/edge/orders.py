@@ -33,6 +33,7 @@ from halfdrop.edge.listeners import Listeners
 from halfdrop.edge.names import is_order_id
 from halfdrop.runtime.broker import Broker
 from halfdrop.runtime.streams import ensure_edge_streams
+from halfdrop.runtime.tracing import carry
 
 log = structlog.get_logger()
 
@@ -65,6 +66,9 @@ class OrderBook:
         self._open: dict[str, JobStatus] = {}
         """Newest status of orders that are not finished."""
 
+        self.accepted = 0
+        """Orders taken since the start."""
+
     async def load(self) -> None:
         """Read what earlier runs of this edge left in the bucket."""
         watcher = await self._bucket.watchall(ignore_deletes=True)
@@ -85,6 +89,7 @@ class OrderBook:
         """
         with translated("accept the order"):
             await self._publish(outbox_job(job.id), encode_job(job), message_id=job.id)
+            self.accepted += 1
             return await self.apply(accepted_status(job, pattern_key))
 
     async def cancel(self, order_id: str, tenant: str, now: float) -> JobStatus:
@@ -124,6 +129,10 @@ class OrderBook:
                 found.append(status)
         return found
 
+    def unfinished(self) -> list[JobStatus]:
+        """Return the newest status of each order that is not finished; another thread may ask."""
+        return list(self._open.values())
+
     def queue_position(self, status: JobStatus) -> int | None:
         """Return how many unfinished orders of its tenant are older; None once `status` is no longer queued."""
         if status.state is not JobState.QUEUED:
@@ -143,7 +152,7 @@ class OrderBook:
         return status
 
     async def _publish(self, subject: str, payload: bytes, *, message_id: str) -> None:
-        headers = {Header.MSG_ID.value: message_id}
+        headers = carry({Header.MSG_ID.value: message_id})
         try:
             await self._js.publish(subject, payload, stream=OUTBOX_STREAM, headers=headers)
         except APIError as error:

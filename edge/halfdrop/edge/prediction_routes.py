@@ -10,10 +10,12 @@ from typing import Any
 import msgspec
 from litestar import MediaType, Request, Response, get, post
 from litestar.response import Stream
+from opentelemetry.trace import SpanKind
 
 from halfdrop.contracts.errors import InvalidInput, NotFound, TransientError, Unavailable
 from halfdrop.contracts.jobs import Artifact, Job, JobStatus
 from halfdrop.contracts.patterns import check_size_px
+from halfdrop.contracts.subjects import OUTBOX_STREAM
 from halfdrop.edge.access import Access, access_of, needs
 from halfdrop.edge.idempotency import HEADER
 from halfdrop.edge.names import is_order_id, new_order_id
@@ -21,6 +23,7 @@ from halfdrop.edge.predictions import Prediction, PredictionPage, make_predictio
 from halfdrop.edge.previews import Pattern, Previews
 from halfdrop.edge.requests import PredictionRequest, read_body
 from halfdrop.edge.services import EdgeServices
+from halfdrop.runtime.semantics import messaging
 
 WAIT_DEFAULT_S, WAIT_MAX_S = 60.0, 60.0
 PAGE_SIZE = 50
@@ -88,7 +91,9 @@ async def submit_order(edge: EdgeServices, access: Access, body: PredictionReque
         created_at=time.time(),
         wording=pattern.wording,
     )
-    return await edge.orders.submit(job, pattern.key)
+    attributes = messaging("publish", "send", OUTBOX_STREAM, job.id)
+    with edge.tracing.span(f"publish {OUTBOX_STREAM}", kind=SpanKind.PRODUCER, attributes=attributes):
+        return await edge.orders.submit(job, pattern.key)
 
 
 @get("/v1/predictions", guards=[needs("orders")])

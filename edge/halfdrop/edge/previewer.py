@@ -6,8 +6,9 @@ Prompts are not kept here and nothing is cached: the same call draws the same pi
 import asyncio
 import io
 import math
+import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -25,6 +26,9 @@ from halfdrop.models.house.reading import Reading, read_words
 from halfdrop.models.house.sampling import draw_plates, open_session
 from halfdrop.models.house.tokenizer import Tokenizer
 from halfdrop.models.renderer import Bytes, compose_tile
+from halfdrop.runtime.durations import Durations
+from halfdrop.runtime.semantics import generating
+from halfdrop.runtime.tracing import OFF, Tracing
 
 WEBP_METHOD, WEBP_EFFORT = 0, 30
 """Lossless, because a pattern is a few flat spot colours: exact to the last pixel, a third to a seventh of the bytes
@@ -52,13 +56,24 @@ class Drawing(msgspec.Struct, frozen=True, kw_only=True):
 class OnnxPreviewer:
     """The house model on the CPU. Made by `open_previewer`."""
 
-    def __init__(self, model: "OnnxModel", pool: ThreadPoolExecutor, *, waiting_max: int) -> None:
+    def __init__(
+        self, model: "OnnxModel", pool: ThreadPoolExecutor, *, waiting_max: int, tracing: Tracing = OFF
+    ) -> None:
         self._model = model
         self._pool = pool
         self._waiting_max = waiting_max
+        self._tracing = tracing
         self._waiting = 0
         self.drawn = 0
         """Patterns and pictures drawn since the start."""
+
+        self.durations = Durations()
+        """How long they took, once a thread was free."""
+
+    @property
+    def waiting(self) -> int:
+        """Drawings under way or waiting for a thread."""
+        return self._waiting
 
     @property
     def is_busy(self) -> bool:
@@ -71,30 +86,46 @@ class OnnxPreviewer:
 
     async def render(self, spec: PatternSpec, pattern_key: str, size_px: int) -> Drawing:
         """Draw the pattern and its preview. Raises Overloaded when too many wait already."""
-        return await self._run(lambda: self._model.render(spec, pattern_key, size_px))
+        with self._tracing.span("draw", attributes=generating(self._model.name, spec.seed)):
+            return await self._run(lambda: self._model.render(spec, pattern_key, size_px))
 
     async def draw(self, spec: PatternSpec, pattern_key: str) -> Plates:
         """Draw the plates alone. Raises Overloaded when too many wait already."""
-        return await self._run(lambda: self._model.draw(spec, pattern_key))
+        with self._tracing.span("draw", attributes=generating(self._model.name, spec.seed)):
+            return await self._run(lambda: self._model.draw(spec, pattern_key))
 
     async def compose(self, plates: Plates, repeat: Repeat, size_px: int) -> bytes:
         """Return the WebP of known plates. Raises Overloaded when even the reserve for these is used up."""
         reserve = math.ceil(self._waiting_max * RESERVE_SHARE)
-        return await self._run(lambda: compose_webp(plates, repeat, size_px), reserve=reserve)
+        with self._tracing.span("compose"):
+            return await self._run(lambda: compose_webp(plates, repeat, size_px), reserve=reserve)
 
     async def _run(self, work: Callable[[], T], *, reserve: int = 0) -> T:
         if self._waiting >= self._waiting_max + reserve:
             raise Overloaded(f"{self._waiting} previews are being drawn or wait already", retry_after_s=1.0)
         self._waiting += 1
-        future = self._pool.submit(work)
+        loop, began_s = asyncio.get_running_loop(), 0.0
+
+        def timed() -> T:
+            nonlocal began_s
+            began_s = time.perf_counter()
+            return work()
+
+        def count_down(_: "Future[T]") -> None:
+            elapsed_s = time.perf_counter() - began_s if began_s else None
+            loop.call_soon_threadsafe(self._count_down, elapsed_s)
+
+        future = self._pool.submit(timed)
         # Counted until the thread is done, not until the caller gives up: that is what the bound is about.
-        loop = asyncio.get_running_loop()
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._count_down))
+        future.add_done_callback(count_down)
         return await asyncio.wrap_future(future)
 
-    def _count_down(self) -> None:
+    def _count_down(self, elapsed_s: float | None) -> None:
+        """One is over; after `elapsed_s` seconds of work, or None if every caller had left before it began."""
         self._waiting -= 1
-        self.drawn += 1
+        if elapsed_s is not None:
+            self.drawn += 1
+            self.durations.add(elapsed_s)
 
 
 class OnnxModel:
@@ -104,6 +135,7 @@ class OnnxModel:
     """
 
     def __init__(self, bundle: Bundle) -> None:
+        self.name = f"{bundle.name}-{bundle.version}"
         self._bundle_digest = bundle.digest
         self._tokenizer = Tokenizer.load(bundle.directory / "tokenizer" / "vocab.json")
         self._colour_names = known_names(self._tokenizer)
@@ -152,12 +184,14 @@ def encode_webp(tile: Bytes) -> bytes:
 
 
 @asynccontextmanager
-async def open_previewer(bundle: Bundle, *, threads: int, waiting_max: int) -> AsyncIterator[OnnxPreviewer]:
+async def open_previewer(
+    bundle: Bundle, *, threads: int, waiting_max: int, tracing: Tracing = OFF
+) -> AsyncIterator[OnnxPreviewer]:
     """Load the model, draw one picture to warm it, and close the pool in the end; drawings begun are finished."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="preview")
     try:
         model = await asyncio.get_running_loop().run_in_executor(pool, _load_warm, bundle)
-        yield OnnxPreviewer(model, pool, waiting_max=waiting_max)
+        yield OnnxPreviewer(model, pool, waiting_max=waiting_max, tracing=tracing)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

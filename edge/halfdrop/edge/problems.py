@@ -32,6 +32,7 @@ from halfdrop.contracts.errors import (
 from halfdrop.edge.access import Forbidden, Unauthorized
 from halfdrop.edge.idempotency import InFlight, KeyReused
 from halfdrop.edge.limits import QuotaExceeded
+from halfdrop.edge.observing import PROBLEM_NAME
 from halfdrop.edge.orders import OutboxFull
 from halfdrop.edge.requests import BodyTooLarge, MalformedBody, UnsupportedMediaType
 
@@ -103,7 +104,13 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
     path = request.scope["path"]
     methods = _methods_of(request, path) if isinstance(error, MethodNotAllowedException) else ()
     problem, headers = problem_of(error, path, methods)
+    request.scope[PROBLEM_NAME] = code_of(problem)  # type: ignore[literal-required]
     return Response(msgspec.json.encode(problem), status_code=problem.status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def code_of(problem: Problem) -> str:
+    """Return the last word of the problem's type, one of a few that this code knows: "quota-exceeded"."""
+    return re.split("[:#]", problem.type)[-1]
 
 
 def _halfdrop_problem(error: HalfdropError, instance: str) -> tuple[Problem, dict[str, str]]:

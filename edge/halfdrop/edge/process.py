@@ -7,6 +7,7 @@ then stops the forwarder and the follower. Whatever they had in hand is still in
 import asyncio
 import time
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -29,26 +30,30 @@ from halfdrop.edge.idempotency import IdempotencyKeys
 from halfdrop.edge.limits import PREFIX as LIMITS_PREFIX
 from halfdrop.edge.limits import RateLimits
 from halfdrop.edge.listeners import Listeners
+from halfdrop.edge.metrics import read_metrics
 from halfdrop.edge.names import object_path
+from halfdrop.edge.observing import Observer
 from halfdrop.edge.orders import open_orders
 from halfdrop.edge.previewer import open_previewer
 from halfdrop.edge.reuse import ReusePools
 from halfdrop.edge.server import claim_port, serve
 from halfdrop.edge.services import Services
-from halfdrop.edge.settings import EdgeSettings, choose_bundle_dir, count_threads, is_open
+from halfdrop.edge.settings import PREFIX, EdgeSettings, choose_bundle_dir, count_threads, is_open
 from halfdrop.edge.tenants import TenantPreviews
 from halfdrop.models.bundle import open_bundle, shipped_bundle_dir
 from halfdrop.runtime.broker import open_broker
+from halfdrop.runtime.exposition import make_registry, serve_metrics
 from halfdrop.runtime.lifecycle import stop_on_signals
 from halfdrop.runtime.objects import open_objects
 from halfdrop.runtime.streams import IDEMPOTENCY_KEPT_S, ensure_bucket
+from halfdrop.runtime.tracing import Tracing
 
 log = structlog.get_logger()
 
 MIB = 2**20
 
 
-async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
+async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) -> None:
     """Open everything, serve, and close it again when a signal comes. Raises HalfdropError if it cannot start."""
     stop = stop_on_signals()
     port = claim_port(settings.host, settings.port)
@@ -68,7 +73,9 @@ async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
         aclosing(open_redis_tier(settings.redis_url, prefix=LIMITS_PREFIX)) as counters,
         TieredCache([memory_tier, lmdb_tier, redis_tier, object_tier], region=region) as cache,
         open_broker(settings.nats_url, name=f"edge-{settings.name}", domain=edge_domain(settings.name)) as broker,
-        open_previewer(bundle, threads=count_threads(settings), waiting_max=settings.previews_max) as previewer,
+        open_previewer(
+            bundle, threads=count_threads(settings), waiting_max=settings.previews_max, tracing=tracing
+        ) as previewer,
         asyncio.TaskGroup() as tasks,
     ):
         link = HubLink(broker.jetstream(HUB_DOMAIN))
@@ -82,6 +89,8 @@ async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
             name=settings.name,
             bundle=bundle,
             previews=previews,
+            previewer=previewer,
+            cache=cache,
             reuse=ReusePools(),
             door=door,
             limits=RateLimits(counters),
@@ -93,19 +102,27 @@ async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
             broker=broker,
             objects=objects,
             degradation=degradation,
+            observer=Observer(tracing),
+            tracing=tracing,
         )
         background = [
-            tasks.create_task(forward_orders(broker, link)),
-            tasks.create_task(follow_events(link, settings.name, orders)),
+            tasks.create_task(forward_orders(broker, link, tracing)),
+            tasks.create_task(follow_events(link, settings.name, orders, tracing)),
             tasks.create_task(degradation.follow()),
         ]
         if not door.is_open:
             background.append(tasks.create_task(follow_keys(objects, door)))
-        async with serve(make_app(services), host=settings.host, port=port, grace_s=settings.grace_s):
-            url = f"http://{settings.host}:{port}"
-            log.info("edge_ready", url=url, after_s=round(time.monotonic() - began_s, 2), model=bundle.digest)
-            await stop.wait()
-            log.info("edge_stopping")
-            listeners.close()
+        with serve_metrics(
+            make_registry(partial(read_metrics, services)),
+            host=settings.metrics_host,
+            port=settings.metrics_port,
+            setting=f"{PREFIX}METRICS_PORT",
+        ):
+            async with serve(make_app(services), host=settings.host, port=port, grace_s=settings.grace_s):
+                url = f"http://{settings.host}:{port}"
+                log.info("edge_ready", url=url, after_s=round(time.monotonic() - began_s, 2), model=bundle.digest)
+                await stop.wait()
+                log.info("edge_stopping")
+                listeners.close()
         for task in background:
             task.cancel()

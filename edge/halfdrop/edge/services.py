@@ -4,6 +4,7 @@ import msgspec
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
+from halfdrop.cache.tiered import TieredCache
 from halfdrop.edge.access import Door
 from halfdrop.edge.degradation import Degradation
 from halfdrop.edge.front import Shelf
@@ -11,12 +12,15 @@ from halfdrop.edge.hub_link import HubLink
 from halfdrop.edge.idempotency import IdempotencyKeys
 from halfdrop.edge.limits import RateLimits
 from halfdrop.edge.listeners import Listeners
+from halfdrop.edge.observing import Observer
 from halfdrop.edge.orders import OrderBook
+from halfdrop.edge.previewer import OnnxPreviewer
 from halfdrop.edge.reuse import ReusePools
 from halfdrop.edge.tenants import TenantPreviews
 from halfdrop.models.bundle import Bundle
 from halfdrop.runtime.broker import Broker
 from halfdrop.runtime.objects import ObjectStore
+from halfdrop.runtime.tracing import Tracing
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +29,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     bundle: Bundle
     previews: TenantPreviews
+    previewer: OnnxPreviewer
+    cache: TieredCache
     door: Door
     limits: RateLimits
     reuse: ReusePools
@@ -36,6 +42,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     broker: Broker
     objects: ObjectStore
     degradation: Degradation
+    observer: Observer
+    tracing: Tracing
 
 
 EdgeServices = NamedDependency[SkipValidation[Services]]

@@ -41,6 +41,12 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[int, Meta(ge=0, le=65535)] = 8080
     """TCP port; 0 takes a free one and logs it."""
 
+    metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    """TCP port where Prometheus finds /metrics without a key; 0: none. GET /metrics on `port` is for admins' keys."""
+
+    metrics_host: str = "127.0.0.1"
+    """Address of that port. On one that others can reach, they can read how much is asked for, not what."""
+
     name: Annotated[str, Meta(pattern="^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")] = "local"
     """Name of this edge: part of its JetStream domain, and where the hub addresses statuses."""
 

@@ -20,6 +20,9 @@ class Delivery:
         self._msg = msg
         self.subject = msg.subject
         self.data = msg.data
+        self.headers = msg.headers or {}
+        """What the job came with: the same at each delivery, and with it the trace that it belongs to."""
+
         self.attempt = msg.metadata.num_delivered
         self.sequence = msg.metadata.sequence.stream
         self.queued_at = msg.metadata.timestamp.timestamp()

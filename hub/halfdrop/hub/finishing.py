@@ -23,6 +23,7 @@ from halfdrop.models.renderer import Bytes, compose_layers, compose_proof, compo
 from halfdrop.models.seams import seam_ratio
 from halfdrop.models.vector import trace_svg
 from halfdrop.runtime.objects import ObjectStore
+from halfdrop.runtime.semantics import FILE_NAME
 
 COMPOSING_STEPS = 8
 FINISHING_STEPS = COMPOSING_STEPS + 4
@@ -75,7 +76,8 @@ class _Bench:
 
     async def store(self, file: _File) -> Artifact:
         path = artifact_path(self.job.tenant, self.job.id, file.name)
-        await self._objects.put(path, file.data, media_type=file.media_type)
+        with self.report.timed("upload", **{FILE_NAME: file.name}):
+            await self._objects.put(path, file.data, media_type=file.media_type)
         return Artifact(
             name=file.name,
             path=path,

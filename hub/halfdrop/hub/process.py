@@ -4,22 +4,26 @@ import asyncio
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import structlog
 
 from halfdrop.contracts.errors import HalfdropError
 from halfdrop.contracts.subjects import HUB_DOMAIN
+from halfdrop.hub.metrics import read_metrics
 from halfdrop.hub.refining import PlateRefiner
 from halfdrop.hub.sampler import Sampler
 from halfdrop.hub.settings import PREFIX, HubSettings
 from halfdrop.hub.worker import Hub, run_worker
 from halfdrop.models.bundle import shipped_bundle_dir, shipped_refiner_dir
 from halfdrop.runtime.broker import open_broker
+from halfdrop.runtime.exposition import make_registry, serve_metrics
 from halfdrop.runtime.lifecycle import stop_on_signals
 from halfdrop.runtime.logs import configure_logs
 from halfdrop.runtime.objects import open_objects
 from halfdrop.runtime.settings import load_settings
+from halfdrop.runtime.tracing import Tracing, open_tracing
 
 log = structlog.get_logger()
 
@@ -29,7 +33,8 @@ def main() -> None:
     try:
         settings = load_settings(HubSettings, prefix=PREFIX, environ=os.environ)
         configure_logs(settings.name)
-        asyncio.run(_run(settings))
+        with open_tracing("halfdrop-hub", settings.name) as tracing:
+            asyncio.run(_run(settings, tracing))
     except HalfdropError as error:
         sys.exit("hub: " + " ".join(str(error).split()))  # a library's message may have several lines
     # All is closed. Only the sampler's thread may still be importing torch, which nothing can interrupt: an ordered
@@ -38,7 +43,7 @@ def main() -> None:
     os._exit(0)
 
 
-async def _run(settings: HubSettings) -> None:
+async def _run(settings: HubSettings, tracing: Tracing) -> None:
     stop = stop_on_signals()
     objects = open_objects(settings.objects_url)
     bundle_dir = Path(settings.bundle_dir) if settings.bundle_dir else shipped_bundle_dir()
@@ -50,15 +55,33 @@ async def _run(settings: HubSettings) -> None:
     ):
         async with open_broker(settings.nats_url, name=settings.name, domain=HUB_DOMAIN) as broker:
             hub = Hub(
-                settings=settings, broker=broker, objects=objects, sampler=sampler, refiner=refiner, threads=threads
+                settings=settings,
+                broker=broker,
+                objects=objects,
+                sampler=sampler,
+                refiner=refiner,
+                threads=threads,
+                tracing=tracing,
             )
-            log.info("hub_ready", objects_url=settings.objects_url)
-            async with asyncio.TaskGroup() as tasks:
-                warming = tasks.create_task(_warm_once_bound(hub)) if settings.warm else None
-                await run_worker(hub, stop)
-                if warming is not None:
-                    warming.cancel()
+            with serve_metrics(
+                make_registry(partial(read_metrics, hub.tally, partial(_load_seconds, hub))),
+                host=settings.metrics_host,
+                port=settings.metrics_port,
+                setting=f"{PREFIX}METRICS_PORT",
+            ):
+                log.info("hub_ready", objects_url=settings.objects_url)
+                async with asyncio.TaskGroup() as tasks:
+                    warming = tasks.create_task(_warm_once_bound(hub)) if settings.warm else None
+                    await run_worker(hub, stop)
+                    if warming is not None:
+                        warming.cancel()
     log.info("hub_stopped")
+
+
+def _load_seconds(hub: Hub) -> dict[str, float]:
+    """Return how long each model that is loaded took to load."""
+    seconds = {"house": hub.sampler.load_s, "house-render": hub.refiner.load_s}
+    return {model: load_s for model, load_s in seconds.items() if load_s is not None}
 
 
 async def _warm_once_bound(hub: Hub) -> None:

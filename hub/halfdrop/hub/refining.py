@@ -5,6 +5,7 @@ that cannot be loaded, finishes the plates as they were previewed: a coarser mas
 """
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -37,6 +38,8 @@ class PlateRefiner:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="refiner")
         self._model_digest: str | None = None
         self._loaded: Refiner | None = None
+        self.load_s: float | None = None
+        """How long loading took; None before."""
 
     def __enter__(self) -> Self:
         return self
@@ -64,6 +67,7 @@ class PlateRefiner:
     def _load(self) -> "Refiner | None":
         if self._loaded is None and self._is_there:
             try:
+                began_s = time.perf_counter()
                 self._model_digest = open_bundle(self._model_dir).digest
                 import torch  # noqa: PLC0415  seconds: not before something must be refined
 
@@ -71,6 +75,7 @@ class PlateRefiner:
 
                 wants_cuda = self._device == "cuda" or (self._device == "auto" and torch.cuda.is_available())
                 self._loaded = open_refiner(self._refiner_dir).to("cuda" if wants_cuda else "cpu")
+                self.load_s = time.perf_counter() - began_s
                 log.info("refiner_loaded", digest=self._loaded.bundle.digest)
             except PermanentError as error:
                 self._is_there = False

@@ -7,6 +7,7 @@ from halfdrop.hub.finishing import FINISHING_STEPS
 from halfdrop.hub.reporting import Report
 from halfdrop.hub.sampler import Sampler
 from halfdrop.runtime.objects import ObjectStore
+from halfdrop.runtime.semantics import FILE_NAME, generating
 
 
 async def render(job: Job, key: str, *, objects: ObjectStore, sampler: Sampler, report: Report) -> Plates:
@@ -23,7 +24,8 @@ async def render(job: Job, key: str, *, objects: ObjectStore, sampler: Sampler, 
         report.plan(FINISHING_STEPS)
         return plates
     report.plan(job.spec.num_inference_steps + FINISHING_STEPS)
-    with report.stage("sampling"):
+    with report.stage("sampling", **generating(job.spec.model_digest, job.spec.seed)):
         plates = await sampler.draw(job.spec, on_step=report.advance_from_thread)
-        await objects.put(plates_path(key), encode_plates(plates), media_type="application/msgpack")
+        with report.timed("upload", **{FILE_NAME: "plates.msgpack"}):
+            await objects.put(plates_path(key), encode_plates(plates), media_type="application/msgpack")
     return plates

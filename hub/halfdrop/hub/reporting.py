@@ -18,6 +18,8 @@ from halfdrop.contracts.jobs import Job, JobState, JobStatus, accepted_status, d
 from halfdrop.contracts.subjects import EVENTS_STREAM, job_event
 from halfdrop.hub.delivery import Delivery
 from halfdrop.runtime.broker import Broker
+from halfdrop.runtime.durations import DurationsBy
+from halfdrop.runtime.tracing import OFF, Tracing, Value, carry
 
 log = structlog.get_logger()
 
@@ -31,9 +33,11 @@ LOG_LINES_MAX = 64
 class Report:
     """The newest status of a running job, and its way to EVENTS. One per delivery, used from the loop's thread."""
 
-    def __init__(self, broker: Broker, status: JobStatus) -> None:
+    def __init__(self, broker: Broker, status: JobStatus, stages: DurationsBy, tracing: Tracing = OFF) -> None:
         self.status = status
         self._broker = broker
+        self._stages = stages
+        self._tracing = tracing
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[JobStatus] = deque(maxlen=WAITING_MAX)
         self._changed = asyncio.Event()
@@ -43,12 +47,24 @@ class Report:
         self._change(replace(self.status, steps=steps))
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str, **attributes: Value) -> Iterator[None]:
         """Say that `name` is going on; when it is done, note how long it took."""
-        began_s = time.perf_counter()
         self._change(replace(self.status, stage=name))
-        yield
-        self.note(f"{name}: {time.perf_counter() - began_s:.2f} s")
+        with self.timed(name, **attributes) as elapsed_s:
+            yield
+        self.note(f"{name}: {elapsed_s():.2f} s")
+
+    @contextmanager
+    def timed(self, name: str, **attributes: Value) -> Iterator[Callable[[], float]]:
+        """Time what is going on, for metrics and traces alone; yields what tells the seconds since it began."""
+        began_s = time.perf_counter()
+
+        def elapsed_s() -> float:
+            return time.perf_counter() - began_s
+
+        with self._tracing.span(name, attributes=attributes):
+            yield elapsed_s
+        self._stages.add((name,), elapsed_s())
 
     def advance(self) -> None:
         """Count one more step as done."""
@@ -93,9 +109,9 @@ async def announce(broker: Broker, status: JobStatus) -> None:
 
     A final status goes under one message id, so that announcing it again within the window changes nothing.
     """
-    headers = {Header.MSG_ID.value: f"{status.id}.{status.state}"} if status.state.is_final else None
+    headers = {Header.MSG_ID.value: f"{status.id}.{status.state}"} if status.state.is_final else {}
     try:
-        await broker.js.publish(job_event(status.origin, status.id), encode_status(status), headers=headers)
+        await broker.js.publish(job_event(status.origin, status.id), encode_status(status), headers=carry(headers))
     except (NatsError, OSError, TimeoutError) as error:
         raise Unavailable(f"EVENTS did not take the status: {error!r}") from error
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,6 +36,8 @@ class Sampler:
         self._threads = threads
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sampler")
         self._loaded: tuple[HousePipeline, str] | None = None
+        self.load_s: float | None = None
+        """How long loading took; None before."""
 
     def __enter__(self) -> Self:
         return self
@@ -98,6 +101,7 @@ class Sampler:
 
     def _load(self) -> "tuple[HousePipeline, str]":
         if self._loaded is None:
+            began_s = time.perf_counter()
             bundle = open_bundle(self._bundle_dir)
             import torch  # noqa: PLC0415  seconds: not before something must be sampled
             from diffusers.utils.logging import disable_progress_bar  # noqa: PLC0415
@@ -111,5 +115,6 @@ class Sampler:
             pipeline = HousePipeline.from_pretrained(bundle.directory, torch_dtype=dtype)
             pipeline.to("cuda" if wants_cuda else "cpu")
             self._loaded = pipeline, bundle.digest
+            self.load_s = time.perf_counter() - began_s
             log.info("model_loaded", bundle=bundle.name, digest=bundle.digest, device=str(pipeline.device))
         return self._loaded

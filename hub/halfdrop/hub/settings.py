@@ -21,6 +21,12 @@ class HubSettings(Struct, frozen=True, kw_only=True):
     objects_url: str
     """Where plates are found and files are put; no default, because a wrong guess would look like lost files."""
 
+    metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    """TCP port where Prometheus finds /metrics; 0: none. Workers on one machine each need their own."""
+
+    metrics_host: str = "127.0.0.1"
+    """Address of that port. It asks for no key, and tells how much is done, not what."""
+
     bundle_dir: str = ""
     """The model bundle, for jobs that come without plates; empty means the one that is shipped."""
 

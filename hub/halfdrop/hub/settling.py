@@ -17,6 +17,7 @@ from halfdrop.hub.outcomes import Outcome, Verdict
 from halfdrop.hub.reporting import announce
 from halfdrop.runtime.broker import Broker
 from halfdrop.runtime.objects import ObjectStore
+from halfdrop.runtime.tracing import carry
 
 log = structlog.get_logger()
 
@@ -80,6 +81,7 @@ async def bury_unreadable(broker: Broker, delivery: Delivery, error: PermanentEr
 
 async def _copy_to_dead(broker: Broker, delivery: Delivery, job_id: str, cause: str) -> None:
     headers = {
+        **carry(),
         # One header line of plain text, whatever the cause says.
         CAUSE_HEADER: cause.encode("ascii", "replace").decode().replace("\r", " ").replace("\n", " ")[:200],
         "Halfdrop-Subject": delivery.subject,

@@ -7,20 +7,23 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, field
 
 import structlog
 from msgspec.structs import replace
+from opentelemetry.trace import Span, SpanKind
 
 from halfdrop.contracts.errors import PermanentError, TransientError, Unavailable
 from halfdrop.contracts.jobs import Job, JobState
 from halfdrop.contracts.patterns import pattern_key
+from halfdrop.contracts.subjects import JOBS_STREAM
 from halfdrop.hub import outcomes
 from halfdrop.hub.cancels import is_canceled, wait_for_cancel
 from halfdrop.hub.collecting import collect_jobs
 from halfdrop.hub.delivery import Delivery
 from halfdrop.hub.finishing import finish
+from halfdrop.hub.metrics import ABANDONED, UNREADABLE, Tally
 from halfdrop.hub.outcomes import Outcome, Verdict
 from halfdrop.hub.reading import check_job, read_job
 from halfdrop.hub.refining import PlateRefiner, refine
@@ -31,6 +34,8 @@ from halfdrop.hub.settings import HubSettings
 from halfdrop.hub.settling import bury_unreadable, find_result, settle
 from halfdrop.runtime.broker import Broker
 from halfdrop.runtime.objects import ObjectStore
+from halfdrop.runtime.semantics import DELIVERY_ATTEMPT, OUTCOME, messaging
+from halfdrop.runtime.tracing import OFF, Tracing, mark_failed
 
 log = structlog.get_logger()
 
@@ -49,6 +54,9 @@ class Hub:
     bound: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once the worker can take jobs."""
 
+    tally: Tally = field(default_factory=Tally)
+    tracing: Tracing = OFF
+
 
 async def run_worker(hub: Hub, stop: asyncio.Event) -> None:
     """Take jobs, one at a time, until `stop`; then finish or hand back the running one within grace_s."""
@@ -58,6 +66,7 @@ async def run_worker(hub: Hub, stop: asyncio.Event) -> None:
             try:
                 await handle_delivery(hub, delivery, stop)
             except Unavailable as error:
+                hub.tally.outcomes[ABANDONED,] += 1
                 # Neither news nor answer reached the server: ack_wait gives the job to the next worker.
                 log.warning("delivery_abandoned", sequence=delivery.sequence, error=error.detail)
 
@@ -68,12 +77,21 @@ async def handle_delivery(hub: Hub, delivery: Delivery, stop: asyncio.Event) -> 
         job = read_job(delivery.data)
     except PermanentError as error:
         await bury_unreadable(hub.broker, delivery, error)
+        hub.tally.outcomes[UNREADABLE,] += 1
         return
     began_s = time.perf_counter()
-    with structlog.contextvars.bound_contextvars(job_id=job.id, attempt=delivery.attempt):
+    with (
+        structlog.contextvars.bound_contextvars(job_id=job.id, attempt=delivery.attempt),
+        hub.tally.delivery(delivery, job, hub.clock()) as settled,
+        _traced(hub, delivery, job) as span,
+    ):
         outcome = await _process(hub, delivery, job, stop)
         await settle(hub.broker, hub.objects, delivery, outcome)
+        settled(outcome)
         status = outcome.status
+        span.set_attribute(OUTCOME, outcome.verdict.value)
+        if status.error is not None:
+            mark_failed(span, status.error.code)
         log.info(
             "job_" + outcome.verdict.value,
             pattern_key=status.pattern_key,
@@ -82,6 +100,21 @@ async def handle_delivery(hub: Hub, delivery: Delivery, stop: asyncio.Event) -> 
             error=status.error.code if status.error is not None else None,
             stages=status.log,
         )
+
+
+def _traced(hub: Hub, delivery: Delivery, job: Job) -> AbstractContextManager[Span]:
+    """Return the span of a delivery, in the trace that the job came with; its first one tells of the wait before, too.
+
+    The headers are the same at each delivery, so retries and redeliveries are parts of one trace.
+    """
+    attributes = messaging("process", "process", JOBS_STREAM, job.id)
+    attributes[DELIVERY_ATTEMPT] = delivery.attempt
+    if delivery.attempt == 1:
+        times = {"began_at": delivery.queued_at, "ended_at": hub.clock()}
+        hub.tracing.note_past(f"wait {JOBS_STREAM}", **times, attributes=attributes, headers=delivery.headers)
+    return hub.tracing.span(
+        f"process {JOBS_STREAM}", kind=SpanKind.CONSUMER, attributes=attributes, headers=delivery.headers
+    )
 
 
 async def _process(hub: Hub, delivery: Delivery, job: Job, stop: asyncio.Event) -> Outcome:
@@ -100,7 +133,9 @@ async def _process(hub: Hub, delivery: Delivery, job: Job, stop: asyncio.Event) 
         return outcomes.exhausted(status, max_deliver=max_deliver, now=hub.clock())
     if await is_canceled(hub.broker, job.id):
         return outcomes.canceled(status, now=hub.clock())
-    return await _work_unless_stopped(hub, delivery, job, Report(hub.broker, status), stop)
+    return await _work_unless_stopped(
+        hub, delivery, job, Report(hub.broker, status, hub.tally.stages, hub.tracing), stop
+    )
 
 
 async def _work_unless_stopped(hub: Hub, delivery: Delivery, job: Job, report: Report, stop: asyncio.Event) -> Outcome:

@@ -1,6 +1,7 @@
 """Logs are events with fields, one JSON object a line; on a terminal, the same as coloured text.
 
-Prompts and secrets never appear in them: log a pattern's key and a job's id.
+Prompts and secrets never appear in them: log a pattern's key and a job's id. A line that is written while a trace is
+going on carries its id.
 """
 
 import logging
@@ -9,6 +10,8 @@ import sys
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
+
+from halfdrop.runtime.tracing import current_trace_id
 
 
 def configure_logs(process: str) -> None:
@@ -20,6 +23,7 @@ def configure_logs(process: str) -> None:
     level = logging.getLevelNamesMapping().get(os.environ.get("HALFDROP_LOG_LEVEL", "info").upper(), logging.INFO)
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_trace_id,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         # Never with the frames' local variables: they hold prompts.
@@ -46,6 +50,16 @@ def configure_logs(process: str) -> None:
     )
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
+    # A collector that is away costs one line for each batch that is lost, and none for each try.
+    logging.getLogger("opentelemetry").setLevel(logging.ERROR)
+
+
+def _add_trace_id(
+    _: structlog.typing.WrappedLogger, __: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    if trace_id := current_trace_id():
+        event.setdefault("trace_id", trace_id)
+    return event
 
 
 def _add_process(process: str) -> structlog.typing.Processor:

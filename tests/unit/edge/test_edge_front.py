@@ -65,6 +65,19 @@ async def test_head_sends_the_headers_of_get_and_no_body(front: Front) -> None:
     assert body["body"] == b""
 
 
+async def test_hits_are_counted_by_method_and_status_and_nothing_else_is() -> None:
+    shelf = Shelf(2**20)
+    shelf.put(PATH, WEBP)
+    front = Front(shelf, inner, Door(is_open=True))
+    has_it = {b"if-none-match": make_etag(WEBP).encode()}
+    for method, headers, times in (("GET", {}, 4), ("GET", has_it, 3), ("HEAD", {}, 2), ("HEAD", has_it, 1)):
+        for _ in range(times):
+            await ask(front, PATH, method=method, headers=headers)
+    await ask(front, "/p/other.webp")
+    counts = {("GET", "200"): 4, ("GET", "304"): 3, ("HEAD", "200"): 2, ("HEAD", "304"): 1}
+    assert shelf.answered() == counts
+
+
 @pytest.mark.parametrize(
     ("path", "query", "method"), [("/p/other.webp", b"", "GET"), (PATH, b"px=512", "GET"), (PATH, b"", "POST")]
 )
