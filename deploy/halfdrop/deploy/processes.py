@@ -25,12 +25,21 @@ HUB_READY_EVENT = b'"jobs_bound"'
 """What a hub worker logs once its consumer stands and it can take jobs."""
 
 
-def make_edge(*, port: int, nats_url: str, redis_url: str, objects_url: str, data_dir: Path, log_path: Path) -> Part:
+def make_edge(
+    *,
+    port: int,
+    nats_url: str,
+    redis_url: str,
+    objects_url: str,
+    data_dir: Path,
+    log_path: Path,
+    name: str = EDGE_NAME,
+) -> Part:
     """Return an edge that serves on `port` of the loopback address, not started."""
     settings = {
         "HALFDROP_EDGE_HOST": LOOPBACK,
         "HALFDROP_EDGE_PORT": str(port),
-        "HALFDROP_EDGE_NAME": EDGE_NAME,
+        "HALFDROP_EDGE_NAME": name,
         "HALFDROP_EDGE_NATS_URL": nats_url,
         "HALFDROP_EDGE_REDIS_URL": redis_url,
         "HALFDROP_EDGE_OBJECTS_URL": objects_url,
