@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-
 pytestmark = pytest.mark.timeout(180)
 
 ROOT = Path(__file__).parents[2]
