@@ -68,21 +68,19 @@ from halfdrop.edge.server import serve
 
 async def main(kind, port, target, file):
     picture = open(file, "rb").read()
+    @get(target)
+    async def plain() -> Response[bytes]:
+        return Response(picture, media_type="image/webp")
+    shelf = Shelf(64 * 2**20)
     if kind == "front":
-        shelf = Shelf(64 * 2**20)
         shelf.put(target, picture)
-        app = Front(shelf, None, Door(is_open=True))
-    else:
-        @get(target)
-        async def plain() -> Response[bytes]:
-            return Response(picture, media_type="image/webp")
-        app = Litestar([plain], openapi_config=None, logging_config=None)
+    app = Front(shelf, Litestar([plain], openapi_config=None, logging_config=None), Door(is_open=True))
     async with serve(app, host="127.0.0.1", port=port, grace_s=1):
         await asyncio.Event().wait()
 
 uvloop.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]))
 """
-"""The edge's own server, with the front and a shelf and nothing behind them, or with a plain route of the framework."""
+"""The edge's own server and front; the picture lies on its shelf, or a plain route of the framework has it."""
 
 Figures = dict[str, float]
 

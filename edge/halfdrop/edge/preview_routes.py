@@ -80,7 +80,7 @@ async def get_picture(request: Request[Any, Any, Any], edge: EdgeServices, name:
     picture = await edge.previews.of(access.tenant).find_picture(name.removesuffix(SUFFIX), _read_size(request))
     _shelve(edge, access, picture)
     asked = request.headers.get("if-none-match")
-    if asked and matches_etag(asked.encode("latin-1", "replace"), make_etag(picture.webp).encode()):
+    if asked and matches_etag(asked, make_etag(picture.webp)):
         headers = {**_headers(picture, "exact"), "Cache-Control": edge.shelf.cache_control}
         return Response(b"", status_code=304, headers=headers)
     return _answer_picture(picture, "exact", cache_control=edge.shelf.cache_control)
