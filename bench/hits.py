@@ -1,5 +1,8 @@
 """CPU per hit: the edge's front against Debian's nginx, both serving the same 30 KB picture in the same run.
 
+Twice: the whole picture, and 304 for a client that has it. A third server gives the picture out by a plain Litestar
+route, to see that the front's tail is no longer than the framework's.
+
 Load is wrk with keep-alive connections; CPU is what the kernel booked to the serving process (/proc/PID/stat), so the
 load generator does not count. The two are measured in turns, several rounds of each, because a shared machine drifts;
 the ratio is taken in each round. nginx: one worker, sendfile, open_file_cache, no access log, as an operator would
@@ -18,15 +21,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 from measuring import cpu_seconds, percentile, report, resident_mib
 
 from halfdrop.deploy.ports import choose_port
 
 PICTURE_BYTES = 30_000
 CONNECTIONS = 64
-ROUND_S = 3
+ROUND_S = 2
 ROUNDS = 5
-GOAL_RATIO = 2.8
+GOAL_RATIO, GOAL_UNCHANGED_RATIO = 2.5, 3.0
 READY_LIMIT_S = 20.0
 
 NGINX = """worker_processes 1;
@@ -54,28 +58,39 @@ http {{
 }}
 """
 
-FRONT = """
+SERVER = """
 import asyncio, sys
 import uvloop
+from litestar import Litestar, Response, get
 from halfdrop.edge.access import Door
 from halfdrop.edge.front import Front, Shelf
 from halfdrop.edge.server import serve
 
-async def nothing(scope, receive, send):
-    raise AssertionError("only hits are measured here")
-
-async def main(port, target, file):
+async def main(kind, port, target, file):
+    picture = open(file, "rb").read()
+    @get(target)
+    async def plain() -> Response[bytes]:
+        return Response(picture, media_type="image/webp")
     shelf = Shelf(64 * 2**20)
-    shelf.put(target, open(file, "rb").read())
-    async with serve(Front(shelf, nothing, Door(is_open=True)), host="127.0.0.1", port=port, grace_s=1):
+    if kind == "front":
+        shelf.put(target, picture)
+    app = Front(shelf, Litestar([plain], openapi_config=None, logging_config=None), Door(is_open=True))
+    async with serve(app, host="127.0.0.1", port=port, grace_s=1):
         await asyncio.Event().wait()
 
-uvloop.run(main(int(sys.argv[1]), sys.argv[2], sys.argv[3]))
+uvloop.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]))
 """
-"""The edge's own server, front and shelf without what stands behind them: a hit touches nothing else."""
+"""The edge's own server and front; the picture lies on its shelf, or a plain route of the framework has it."""
+
+Figures = dict[str, float]
 
 
 def main() -> None:
+    report("hits", measure_hits())
+
+
+def measure_hits() -> dict[str, object]:
+    """Return the figures: medians over the rounds, and ratios taken within each round."""
     for program in ("nginx", "wrk"):
         if shutil.which(program) is None:
             sys.exit(f"bench/hits.py needs {program}: apt-get install -y nginx-light wrk")
@@ -86,39 +101,65 @@ def main() -> None:
         file = root / f"www{target}"
         file.parent.mkdir(parents=True)
         file.write_bytes(os.urandom(PICTURE_BYTES))
-        with run_nginx(root) as (nginx_pid, nginx_port), run_front(target, file) as (front_pid, front_port):
+        with (
+            run_nginx(root) as nginx,
+            run_server("front", target, file) as front,
+            run_server("litestar", target, file) as litestar,
+        ):
             rounds = [
-                (
-                    measure(nginx_pid, f"http://127.0.0.1:{nginx_port}{target}", root),
-                    measure(front_pid, f"http://127.0.0.1:{front_port}{target}", root),
-                )
-                for _ in range(ROUNDS + 1)
-            ][1:]
-            front_mib = resident_mib(front_pid)
-    ratios = [front["cpu_us"] / nginx["cpu_us"] for nginx, front in rounds]
-    report(
-        "hits",
-        {
-            "cpu_ratio_to_nginx": round(percentile(ratios, 0.5), 2),
-            "cpu_ratio_min": round(min(ratios), 2),
-            "cpu_ratio_max": round(max(ratios), 2),
-            **_medians("nginx", [nginx for nginx, _ in rounds]),
-            **_medians("edge", [front for _, front in rounds]),
-            "front_rss_mb": round(front_mib, 1),
-            "picture_bytes": PICTURE_BYTES,
-            "connections": CONNECTIONS,
-            "rounds": ROUNDS,
-            "goal_ratio": GOAL_RATIO,
+                measure_round(target, root, nginx=nginx, front=front, litestar=litestar) for _ in range(ROUNDS + 1)
+            ]
+            front_mib = resident_mib(front[0])
+    rounds = rounds[1:]  # the first one warms
+    hits = [each["edge"]["cpu_us"] / each["nginx"]["cpu_us"] for each in rounds]
+    unchanged = [each["edge_unchanged"]["cpu_us"] / each["nginx_unchanged"]["cpu_us"] for each in rounds]
+    tails = [each["edge"]["latency_ms_p99"] / each["litestar"]["latency_ms_p99"] for each in rounds]
+    return {
+        "hit_cpu_ratio_to_nginx": _median(hits),
+        "hit_cpu_ratio_min": round(min(hits), 2),
+        "hit_cpu_ratio_max": round(max(hits), 2),
+        "not_modified_cpu_ratio_to_nginx": _median(unchanged),
+        "not_modified_cpu_ratio_min": round(min(unchanged), 2),
+        "not_modified_cpu_ratio_max": round(max(unchanged), 2),
+        "hit_p99_ratio_to_litestar": _median(tails),
+        **{
+            f"{name}_{key}": round(percentile([each[name][key] for each in rounds], 0.5), 3)
+            for name in rounds[0]
+            for key in rounds[0][name]
         },
-    )
+        "front_rss_mb": round(front_mib, 1),
+        "picture_bytes": PICTURE_BYTES,
+        "connections": CONNECTIONS,
+        "rounds": ROUNDS,
+        "goal_hit_ratio": GOAL_RATIO,
+        "goal_not_modified_ratio": GOAL_UNCHANGED_RATIO,
+    }
 
 
-def _medians(name: str, rounds: list[dict[str, float]]) -> dict[str, float]:
-    return {f"{name}_{key}": round(percentile([each[key] for each in rounds], 0.5), 3) for key in rounds[0]}
+def _median(ratios: list[float]) -> float:
+    return round(percentile(ratios, 0.5), 2)
 
 
-def measure(pid: int, url: str, root: Path) -> dict[str, float]:
-    """Load `url` for a round; return CPU µs per request of `pid`, requests a second, and latencies in ms."""
+def measure_round(
+    target: str, root: Path, *, nginx: tuple[int, int], front: tuple[int, int], litestar: tuple[int, int]
+) -> dict[str, Figures]:
+    """Load each server in turn; return its figures by name."""
+    return {
+        "nginx": measure(*nginx, target, root),
+        "edge": measure(*front, target, root),
+        "nginx_unchanged": measure(*nginx, target, root, is_unchanged=True),
+        "edge_unchanged": measure(*front, target, root, is_unchanged=True),
+        "litestar": measure(*litestar, target, root),
+    }
+
+
+def measure(pid: int, port: int, target: str, root: Path, *, is_unchanged: bool = False) -> Figures:
+    """Load a server for a round; return CPU µs per request of `pid`, requests a second, and latencies in ms."""
+    url = f"http://127.0.0.1:{port}{target}"
+    headers: dict[str, str] = {"If-None-Match": httpx.get(url).headers["etag"]} if is_unchanged else {}
+    answer, wanted = httpx.get(url, headers=headers), 304 if is_unchanged else 200
+    if answer.status_code != wanted or len(answer.content) != (0 if is_unchanged else PICTURE_BYTES):
+        sys.exit(f"bench/hits.py: {url} answered {answer.status_code} with {len(answer.content)} bytes, not {wanted}")
     script = root / "report.lua"
     script.write_text(
         "done = function(s, l, r) io.write(string.format("
@@ -126,9 +167,10 @@ def measure(pid: int, url: str, root: Path) -> dict[str, float]:
         "s.errors.status + s.errors.read + s.errors.timeout + s.errors.connect, "
         "l:percentile(50) / 1000, l:percentile(99) / 1000)) end\n"
     )
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{ROUND_S}s", "-s", str(script), url]
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{ROUND_S}s", "-s", str(script)]
+    command += [f"-H{name}: {value}" for name, value in headers.items()]
     before_s = cpu_seconds(pid)
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run([*command, url], check=True, capture_output=True, text=True)
     used_s = cpu_seconds(pid) - before_s
     found = json.loads(done.stdout.strip().splitlines()[-1])
     if found["errors"] or not found["requests"]:
@@ -158,10 +200,10 @@ def run_nginx(root: Path) -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def run_front(target: str, file: Path) -> Iterator[tuple[int, int]]:
-    """Run the edge's server and front with `file` on the shelf; yield the process id and the port."""
+def run_server(kind: str, target: str, file: Path) -> Iterator[tuple[int, int]]:
+    """Run SERVER as `kind`, "front" or "litestar", with `file` at `target`; yield the process id and the port."""
     port = choose_port()
-    process = subprocess.Popen([sys.executable, "-c", FRONT, str(port), target, str(file)])
+    process = subprocess.Popen([sys.executable, "-c", SERVER, kind, str(port), target, str(file)])
     try:
         wait_until_open(port)
         yield process.pid, port

@@ -10,19 +10,14 @@ import argparse
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
+from live import run_system
 from measuring import percentile, report, summarise
 
 from halfdrop.contracts.jobs import JobState, JobStatus, decode_status
-from halfdrop.contracts.subjects import HUB_DOMAIN, artifact_path, edge_domain
-from halfdrop.deploy.ports import choose_port
-from halfdrop.deploy.processes import EDGE_NAME, make_edge, make_hub
-from halfdrop.deploy.servers import run_nats_server, run_valkey
-from halfdrop.deploy.topology import wait_until_linked
+from halfdrop.contracts.subjects import artifact_path
 from halfdrop.runtime.objects import ObjectStore, open_objects
 
 SIZE_PX = 4096
@@ -48,7 +43,11 @@ async def main(orders: int) -> None:
     parts: dict[str, list[float]] = {"queued": [], "started": [], "finished": [], "told": []}
     stages: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        async with run_system(Path(folder)) as (client, objects):
+        async with (
+            run_system(Path(folder)) as system,
+            httpx.AsyncClient(base_url=system.edges[0].url, timeout=90) as client,
+        ):
+            objects = open_objects(system.objects_url)
             await asyncio.sleep(SETTLE_S)
             for number in range(WARM_UP_ORDERS + orders):
                 ordered_at = time.time()
@@ -75,41 +74,6 @@ async def main(orders: int) -> None:
             "stage_seconds_p50": {name: round(percentile(values, 0.5), 3) for name, values in stages.items()},
         },
     )
-
-
-@asynccontextmanager
-async def run_system(folder: Path) -> AsyncIterator[tuple[httpx.AsyncClient, ObjectStore]]:
-    """Run the whole system in `folder`; yield a client of its edge, and its object store."""
-    objects_url = (folder / "objects").as_uri()
-    port = choose_port()
-    async with (
-        run_nats_server(name="hub", data_dir=folder / "nats-hub", domain=HUB_DOMAIN, leaf_port=0) as hub_nats,
-        run_nats_server(
-            name=edge_domain(EDGE_NAME),
-            data_dir=folder / "nats-edge",
-            domain=edge_domain(EDGE_NAME),
-            leaf_remote=hub_nats.leaf_url,
-        ) as edge_nats,
-        run_valkey(data_dir=folder / "valkey") as valkey,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=90) as client,
-    ):
-        await wait_until_linked(edge_nats.url, domain=HUB_DOMAIN)
-        hub = make_hub(name="hub-1", nats_url=hub_nats.url, objects_url=objects_url, log_path=folder / "hub.log")
-        edge = make_edge(
-            port=port,
-            nats_url=edge_nats.url,
-            redis_url=valkey.url,
-            objects_url=objects_url,
-            data_dir=folder / "edge",
-            log_path=folder / "edge.log",
-        )
-        try:
-            await hub.start()
-            await edge.start()
-            yield client, open_objects(objects_url)
-        finally:
-            await edge.stop()
-            await hub.stop()
 
 
 async def order(client: httpx.AsyncClient, objects: ObjectStore, number: int) -> JobStatus:

@@ -57,31 +57,32 @@ class Ask:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=REQUESTS, help="length of the stream")
-    count = parser.parse_args().requests
+    report("reuse", measure_reuse(parser.parse_args().requests))
+
+
+def measure_reuse(count: int = REQUESTS) -> dict[str, object]:
+    """Return the figures of a stream of `count` requests."""
     dice = random.Random(SEED)
     stream = draw_stream(count, dice)
     exact = asyncio.run(serve_stream(stream, "exact"))
     near = asyncio.run(serve_stream(stream, "near"))
     prompts = {request.prompt for request, _ in stream}
-    report(
-        "reuse",
-        {
-            "hit_ratio_exact_only": _ratio(exact["exact"], count),
-            "hit_ratio": _ratio(near["exact"] + near["variant"] + near["near"], count),
-            "hit_ratio_exact": _ratio(near["exact"], count),
-            "hit_ratio_variant": _ratio(near["variant"], count),
-            "hit_ratio_near": _ratio(near["near"], count),
-            "wrong_reuse": near["wrong"],
-            "wrong_reuse_adversarial": count_wrong_pairs(),
-            "drawn_good_share": _ratio(near["good"], near["none"]),
-            "requests": count,
-            "distinct_prompts": len(prompts),
-            "parsed_share": _ratio(
-                sum(read_meaning(read_phrases(each).prompt) is not None for each in prompts), len(prompts)
-            ),
-            "zipf_exponent": ZIPF_EXPONENT,
-        },
-    )
+    return {
+        "hit_ratio_exact_only": _ratio(exact["exact"], count),
+        "hit_ratio": _ratio(near["exact"] + near["variant"] + near["near"], count),
+        "hit_ratio_exact": _ratio(near["exact"], count),
+        "hit_ratio_variant": _ratio(near["variant"], count),
+        "hit_ratio_near": _ratio(near["near"], count),
+        "wrong_reuse": near["wrong"],
+        "wrong_reuse_adversarial": count_wrong_pairs(),
+        "drawn_good_share": _ratio(near["good"], near["none"]),
+        "requests": count,
+        "distinct_prompts": len(prompts),
+        "parsed_share": _ratio(
+            sum(read_meaning(read_phrases(each).prompt) is not None for each in prompts), len(prompts)
+        ),
+        "zipf_exponent": ZIPF_EXPONENT,
+    }
 
 
 def _ratio(part: int, whole: int) -> float:

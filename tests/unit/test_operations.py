@@ -60,14 +60,14 @@ def test_no_metric_is_told_apart_by_what_a_client_chooses() -> None:
     labels = {label for family in FAMILIES for label in family.labels}
     assert labels == {
         "version", "model", "route", "method", "status", "cache", "code", "reuse", "tier", "state",
-        "outcome", "attempt", "stage",
+        "outcome", "attempt", "stage", "part",
     }  # fmt: skip
 
 
 def test_every_figure_of_the_cache_is_shown() -> None:
     names = {family.name for family in edge.FAMILIES}
     figures = [*TierStats.__struct_fields__, *CacheStats.__struct_fields__]
-    figures = [figure.removeprefix("is_") for figure in figures if figure not in ("name", "tiers")]
+    figures = [figure.removeprefix("is_") for figure in figures if figure not in ("name", "tiers", "error")]
     shown = {name.removeprefix("halfdrop_cache_").removesuffix("_total") for name in names}
     assert set(figures) <= shown
 

@@ -33,6 +33,7 @@ def make_edge(
     objects_url: str,
     data_dir: Path,
     log_path: Path,
+    name: str = EDGE_NAME,
     metrics_port: int = 0,
 ) -> Part:
     """Return an edge that serves on `port` of the loopback address, not started."""
@@ -41,7 +42,7 @@ def make_edge(
         "HALFDROP_EDGE_PORT": str(port),
         # Always said: a port in the environment would be taken by whichever process starts first.
         "HALFDROP_EDGE_METRICS_PORT": str(metrics_port),
-        "HALFDROP_EDGE_NAME": EDGE_NAME,
+        "HALFDROP_EDGE_NAME": name,
         "HALFDROP_EDGE_NATS_URL": nats_url,
         "HALFDROP_EDGE_REDIS_URL": redis_url,
         "HALFDROP_EDGE_OBJECTS_URL": objects_url,

@@ -32,6 +32,9 @@ RELOAD_S = 60.0
 COOKIE = b"halfdrop_key="
 """What the Studio page sends its key in: pictures and event streams cannot carry a header."""
 
+KEY_HEADERS = ("authorization", "cookie")
+"""Fields of a request in which a key can stand."""
+
 SCOPE_NAME = "halfdrop.access"
 
 
@@ -73,14 +76,17 @@ class Door:
 
     def __init__(self, *, is_open: bool) -> None:
         self.is_open = is_open
-        self._local = Access(tenant=LOCAL_TENANT, scopes=frozenset({"previews", "orders", "admin"}))
+        scopes: frozenset[Scope] = frozenset({"previews", "orders", "admin"})
+        self.local_access = Access(tenant=LOCAL_TENANT, scopes=scopes) if is_open else None
+        """Everybody's on an open edge."""
+
         self._by_digest: dict[bytes, Access] = {}
         self._ids: frozenset[str] = frozenset()
 
     def admit(self, headers: Iterable[tuple[bytes, bytes]]) -> Access | None:
         """Return who asks, None without a key. Raises Unauthorized for a key that opens nothing."""
-        if self.is_open:
-            return self._local
+        if self.local_access is not None:
+            return self.local_access
         key = _find_key(headers)
         if key is None:
             return None

@@ -61,6 +61,12 @@ TIER_MISSES = Family(name="halfdrop_cache_misses_total", kind="counter", meaning
 TIER_ERRORS = Family(
     name="halfdrop_cache_errors_total", kind="counter", meaning="reads and writes that failed", labels=("tier",)
 )
+TIER_DAMAGED = Family(
+    name="halfdrop_cache_damaged_total",
+    kind="counter",
+    meaning="values thrown away: not what was put",
+    labels=("tier",),
+)
 TIER_SKIPS = Family(
     name="halfdrop_cache_skips_total",
     kind="counter",
@@ -83,14 +89,10 @@ FLUSHES = Family(
 DROPPED = Family(
     name="halfdrop_cache_dropped_writes_total", kind="counter", meaning="background writes left out: too many waited"
 )
-SPARED = Family(
-    name="halfdrop_cache_spared_lookups_total", kind="counter", meaning="look-ups of what was just found missing"
-)
-OWED = Family(
-    name="halfdrop_cache_owed_writes", kind="gauge", meaning="values that the object store gets when it is back"
-)
+SPARED = Family(name="halfdrop_cache_spared_total", kind="counter", meaning="look-ups of what was just found missing")
+OWED = Family(name="halfdrop_cache_owed", kind="gauge", meaning="values that the object store gets when it is back")
 OWED_LOST = Family(
-    name="halfdrop_cache_owed_writes_lost_total",
+    name="halfdrop_cache_owed_lost_total",
     kind="counter",
     meaning="of those, forgotten by the faster tiers first",
 )
@@ -175,6 +177,7 @@ def _read_cache(stats: CacheStats) -> Iterator[Metric]:
     yield TIER_HITS.by(((tier.name,), tier.hits) for tier in tiers)
     yield TIER_MISSES.by(((tier.name,), tier.misses) for tier in tiers)
     yield TIER_ERRORS.by(((tier.name,), tier.errors) for tier in tiers)
+    yield TIER_DAMAGED.by(((tier.name,), tier.damaged) for tier in tiers)
     yield TIER_SKIPS.by(((tier.name,), tier.skips) for tier in tiers)
     yield TIER_AWAY.by(((tier.name,), tier.is_away) for tier in tiers)
     yield FILLS.of(stats.fills)

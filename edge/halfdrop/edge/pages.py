@@ -56,7 +56,7 @@ def _answer(request: Request[Any, Any, Any], assets: dict[str, Asset], path: str
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
     }
-    if matches_etag(request.headers.get("if-none-match", "").encode("latin-1", "replace"), asset.etag.encode()):
+    if matches_etag(request.headers.get("if-none-match", ""), asset.etag):
         return Response(b"", status_code=304, headers=headers)
     return Response(asset.data, media_type=asset.media_type, headers=headers)
 

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import structlog
 from granian.constants import HTTPModes, Interfaces
@@ -11,6 +12,8 @@ from granian.server.embed import Server
 
 from halfdrop.contracts.errors import PermanentError, Unavailable
 from halfdrop.edge.front import Front
+from halfdrop.edge.hits_first import HitsFirst, spawn_worker
+from halfdrop.edge.rsgi_bridge import run_asgi
 
 log = structlog.get_logger()
 
@@ -41,16 +44,16 @@ async def serve(app: Front, *, host: str, port: int, grace_s: float) -> AsyncIte
     Raises Unavailable when the server does not come up.
     """
     server = Server(
-        app,
+        HitsFirst(try_hit=app.try_hit, serve=partial(run_asgi, app)),
         address=host,
         port=port,
-        interface=Interfaces.ASGINL,
+        interface=Interfaces.RSGI,
         http=HTTPModes.http1,
         websockets=False,
         backlog=BACKLOG,
         log_enabled=False,
     )
-    serving = asyncio.ensure_future(server.serve())
+    serving = asyncio.ensure_future(server.serve(spawn_worker))
     try:
         await _wait_until_open(serving, host, port)
         yield
