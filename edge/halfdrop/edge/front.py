@@ -1,7 +1,7 @@
 """The raw ASGI front: pictures that are on the shelf go out from here, everything else goes on to Litestar.
 
 A hit costs a look-up and two ready-made messages; through the framework it would be twice that. Here, too, are the
-rules that concern every request whatever its route: keys, rate limits, foreign Host names, and HEAD.
+rules that concern every request whatever its route: keys, signed addresses, rate limits, foreign Host names, and HEAD.
 """
 
 import re
@@ -16,6 +16,7 @@ from halfdrop.contracts.errors import HalfdropError
 from halfdrop.edge.access import SCOPE_NAME, Access, Door, Unauthorized
 from halfdrop.edge.limits import Limit, QuotaExceeded, RateLimits, limit_headers
 from halfdrop.edge.problems import MEDIA_TYPE, MisdirectedRequest, problem_of
+from halfdrop.edge.signing import AddressRefused, without_signature
 
 CACHE_CONTROL = "public, max-age=31536000, immutable, stale-while-revalidate=86400, stale-if-error=604800"
 """A key names one picture for ever: whoever has it need not ask again."""
@@ -103,16 +104,21 @@ class Front:
             try:
                 access = self._door.admit(scope["headers"])
             except Unauthorized as error:
-                await _send_problem(error, scope, send)
-                return
-            scope[SCOPE_NAME] = access
+                if not self._door.asks_signature(method, scope["query_string"]):
+                    await _send_problem(error, scope, send)
+                    return
+                access = None  # the address may open what the key does not
             if method in ("GET", "HEAD") and access is not None and access.may("previews"):
-                query = scope["query_string"]
-                path = scope["path"]
-                shelved = self._shelf.peek(_target(access, path, query))
+                shelved = self._shelf.peek(_target(access, scope["path"], scope["query_string"]))
                 if shelved is not None:
                     await _send_shelved(shelved, scope, send)
                     return
+            if self._door.asks_signature(method, scope["query_string"]):
+                let_in = await self._answer_signed(access, scope, send)
+                if let_in is None:
+                    return
+                access, send = let_in
+            scope[SCOPE_NAME] = access
             # A page of a foreign site can rebind its own name to 127.0.0.1 and post here; it has no key, though.
             if self._door.is_open and not _is_allowed_host(scope):
                 await _send_problem(_misdirected(), scope, send)
@@ -128,6 +134,29 @@ class Front:
                 scope["method"] = "GET"
                 send = _without_body(send)
         await self._inner(scope, receive, send)
+
+    async def _answer_signed(self, access: Access | None, scope: Scope, send: Send) -> tuple[Access, Send] | None:
+        """Answer a signed address from the shelf or with a problem; else return in whose name it is asked for.
+
+        A right signature counts whatever key comes with it; where it is not right (any more), the key counts. The
+        query is left as it was before it was signed.
+        """
+        try:
+            by_address, signed = self._door.admit_signed(scope["path"], scope["query_string"])
+        except AddressRefused as error:
+            if access is None:
+                await _send_problem(error, scope, send)
+                return None
+            by_address, signed = access, None
+        scope["query_string"] = without_signature(scope["query_string"])
+        if signed is not None:
+            send = _with_lifetime(send, self._door.signer.seconds_left(signed))
+        if by_address.may("previews"):
+            shelved = self._shelf.peek(_target(by_address, scope["path"], scope["query_string"]))
+            if shelved is not None:
+                await _send_shelved(shelved, scope, send)
+                return None
+        return by_address, send
 
 
 async def _send_shelved(shelved: Shelved, scope: Scope, send: Send) -> None:
@@ -180,6 +209,19 @@ def _with_limits(send: Send, limits: list[Limit]) -> Send:
         await send(message)
 
     return send_limits
+
+
+def _with_lifetime(send: Send, seconds: int) -> Send:
+    """Let nobody keep what is sent for longer than its address is good for."""
+    lifetime = (b"cache-control", f"private, max-age={seconds}".encode())
+
+    async def send_lifetime(message: Any) -> None:
+        if message["type"] == "http.response.start" and message["status"] < 400:
+            kept = [field for field in message["headers"] if field[0].lower() != b"cache-control"]
+            message = {**message, "headers": [*kept, lifetime]}
+        await send(message)
+
+    return send_lifetime
 
 
 def _without_body(send: Send) -> Send:

@@ -84,11 +84,11 @@ class RateLimits:
         """
         policies = [p for p in POLICIES[access.tier].values() if is_order or p.name != "orders"]
         now = self._clock()
-        return [await self._count(access.tenant, policy, now) for policy in policies]
+        return [await self._count(access.counted_as, policy, now) for policy in policies]
 
-    async def _count(self, tenant: str, policy: Policy, now: float) -> Limit:
+    async def _count(self, counted_as: str, policy: Policy, now: float) -> Limit:
         window, passed_s = divmod(now, policy.window_s)
-        key = f"{tenant}:{policy.name}:{window:.0f}"
+        key = f"{counted_as}:{policy.name}:{window:.0f}"
         # Both count: when Redis goes away in the middle of a window, what this edge let in already is not forgotten.
         here = self._count_here(key)
         there = await self._count_there(key, policy.window_s)

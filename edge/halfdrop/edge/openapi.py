@@ -24,6 +24,7 @@ from halfdrop.contracts.patterns import (
 from halfdrop.contracts.repeats import UNITS_MAX
 from halfdrop.edge.health import Health
 from halfdrop.edge.idempotency import HEADER, KEY_MAX_CHARS
+from halfdrop.edge.keys import TENANT_PATTERN
 from halfdrop.edge.names import ID_LENGTH
 from halfdrop.edge.prediction_routes import WAIT_DEFAULT_S
 from halfdrop.edge.predictions import Output, Prediction, PredictionPage
@@ -40,7 +41,7 @@ _STRUCTS = (PreviewRequest, Preview, PredictionRequest, PredictionInput, Predict
 _PROBLEMS = {
     400: "The body is not JSON",
     401: "No API key, or one that opens nothing; an open edge asks for none",
-    403: "The key lacks the scope that this needs",
+    403: "The key lacks the scope that this needs, or the address is altered or has expired",
     404: "No such thing",
     409: "The first request with this Idempotency-Key is still being answered",
     413: "The body is too large",
@@ -68,6 +69,19 @@ _PREVIEW_EXAMPLE: Json = {"prompt": "small red hearts on pink, half-drop", "seed
 _ORDER_EXAMPLE: Json = {
     "input": {"prompt": "navy stripes on cream", "repeat": {"layout": "straight", "units": 4}, "size_px": 4096}
 }
+
+
+_KEY_OR_ADDRESS: list[Json] = [{"key": []}, {"address": []}, {}]
+
+_SIGNATURE: list[Json] = [
+    {"name": name, "in": "query", "schema": schema, "description": description}
+    for name, schema, description in (
+        ("tenant", {"type": "string", "pattern": TENANT_PATTERN}, "In whose name; part of a signed address"),
+        ("expires", {"type": "integer"}, "Unix seconds until which a signed address can be fetched without a key"),
+        ("signature", {"type": "string", "pattern": "^[A-Za-z0-9_-]{43}$"}, "What makes it one"),
+    )
+]
+"""Of the addresses in answers of an edge that asks for keys. Nobody but an edge can make them."""
 
 
 @get("/schema/openapi.json")
@@ -114,7 +128,10 @@ def describe_api() -> Json:
         },
         "components": {
             "schemas": _schemas(),
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "An API key"}},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "An API key"},
+                "address": {"type": "apiKey", "in": "query", "name": "signature", "description": "A signed address"},
+            },
         },
         "security": [{"key": []}, {}],
     }
@@ -146,10 +163,12 @@ def _get_picture() -> Json:
     answers = {"image/webp": {"schema": {"type": "string", "format": "binary"}}}
     operation = _operation("The picture of a key, immutable", 200, answers, (404, 422, 429))
     operation["responses"]["304"] = {"description": "You have it already (If-None-Match)"}
+    operation["security"] = _KEY_OR_ADDRESS
     size = {"type": "integer", "enum": list(PREVIEW_SIZES_PX), "default": 256}
     operation["parameters"] = [
         _parameter("name", "path", {"type": "string", "pattern": r"^[0-9a-f]{32}\.webp$"}, "The key and .webp"),
         _parameter("px", "query", size, "Width and height in pixels"),
+        *_SIGNATURE,
     ]
     return operation
 
@@ -198,7 +217,8 @@ def _about_order(summary: str, answers: Json) -> Json:
 def _get_file() -> Json:
     answers = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
     operation = _about_order("Send a file of a finished order", answers)
-    operation["parameters"].append(_parameter("name", "path", {"type": "string"}, "File name: master.png"))
+    operation["parameters"] += [_parameter("name", "path", {"type": "string"}, "File name: master.png"), *_SIGNATURE]
+    operation["security"] = _KEY_OR_ADDRESS
     return operation
 
 

@@ -22,7 +22,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
 
     key: str
     url: str
-    """Address of the picture on this server, good for ever."""
+    """Address of the picture on this server, good for ever with a key. On an edge that asks for keys it is signed, and
+    good without one until it expires."""
 
     size_px: int
     spec: PatternSpec
@@ -54,13 +55,14 @@ async def create_preview(request: Request[Any, Any, Any], edge: EdgeServices) ->
     picture = await previews.preview_pattern(pattern, size_px)
     await note_pattern(edge.reuse, previews, access.tenant, pattern)
     _shelve(edge, access, picture)
+    address = edge.door.sign(_address(picture), access.tenant)
     if not _wants_json(request.headers.get("accept", "")):
         # The answer to a POST is not cached by anybody, whatever it says; its Content-Location is what lasts.
-        return _answer_picture(picture, reuse, cache_control="no-store")
+        return _answer_picture(picture, reuse, cache_control="no-store", address=address)
     plates = await previews.plates(pattern)
     preview = Preview(
         key=pattern.key,
-        url=_address(picture),
+        url=address,
         size_px=size_px,
         spec=pattern.spec,
         palette=plates.palette,
@@ -68,7 +70,7 @@ async def create_preview(request: Request[Any, Any, Any], edge: EdgeServices) ->
         read_as=pattern.wording.read_as,
         reuse="none" if reuse == "exact" and not picture.is_hit else reuse,
     )
-    return Response(msgspec.json.encode(preview), media_type=MediaType.JSON, headers=_headers(picture, reuse))
+    return Response(msgspec.json.encode(preview), media_type=MediaType.JSON, headers=_headers(picture, reuse, address))
 
 
 @get("/p/{name:str}", guards=[needs("previews")])
@@ -81,9 +83,10 @@ async def get_picture(request: Request[Any, Any, Any], edge: EdgeServices, name:
     _shelve(edge, access, picture)
     asked = request.headers.get("if-none-match")
     if asked and matches_etag(asked.encode("latin-1", "replace"), make_etag(picture.webp).encode()):
-        headers = {**_headers(picture, "exact"), "Cache-Control": edge.shelf.cache_control}
+        headers = {**_headers(picture, "exact", _address(picture)), "Cache-Control": edge.shelf.cache_control}
         return Response(b"", status_code=304, headers=headers)
-    return _answer_picture(picture, "exact", cache_control=edge.shelf.cache_control)
+    # Whoever fetches has an address already: a signature in the answer would go stale in their cache.
+    return _answer_picture(picture, "exact", cache_control=edge.shelf.cache_control, address=_address(picture))
 
 
 def _read_size(request: Request[Any, Any, Any]) -> int:
@@ -102,13 +105,13 @@ def _wants_json(accept: str) -> bool:
     return any(part.partition(";")[0].strip().lower() == "application/json" for part in accept.split(","))
 
 
-def _answer_picture(picture: Picture, reuse: Reuse, *, cache_control: str) -> Response[bytes]:
-    headers = _headers(picture, reuse)
+def _answer_picture(picture: Picture, reuse: Reuse, *, cache_control: str, address: str) -> Response[bytes]:
+    headers = _headers(picture, reuse, address)
     headers["Cache-Control"] = cache_control
     return Response(picture.webp, media_type="image/webp", headers=headers)
 
 
-def _headers(picture: Picture, reuse: Reuse) -> dict[str, str]:
+def _headers(picture: Picture, reuse: Reuse, address: str) -> dict[str, str]:
     # RFC 9211, 2.8: `detail` is ours to fill. A tier's name says an exact hit; a reused pattern says how it was found.
     detail = picture.source if reuse == "exact" else reuse
     status = f"hit; detail={detail}" if picture.is_hit else "fwd=miss; stored"
@@ -116,7 +119,7 @@ def _headers(picture: Picture, reuse: Reuse) -> dict[str, str]:
         status += f"; detail={detail}"
     return {
         "Halfdrop-Key": picture.key,
-        "Content-Location": _address(picture),
+        "Content-Location": address,
         "ETag": make_etag(picture.webp),
         "Cache-Status": f"{CACHE_NAME}; {status}",
     }

@@ -33,6 +33,7 @@ from halfdrop.edge.access import Forbidden, Unauthorized
 from halfdrop.edge.idempotency import InFlight, KeyReused
 from halfdrop.edge.limits import QuotaExceeded
 from halfdrop.edge.requests import BodyTooLarge, MalformedBody, UnsupportedMediaType
+from halfdrop.edge.signing import AddressRefused
 
 log = structlog.get_logger()
 
@@ -69,6 +70,7 @@ _TABLE: tuple[tuple[type[HalfdropError], int, str], ...] = (
     (MisdirectedRequest, 421, "Misdirected request"),
     (Unauthorized, 401, "Unauthorized"),
     (Forbidden, 403, "Forbidden"),
+    (AddressRefused, 403, "Address refused"),
     (NotFound, 404, "Not found"),
     (InFlight, 409, "Request in flight"),
     (KeyReused, 422, "Idempotency key reused"),
