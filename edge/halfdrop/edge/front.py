@@ -15,7 +15,7 @@ from moka_py import Moka
 from halfdrop.contracts.errors import HalfdropError
 from halfdrop.edge.access import SCOPE_NAME, Access, Door, Unauthorized
 from halfdrop.edge.limits import Limit, QuotaExceeded, RateLimits, limit_headers
-from halfdrop.edge.problems import MEDIA_TYPE, MisdirectedRequest, problem_of
+from halfdrop.edge.problems import MisdirectedRequest, encode_problem, problem_of
 from halfdrop.edge.signing import AddressRefused, without_signature
 
 CACHE_CONTROL = "public, max-age=31536000, immutable, stale-while-revalidate=86400, stale-if-error=604800"
@@ -58,15 +58,15 @@ class Shelf:
         """Return the answer for `target`, a path or "path?px=256", behind its tenant's shelf_prefix."""
         return self._shelved.get(target)
 
-    def put(self, target: str, webp: bytes) -> None:
-        """Keep `webp` as the answer for `target`."""
-        etag = make_etag(webp).encode()
+    def put(self, target: str, data: bytes, *, media_type: str = "image/webp") -> None:
+        """Keep `data` as the answer for `target`."""
+        etag = make_etag(data).encode()
         kept = [(b"etag", etag), (b"cache-control", self.cache_control.encode()), (b"cache-status", _SHELF_STATUS)]
-        sized = [(b"content-type", b"image/webp"), (b"content-length", str(len(webp)).encode())]
+        sized = [(b"content-type", media_type.encode()), (b"content-length", str(len(data)).encode())]
         shelved = Shelved(
             etag=etag,
             start={"type": "http.response.start", "status": 200, "headers": [*sized, *kept]},
-            body={"type": "http.response.body", "body": webp},
+            body={"type": "http.response.body", "body": data},
             unchanged={"type": "http.response.start", "status": 304, "headers": kept},
         )
         self._shelved.set(target, shelved)
@@ -188,11 +188,11 @@ def _misdirected() -> MisdirectedRequest:
 
 async def _send_problem(error: HalfdropError, scope: Scope, send: Send) -> None:
     problem, extra = problem_of(error, scope["path"])
-    headers = [(b"content-type", MEDIA_TYPE.encode())]
+    status, body, media_type = encode_problem(problem, scope["path"])
+    headers = [(b"content-type", media_type.encode())]
     headers += [(name.lower().encode(), value.encode()) for name, value in extra.items()]
-    body = b"" if scope["method"] == "HEAD" else msgspec.json.encode(problem)
-    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body, "more_body": False})
 
 
 def _is_order(scope: Scope) -> bool:

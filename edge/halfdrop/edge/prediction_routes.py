@@ -72,7 +72,7 @@ async def _tell(request: Request[Any, Any, Any], edge: EdgeServices, status: Job
 def _answer_created(
     request: Request[Any, Any, Any], edge: EdgeServices, order_id: str, prediction: Prediction
 ) -> Response[bytes]:
-    location = {"Location": f"{_base_url(request)}/v1/predictions/{order_id}"}
+    location = {"Location": f"{base_url(request)}/v1/predictions/{order_id}"}
     answer = msgspec.json.encode(_sign(request, edge, prediction))
     return Response(answer, status_code=201, media_type=MediaType.JSON, headers=location)
 
@@ -103,7 +103,7 @@ async def list_predictions(request: Request[Any, Any, Any], edge: EdgeServices) 
         raise InvalidInput("cursor", got=cursor, allowed="the cursor of a `next` address")
     statuses = await edge.orders.newest(access_of(request).tenant, before=cursor, limit=PAGE_SIZE)
     has_more = len(statuses) == PAGE_SIZE
-    address = f"{_base_url(request)}/v1/predictions?cursor={statuses[-1].id}" if has_more else None
+    address = f"{base_url(request)}/v1/predictions?cursor={statuses[-1].id}" if has_more else None
     page = PredictionPage(results=[_describe(request, edge, status) for status in statuses], next=address)
     return Response(msgspec.json.encode(page), media_type=MediaType.JSON, headers={"Cache-Control": "no-store"})
 
@@ -211,7 +211,7 @@ def _describe(request: Request[Any, Any, Any], edge: EdgeServices, status: JobSt
 def _describe_unsigned(request: Request[Any, Any, Any], edge: EdgeServices, status: JobStatus) -> Prediction:
     position = edge.orders.queue_position(status)
     return make_prediction(
-        status, model=edge.bundle.name, base_url=_base_url(request), queue_position=position, now=time.time()
+        status, model=edge.bundle.name, base_url=base_url(request), queue_position=position, now=time.time()
     )
 
 
@@ -220,5 +220,6 @@ def _sign(request: Request[Any, Any, Any], edge: EdgeServices, prediction: Predi
     return sign_files(prediction, lambda address: edge.door.sign(address, tenant))
 
 
-def _base_url(request: Request[Any, Any, Any]) -> str:
+def base_url(request: Request[Any, Any, Any]) -> str:
+    """Return scheme and host as the client wrote them, without a slash at the end."""
     return str(request.base_url).rstrip("/")

@@ -5,16 +5,14 @@ from typing import Any
 import msgspec
 from litestar import MediaType, Request, Response, get, post
 
-from halfdrop.contracts.errors import InvalidInput, NotFound
 from halfdrop.contracts.patterns import PatternSpec
 from halfdrop.edge.access import Access, access_of, needs
 from halfdrop.edge.front import CACHE_NAME, make_etag, matches_etag
+from halfdrop.edge.picture_files import PREVIEW_SIZE_PX, PictureForm, read_address
 from halfdrop.edge.previews import Picture
-from halfdrop.edge.requests import PREVIEW_SIZE_PX, PreviewRequest, check_preview_size, read_body
+from halfdrop.edge.requests import PreviewRequest, check_preview_size, read_body
 from halfdrop.edge.reuse import Reuse, choose_pattern, note_pattern
 from halfdrop.edge.services import EdgeServices
-
-SUFFIX = ".webp"
 
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,28 +74,41 @@ async def create_preview(request: Request[Any, Any, Any], edge: EdgeServices) ->
 @get("/p/{name:str}", guards=[needs("previews")])
 async def get_picture(request: Request[Any, Any, Any], edge: EdgeServices, name: str) -> Response[bytes]:
     """Answer the picture of a key: what the front had not on its shelf."""
-    if not name.endswith(SUFFIX):
-        raise NotFound(f"no picture is called {name[:40]!r}: names are a key and {SUFFIX!r}")
+    key, form = read_address(name, request.query_params)
     access = access_of(request)
-    picture = await edge.previews.of(access.tenant).find_picture(name.removesuffix(SUFFIX), _read_size(request))
+    previews = edge.previews.of(access.tenant)
+    if not form.is_preview:
+        return await _answer_file(request, edge, key, form)
+    picture = await previews.find_picture(key, form.size_px)
     _shelve(edge, access, picture)
-    asked = request.headers.get("if-none-match")
-    if asked and matches_etag(asked.encode("latin-1", "replace"), make_etag(picture.webp).encode()):
+    if _is_known(request, picture.webp):
         headers = {**_headers(picture, "exact", _address(picture)), "Cache-Control": edge.shelf.cache_control}
         return Response(b"", status_code=304, headers=headers)
     # Whoever fetches has an address already: a signature in the answer would go stale in their cache.
     return _answer_picture(picture, "exact", cache_control=edge.shelf.cache_control, address=_address(picture))
 
 
-def _read_size(request: Request[Any, Any, Any]) -> int:
-    for name in request.query_params:
-        if name != "px":
-            raise InvalidInput(name, got="an unknown parameter", allowed="only px")
-    text = request.query_params.get("px", str(PREVIEW_SIZE_PX))
-    try:
-        return check_preview_size(int(text) if len(text) < 6 else -1)
-    except (ValueError, InvalidInput):
-        raise InvalidInput("px", got=text, allowed="128, 256, 384, 512") from None
+async def _answer_file(
+    request: Request[Any, Any, Any], edge: EdgeServices, key: str, form: PictureForm
+) -> Response[bytes]:
+    """Answer a picture that no tier keeps: composed now, and kept on the shelf while it is asked for."""
+    access = access_of(request)
+    data = await edge.previews.of(access.tenant).find_file(key, form)
+    edge.shelf.put(access.shelf_prefix + form.address(key), data, media_type=form.media_type)
+    headers = {
+        "Halfdrop-Key": key,
+        "ETag": make_etag(data),
+        "Cache-Control": edge.shelf.cache_control,
+        "Cache-Status": f"{CACHE_NAME}; fwd=miss; stored",
+    }
+    if _is_known(request, data):
+        return Response(b"", status_code=304, headers=headers)
+    return Response(data, media_type=form.media_type, headers=headers)
+
+
+def _is_known(request: Request[Any, Any, Any], data: bytes) -> bool:
+    asked = request.headers.get("if-none-match", "")
+    return bool(asked) and matches_etag(asked.encode("latin-1", "replace"), make_etag(data).encode())
 
 
 def _wants_json(accept: str) -> bool:
@@ -126,10 +137,10 @@ def _headers(picture: Picture, reuse: Reuse, address: str) -> dict[str, str]:
 
 
 def _address(picture: Picture) -> str:
-    return f"/p/{picture.key}{SUFFIX}?px={picture.size_px}"
+    return PictureForm(size_px=picture.size_px).address(picture.key)
 
 
 def _shelve(edge: EdgeServices, access: Access, picture: Picture) -> None:
     edge.shelf.put(access.shelf_prefix + _address(picture), picture.webp)
     if picture.size_px == PREVIEW_SIZE_PX:
-        edge.shelf.put(f"{access.shelf_prefix}/p/{picture.key}{SUFFIX}", picture.webp)
+        edge.shelf.put(access.shelf_prefix + _address(picture).partition("?")[0], picture.webp)

@@ -25,7 +25,8 @@ from halfdrop.contracts.patterns import (
 )
 from halfdrop.contracts.plates import Plates, decode_plates, encode_plates
 from halfdrop.edge.names import object_path, picture_key, plates_key, spec_key
-from halfdrop.edge.previewer import OnnxPreviewer
+from halfdrop.edge.picture_files import PictureForm
+from halfdrop.edge.previewer import OnnxPreviewer, OnPlates
 from halfdrop.models.bundle import Bundle
 from halfdrop.models.hex_colours import spell_hex
 from halfdrop.models.house.reading import Reading, affirm
@@ -111,23 +112,40 @@ class Previews:
 
     async def find_picture(self, key: str, size_px: int) -> Picture:
         """Return the picture of a pattern known by its key alone. Raises NotFound for a key never given out."""
-        if not is_pattern_key(key):
-            raise NotFound(f"no pattern has the key {key[:40]!r}: keys are 32 hexadecimal digits")
+        _check_key(key)
 
         async def draw() -> bytes:
-            plates, spec = await self._cache.get(plates_key(key)), await self._cache.get(spec_key(key))
-            if plates is None or spec is None:
-                raise NotFound(f"no pattern has the key {key}; POST /v1/previews makes one")
-            repeat = msgspec.json.decode(spec.data, type=PatternSpec).repeat
-            return await self._previewer.compose(decode_plates(plates.data), repeat, size_px)
+            spec, plates = await self._find(key)
+            return await self._previewer.compose(plates, spec.repeat, size_px)
 
         return _picture(key, size_px, await self._cache.get_or_fill(picture_key(key, size_px), draw))
 
-    async def plates(self, pattern: Pattern) -> Plates:
-        """Return the pattern's plates, drawn if no tier has them. Raises Overloaded when too many are being drawn."""
+    async def find_file(self, key: str, form: PictureForm) -> bytes:
+        """Return the picture of a pattern known by its key alone, as a file. Raises NotFound, and Overloaded."""
+        _check_key(key)
+        spec, plates = await self._find(key)
+        return await self._previewer.compose_file(plates, spec, form)
+
+    async def compose_file(self, pattern: Pattern, plates: Plates, form: PictureForm) -> bytes:
+        """Return the pattern, whose plates these are, as a file. Raises Overloaded when too many are being drawn."""
+        return await self._previewer.compose_file(plates, pattern.spec, form)
+
+    async def compose_coarsely(self, pattern: Pattern, plates: Plates, form: PictureForm, coarse_px: int) -> bytes:
+        """Return the same, drawn `coarse_px` wide and enlarged. Raises Overloaded when too many are being drawn."""
+        return await self._previewer.compose_coarsely(plates, pattern.spec, form, coarse_px)
+
+    def count_tokens(self, pattern: Pattern) -> int:
+        """Return how many words of the prompt the model reads."""
+        return self._previewer.count_tokens(pattern.spec.prompt)
+
+    async def plates(self, pattern: Pattern, *, on_state: OnPlates | None = None) -> Plates:
+        """Return the pattern's plates, drawn if no tier has them. Raises Overloaded when too many are being drawn.
+
+        on_state is given what the model sees between its steps; nothing where nothing is drawn for this very call.
+        """
 
         async def draw() -> bytes:
-            encoded = encode_plates(await self._previewer.draw(pattern.spec, pattern.key))
+            encoded = encode_plates(await self._previewer.draw(pattern.spec, pattern.key, on_state=on_state))
             await self._store(pattern, encoded)
             return encoded
 
@@ -137,6 +155,12 @@ class Previews:
         """Return the pattern's plates if a tier has them: they are not drawn for this."""
         found = await self._cache.get(plates_key(pattern.key))
         return None if found is None else decode_plates(found.data)
+
+    async def _find(self, key: str) -> tuple[PatternSpec, Plates]:
+        plates, spec = await self._cache.get(plates_key(key)), await self._cache.get(spec_key(key))
+        if plates is None or spec is None:
+            raise NotFound(f"no pattern has the key {key}; POST /v1/previews makes one")
+        return msgspec.json.decode(spec.data, type=PatternSpec), decode_plates(plates.data)
 
     async def _keep(self, pattern: Pattern, plates: bytes) -> None:
         await self._store(pattern, plates)
@@ -173,6 +197,11 @@ def _wording(*readings: Reading) -> Wording:
     read_as = dict(pair for reading in readings for pair in reading.read_as)
     unknown = dict.fromkeys(word for reading in readings for word in reading.unknown_words)
     return Wording(read_as=read_as, unknown_words=tuple(unknown))
+
+
+def _check_key(key: str) -> None:
+    if not is_pattern_key(key):
+        raise NotFound(f"no pattern has the key {key[:40]!r}: keys are 32 hexadecimal digits")
 
 
 def _picture(key: str, size_px: int, found: Found) -> Picture:

@@ -1,7 +1,7 @@
 """The edge's one table from errors to HTTP: RFC 9457 problem documents.
 
 Each says what was wrong, and for a bad member its name, what was got and what is allowed. Unexpected errors are
-logged whole and say nothing to the client.
+logged whole and say nothing to the client. Routes that speak OpenAI's language say the same in its envelope.
 """
 
 import math
@@ -32,6 +32,7 @@ from halfdrop.contracts.errors import (
 from halfdrop.edge.access import Forbidden, Unauthorized
 from halfdrop.edge.idempotency import InFlight, KeyReused
 from halfdrop.edge.limits import QuotaExceeded
+from halfdrop.edge.openai_errors import OPENAI_PATHS, error_of
 from halfdrop.edge.requests import BodyTooLarge, MalformedBody, UnsupportedMediaType
 from halfdrop.edge.signing import AddressRefused
 
@@ -103,7 +104,18 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
     path = request.scope["path"]
     methods = _methods_of(request, path) if isinstance(error, MethodNotAllowedException) else ()
     problem, headers = problem_of(error, path, methods)
-    return Response(msgspec.json.encode(problem), status_code=problem.status, headers=headers, media_type=MEDIA_TYPE)
+    status, body, media_type = encode_problem(problem, path)
+    return Response(body, status_code=status, headers=headers, media_type=media_type)
+
+
+def encode_problem(problem: Problem, path: str) -> tuple[int, bytes, str]:
+    """Return status, body and media type of `problem` as the clients of `path` expect it."""
+    if path.rstrip("/") not in OPENAI_PATHS:
+        return problem.status, msgspec.json.encode(problem), MEDIA_TYPE
+    code = problem.type.replace("#", ":").rpartition(":")[2]
+    error = error_of(status=problem.status, code=code, message=problem.detail, param=problem.field)
+    # OpenAI's clients know no 422 for a body that is not right.
+    return 400 if problem.status == 422 else problem.status, msgspec.json.encode(error), "application/json"
 
 
 def _halfdrop_problem(error: HalfdropError, instance: str) -> tuple[Problem, dict[str, str]]:
