@@ -70,7 +70,7 @@ def use_openai(edge: "LiveEdge") -> None:
 
 
 def check_b64(client: openai.OpenAI) -> None:
-    answer = client.images.generate(prompt=PROMPT, model="house", size="auto", quality="high", user="somebody")
+    answer = client.images.generate(prompt=PROMPT, model="house", size="auto", quality="high", user="somebody", n=None)
     assert abs(answer.created - time.time()) < 60
     assert (answer.size, answer.output_format) == ("1024x1024", "png")
     assert (answer.background, answer.quality) == ("opaque", "high")

@@ -17,7 +17,7 @@ from litestar.handlers import BaseRouteHandler
 from halfdrop.contracts.errors import PermanentError, Unavailable
 from halfdrop.edge.keys import CHANGED_PATH, TIERS, KeyRecord, Scope, Tier, digest_key, read_keys
 from halfdrop.edge.signing import MARK, AddressRefused, Signed, Signer
-from halfdrop.edge.signing_keys import ensure_signing_keys, read_signing_keys
+from halfdrop.edge.signing_keys import ensure_signing_keys
 from halfdrop.runtime.objects import ObjectStore
 
 log = structlog.get_logger()
@@ -145,7 +145,7 @@ async def follow_keys(objects: ObjectStore, door: Door) -> None:
         try:
             marker = await objects.get(CHANGED_PATH) or b""
             if marker != seen or time.monotonic() - loaded_s > RELOAD_S:
-                door.signer.replace(await read_signing_keys(objects))
+                door.signer.replace(await ensure_signing_keys(objects, now=time.time()))
                 log.info("keys_loaded", valid=door.replace(await read_keys(objects), time.time()))
                 seen, loaded_s = marker, time.monotonic()
             is_away = False

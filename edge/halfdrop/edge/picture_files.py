@@ -15,13 +15,14 @@ from PIL.PngImagePlugin import PngInfo
 
 from halfdrop.contracts.errors import InvalidInput, NotFound
 from halfdrop.contracts.patterns import PREVIEW_SIZES_PX, PatternSpec
+from halfdrop.edge.signing import SIGNATURE_FIELDS
 from halfdrop.models.provenance import describe_provenance
 from halfdrop.models.renderer import Bytes
 
 PictureFormat = Literal["webp", "png", "jpeg"]
 
 SIZES_PX = (*PREVIEW_SIZES_PX, 1024, 2048)
-"""An edge composes and encodes the largest in about a tenth of a second of CPU; what is larger is an order."""
+"""An edge composes and encodes the largest in a fraction of a second; what is larger is an order."""
 
 PREVIEW_SIZE_PX = 256
 QUALITY_MAX = 100
@@ -33,7 +34,7 @@ times as long for 4.8 KB instead of 8.3; without it, below 26, it is slower and 
 
 LOSSY_METHOD = 2
 PNG_COMPRESSION = 3
-"""zlib's level: flat artwork hardly shrinks further, and level 6 takes half as long again."""
+"""zlib's level: flat artwork hardly shrinks further, and higher ones take longer."""
 
 _SUFFIXES: dict[str, PictureFormat] = {".webp": "webp", ".png": "png", ".jpg": "jpeg"}
 _NAME = re.compile(r"(.*)(\.[a-z]+)")
@@ -64,13 +65,16 @@ class PictureForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_address(name: str, query: Mapping[str, str]) -> tuple[str, PictureForm]:
-    """Return the key and the form that an address names. Raises NotFound and InvalidInput."""
+    """Return the key and the form that an address names. Raises NotFound and InvalidInput.
+
+    What signs an address says nothing here: the front has read it, and on an open edge it does not matter.
+    """
     found = _NAME.fullmatch(name)
     if found is None or found[2] not in _SUFFIXES:
         raise NotFound(f"no picture is called {name[:40]!r}: names are a key and {', '.join(_SUFFIXES)}")
     kind = _SUFFIXES[found[2]]
     for parameter in query:
-        if parameter not in ("px", "quality"):
+        if parameter not in ("px", "quality", *SIGNATURE_FIELDS):
             raise InvalidInput(parameter, got="an unknown parameter", allowed="only px and quality")
     size_px = _read_number("px", query.get("px", str(PREVIEW_SIZE_PX)), SIZES_PX)
     quality = _read_number("quality", query.get("quality", str(QUALITY_MAX)), range(1, QUALITY_MAX + 1))

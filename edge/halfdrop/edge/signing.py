@@ -26,7 +26,8 @@ MARK = b"signature="
 _PURPOSE = b"halfdrop.address.v1"
 """Signed as well, so that nothing signed for another purpose can pass for an address."""
 
-_FIELDS = (b"tenant", b"expires", b"signature")
+SIGNATURE_FIELDS = ("tenant", "expires", "signature")
+_FIELDS = tuple(name.encode() for name in SIGNATURE_FIELDS)
 _TENANT = re.compile(TENANT_PATTERN.encode().removesuffix(b"$") + rb"\Z")
 _EXPIRES = re.compile(rb"[0-9]{1,11}\Z")
 
