@@ -270,6 +270,11 @@ async def test_with_keys_addresses_are_signed_and_tenants_kept_apart(locked: Any
 async def test_keys_scopes_and_quotas_are_refused_in_openais_words(locked: Any) -> None:
     edge, keys = locked
     await asyncio.to_thread(check_refusals, edge, keys)
+    headers = {"Authorization": f"Bearer {keys['mine']}"}
+    body = {"prompt": PROMPT, "n": 10, "size": "128x128", "response_format": "url"}
+    before = await edge.client.get("/v1/models", headers=headers)
+    ten = await edge.client.post("/v1/images/generations", json=body, headers=headers)
+    assert remaining(before) - remaining(ten) in {10, remaining(before) - 1190}, "each counts; a window may have ended"
     quota = POLICIES["standard"]["requests"].quota
 
     async def ask() -> httpx.Response:
@@ -279,6 +284,11 @@ async def test_keys_scopes_and_quotas_are_refused_in_openais_words(locked: Any) 
     answers = [await ask() for _ in range(quota)]
     assert {answer.status_code for answer in answers} <= {400, 429}
     await asyncio.to_thread(check_quota, edge, keys["theirs"])
+
+
+def remaining(answer: httpx.Response) -> int:
+    (field,) = answer.headers.get_list("ratelimit")
+    return int(field.partition("r=")[2].partition(";")[0])
 
 
 def check_refusals(edge: "LiveEdge", keys: dict[str, str]) -> None:

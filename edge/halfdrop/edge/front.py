@@ -14,7 +14,7 @@ from moka_py import Moka
 
 from halfdrop.contracts.errors import HalfdropError
 from halfdrop.edge.access import SCOPE_NAME, Access, Door, Unauthorized
-from halfdrop.edge.limits import Limit, QuotaExceeded, RateLimits, limit_headers
+from halfdrop.edge.limits import Limit, QuotaExceeded, RateLimits, find_exceeded, limit_headers
 from halfdrop.edge.problems import MisdirectedRequest, encode_problem, problem_of
 from halfdrop.edge.signing import AddressRefused, without_signature
 
@@ -127,8 +127,8 @@ class Front:
                 stands = await self._limits.count(access, is_order=_is_order(scope))
                 if stands:
                     send = _with_limits(send, stands)
-                if exceeded := [limit for limit in stands if limit.count > limit.policy.quota]:
-                    await _send_problem(QuotaExceeded(exceeded), scope, send)
+                if exceeded := find_exceeded(stands):
+                    await _send_problem(QuotaExceeded(exceeded, stands), scope, send)
                     return
             if method == "HEAD":
                 scope["method"] = "GET"
@@ -205,7 +205,12 @@ def _with_limits(send: Send, limits: list[Limit]) -> Send:
 
     async def send_limits(message: Any) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message["headers"], *fields]}
+            # A handler that counted on knows better.
+            names = {name.lower() for name, _ in message["headers"]}
+            message = {
+                **message,
+                "headers": [*message["headers"], *(field for field in fields if field[0] not in names)],
+            }
         await send(message)
 
     return send_limits

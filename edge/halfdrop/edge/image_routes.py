@@ -18,9 +18,10 @@ from litestar.response import Stream
 from halfdrop.contracts.errors import InvalidInput
 from halfdrop.contracts.patterns import PatternRequest
 from halfdrop.contracts.plates import Plates
-from halfdrop.edge.access import access_of, needs
+from halfdrop.edge.access import Access, access_of, needs
 from halfdrop.edge.image_answers import COMPLETED, PARTIAL, Image, ImageEvent, Images, count_usage, say_pattern
 from halfdrop.edge.image_requests import ImageRequest, PatternMembers, Wanted, check_images
+from halfdrop.edge.limits import QuotaExceeded, find_exceeded, limit_headers
 from halfdrop.edge.prediction_routes import base_url
 from halfdrop.edge.previews import Pattern, Previews
 from halfdrop.edge.problems import encode_problem, problem_of
@@ -37,9 +38,10 @@ async def create_images(request: Request[Any, Any, Any], edge: EdgeServices) -> 
     wanted = check_images(body, model=edge.bundle.name)
     previews = edge.previews.of(access_of(request).tenant)
     patterns = [_understand(previews, pattern) for pattern in wanted.patterns]
+    headers = {**HEADERS, **await _count_pictures(edge, access_of(request), len(patterns))}
     if body.stream:
         events = _events(request, previews, patterns[0], wanted)
-        return Stream(events, media_type="text/event-stream", headers={**HEADERS, "X-Accel-Buffering": "no"})
+        return Stream(events, media_type="text/event-stream", headers={**headers, "X-Accel-Buffering": "no"})
     # One after the other: a client with ten pictures waits, the others' previews do not.
     data = [await _draw(request, edge, previews, pattern, wanted) for pattern in patterns]
     answer = Images(
@@ -50,7 +52,17 @@ async def create_images(request: Request[Any, Any, Any], edge: EdgeServices) -> 
         output_format=wanted.form.kind,
         usage=count_usage(sum(map(previews.count_tokens, patterns)), len(patterns)),
     )
-    return Response(msgspec.json.encode(answer), media_type=MediaType.JSON, headers=HEADERS)
+    return Response(msgspec.json.encode(answer), media_type=MediaType.JSON, headers=headers)
+
+
+async def _count_pictures(edge: EdgeServices, access: Access, pictures: int) -> dict[str, str]:
+    """Count every picture as a request: the front counted one. Raises QuotaExceeded; returns what to say of it."""
+    if pictures == 1:
+        return {}
+    stands = await edge.limits.count(access, is_order=False, times=pictures - 1)
+    if exceeded := find_exceeded(stands):
+        raise QuotaExceeded(exceeded, stands)
+    return {name.decode(): value.decode() for name, value in limit_headers(stands)}
 
 
 def _understand(previews: Previews, request: PatternRequest) -> Pattern:

@@ -31,7 +31,7 @@ from halfdrop.contracts.errors import (
 )
 from halfdrop.edge.access import Forbidden, Unauthorized
 from halfdrop.edge.idempotency import InFlight, KeyReused
-from halfdrop.edge.limits import QuotaExceeded
+from halfdrop.edge.limits import QuotaExceeded, limit_headers
 from halfdrop.edge.openai_errors import OPENAI_PATHS, error_of
 from halfdrop.edge.requests import BodyTooLarge, MalformedBody, UnsupportedMediaType
 from halfdrop.edge.signing import AddressRefused
@@ -135,11 +135,12 @@ def _halfdrop_problem(error: HalfdropError, instance: str) -> tuple[Problem, dic
         return problem, {}
     if isinstance(error, TransientError):
         code = next((code for kind, code in _TRANSIENT_CODES if isinstance(error, kind)), "unavailable")
-        retry_after = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+        headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
         problem = _problem(status, code, title, detail, instance)
         if isinstance(error, QuotaExceeded):
             problem = msgspec.structs.replace(problem, type=QUOTA_EXCEEDED, violated_policies=error.violated)
-        return problem, retry_after
+            headers |= {name.decode(): value.decode() for name, value in limit_headers(error.stands)}
+        return problem, headers
     assert isinstance(error, PermanentError)
     if status >= 500:
         log.error("internal_error", instance=instance, exc_info=error)
