@@ -22,7 +22,8 @@ from typing import Any
 from measuring import percentile, report, resident_mib, summarise
 
 from halfdrop.contracts.patterns import PatternRequest, PatternSpec, pattern_key, resolve_spec
-from halfdrop.edge.previewer import OnnxModel, compose_webp, encode_webp
+from halfdrop.edge.picture_files import encode_webp
+from halfdrop.edge.previewer import OnnxModel, compose_webp
 from halfdrop.models.bundle import Bundle, open_bundle, shipped_bundle_dir
 from halfdrop.models.fields import choose_palette, decode_fields, fields_to_plates, tidy_fields
 from halfdrop.models.hex_colours import spell_hex

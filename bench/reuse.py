@@ -21,9 +21,10 @@ from measuring import ROOT, report
 from halfdrop.cache.memory import MemoryTier
 from halfdrop.cache.tiered import TieredCache
 from halfdrop.edge.access import LOCAL_TENANT
+from halfdrop.edge.picture_files import PREVIEW_SIZE_PX
 from halfdrop.edge.previewer import open_previewer
 from halfdrop.edge.previews import Previews
-from halfdrop.edge.requests import PREVIEW_SIZE_PX, PreviewRequest
+from halfdrop.edge.requests import PreviewRequest
 from halfdrop.edge.reuse import ReusePools, choose_pattern, is_good, meaning_of, note_pattern
 from halfdrop.models.bundle import open_bundle, shipped_bundle_dir
 from halfdrop.models.house import captions

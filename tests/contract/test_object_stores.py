@@ -1,5 +1,6 @@
 """One suite over every object store that runs here: a directory, memory, and S3 as moto serves it."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,12 @@ async def test_an_object_is_read_back_as_it_was_written(store: ObjectStore) -> N
     await store.put("jobs/a/master.png", b"second", media_type="image/png")
     assert await store.get("jobs/a/master.png") == b"second"
     assert await store.size("jobs/a/master.png") == 6
+
+
+async def test_of_several_who_create_an_object_one_wins(store: ObjectStore) -> None:
+    made = await asyncio.gather(*(store.create("access/first", bytes([number])) for number in range(8)))
+    assert made.count(True) == 1
+    assert await store.get("access/first") == bytes([made.index(True)])
 
 
 async def test_a_missing_object_is_none_and_not_an_outage(store: ObjectStore) -> None:

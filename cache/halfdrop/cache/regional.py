@@ -72,10 +72,10 @@ class RedisTier:
     async def delete(self, key: str) -> None:
         await self.run(self.client.delete(self._prefix + key))
 
-    async def increment(self, key: str, *, ttl_s: int) -> int:
-        """Add one to the number at `key`, kept for `ttl_s` from now, and return it. Raises Unavailable."""
+    async def increment(self, key: str, *, ttl_s: int, by: int = 1) -> int:
+        """Add `by` to the number at `key`, kept for `ttl_s` from now, and return it. Raises Unavailable."""
         async with self.client.pipeline(transaction=True) as pipe:
-            pipe.incr(self._prefix + key)
+            pipe.incrby(self._prefix + key, by)
             pipe.expire(self._prefix + key, ttl_s)
             counted = await self.run(pipe.execute())
         assert isinstance(counted, list)

@@ -44,7 +44,12 @@ class TierName(StrEnum):
     UNLIMITED = "unlimited"
 
 
-keys_app = typer.Typer(name="keys", help="API keys: create, list, revoke.", rich_markup_mode=None, no_args_is_help=True)
+keys_app = typer.Typer(
+    name="keys",
+    help="API keys: create, list, revoke; and the key that signs addresses.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
 
 
 @keys_app.command()
@@ -113,6 +118,23 @@ def revoke(
 
     record = asyncio.run(revoke_key(_open_store(objects_url, data_dir), key_id, now=time.time()))
     typer.echo(f"{record.id}  {record.tenant}  {_describe_state(record, time.time())}")
+
+
+@keys_app.command("rotate-signing")
+def rotate_signing(
+    is_at_once: Annotated[
+        bool, typer.Option("--at-once", help="End all addresses signed so far: for a secret that somebody has seen.")
+    ] = False,
+    objects_url: ObjectsUrl = "",
+    data_dir: DataDir = Path("data"),
+) -> None:
+    """Make a new secret for signing the addresses of pictures and files; those signed so far expire when they would."""
+    from halfdrop.edge.signing_keys import SETTLE_S, rotate_signing_key  # noqa: PLC0415  keeps --help quick
+
+    made = rotate_signing_key(_open_store(objects_url, data_dir), now=time.time(), is_at_once=is_at_once)
+    key = asyncio.run(made)
+    when = "from about a second on; addresses signed before are refused" if is_at_once else f"in {SETTLE_S:g} s"
+    typer.echo(f"signing key {key.id} signs {when}")
 
 
 def _open_store(objects_url: str, data_dir: Path) -> "ObjectStore":

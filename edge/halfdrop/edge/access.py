@@ -15,7 +15,9 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from halfdrop.contracts.errors import PermanentError, Unavailable
-from halfdrop.edge.keys import CHANGED_PATH, KeyRecord, Scope, Tier, digest_key, read_keys
+from halfdrop.edge.keys import CHANGED_PATH, TIERS, KeyRecord, Scope, Tier, digest_key, read_keys
+from halfdrop.edge.signing import MARK, AddressRefused, Signed, Signer
+from halfdrop.edge.signing_keys import ensure_signing_keys
 from halfdrop.runtime.objects import ObjectStore
 
 log = structlog.get_logger()
@@ -45,7 +47,10 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     scopes: frozenset[Scope]
     tier: Tier = "unlimited"
     key_id: str = ""
-    """Empty on an open edge."""
+    """Empty on an open edge, and for who came with a signed address."""
+
+    is_signed: bool = False
+    """True for who came with a signed address: may fetch it, in the name of its tenant."""
 
     expires_at: float | None = None
 
@@ -53,6 +58,11 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     def shelf_prefix(self) -> str:
         """What keeps a tenant's pictures apart on the front's shelf."""
         return "" if self.tenant == LOCAL_TENANT else f"{self.tenant}:"
+
+    @property
+    def counted_as(self) -> str:
+        """Whose quota a request uses up: an address that went round must not stop its tenant's own programs."""
+        return f"{self.tenant}/signed" if self.is_signed else self.tenant
 
     def may(self, scope: Scope) -> bool:
         """True if the key has this scope, or is an admin's."""
@@ -72,16 +82,19 @@ class Forbidden(PermanentError):
 
 
 class Door:
-    """Lets in everybody as the local tenant (`is_open`), or those who show a key."""
+    """Lets in everybody as the local tenant (`is_open`), or those who show a key or a signed address."""
 
-    def __init__(self, *, is_open: bool) -> None:
+    def __init__(self, *, is_open: bool, address_ttl_s: float = 3600.0) -> None:
         self.is_open = is_open
         scopes: frozenset[Scope] = frozenset({"previews", "orders", "admin"})
         self.local_access = Access(tenant=LOCAL_TENANT, scopes=scopes) if is_open else None
         """Everybody's on an open edge."""
 
+        self.signer = Signer(address_ttl_s)
         self._by_digest: dict[bytes, Access] = {}
         self._ids: frozenset[str] = frozenset()
+        self._tiers: dict[str, Tier] = {}
+        """The most generous tier of each tenant's keys."""
 
     def admit(self, headers: Iterable[tuple[bytes, bytes]]) -> Access | None:
         """Return who asks, None without a key. Raises Unauthorized for a key that opens nothing."""
@@ -95,6 +108,26 @@ class Door:
             raise Unauthorized("got a key that is unknown, expired or revoked")
         return access
 
+    def asks_signature(self, method: str, query: bytes) -> bool:
+        """True for a request that wants in by a signed address: it fetches something, and nothing else."""
+        return MARK in query and method in ("GET", "HEAD") and not self.is_open
+
+    def admit_signed(self, path: str, query: bytes) -> tuple[Access, Signed]:
+        """Return in whose name a signed address is asked for. Raises AddressRefused.
+
+        A tenant without a valid key has no addresses either: revoking the last one ends them.
+        """
+        signed = self.signer.verify(path, query)
+        tier = self._tiers.get(signed.tenant)
+        if tier is None:
+            raise AddressRefused("signature: no API key of its tenant is valid any more", code="bad-signature")
+        scopes: frozenset[Scope] = frozenset({"previews", "orders"})
+        return Access(tenant=signed.tenant, scopes=scopes, tier=tier, is_signed=True), signed
+
+    def sign(self, address: str, tenant: str) -> str:
+        """Return `address` as somebody without a key can fetch it: signed, or as it is on an open edge."""
+        return address if self.is_open else self.signer.sign(address, tenant)
+
     def still_admits(self, access: Access) -> bool:
         """True if whoever was let in would be let in now, for answers that last."""
         is_fresh = access.expires_at is None or time.time() < access.expires_at
@@ -105,6 +138,9 @@ class Door:
         valid = [record for record in records if record.is_valid(now)]
         self._by_digest = {bytes.fromhex(record.sha256): _access_of(record) for record in valid}
         self._ids = frozenset(record.id for record in valid)
+        self._tiers = {}
+        for record in sorted(valid, key=lambda record: TIERS.index(record.tier)):
+            self._tiers[record.tenant] = record.tier
         return len(valid)
 
 
@@ -115,6 +151,7 @@ async def follow_keys(objects: ObjectStore, door: Door) -> None:
         try:
             marker = await objects.get(CHANGED_PATH) or b""
             if marker != seen or time.monotonic() - loaded_s > RELOAD_S:
+                door.signer.replace(await ensure_signing_keys(objects, now=time.time()))
                 log.info("keys_loaded", valid=door.replace(await read_keys(objects), time.time()))
                 seen, loaded_s = marker, time.monotonic()
             is_away = False
@@ -126,13 +163,17 @@ async def follow_keys(objects: ObjectStore, door: Door) -> None:
 
 
 async def load_keys(objects: ObjectStore, door: Door) -> None:
-    """Fill the door before an edge serves. Raises PermanentError(no-keys) when nobody could come in."""
+    """Fill the door before an edge serves, and make the region's first signing key if it has none.
+
+    Raises PermanentError(no-keys) when nobody could come in.
+    """
     if not door.replace(await read_keys(objects), time.time()):
         detail = (
             "this edge lets in nobody without an API key, and there is no valid one in its object store; make one with "
             "`halfdrop keys create --tenant NAME --objects-url URL`, or serve 127.0.0.1 with HALFDROP_EDGE_ACCESS=open"
         )
         raise PermanentError(detail, code="no-keys")
+    door.signer.replace(await ensure_signing_keys(objects, now=time.time()))
 
 
 def access_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Access:

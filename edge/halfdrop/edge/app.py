@@ -9,8 +9,9 @@ from litestar.exceptions import HTTPException
 from halfdrop.contracts.errors import HalfdropError
 from halfdrop.edge.front import Front
 from halfdrop.edge.health import get_health
+from halfdrop.edge.image_routes import create_images
 from halfdrop.edge.metrics import get_metrics
-from halfdrop.edge.model_routes import create_model_prediction, get_model_version
+from halfdrop.edge.model_routes import create_model_prediction, get_model, get_model_version, list_models
 from halfdrop.edge.openapi import get_openapi
 from halfdrop.edge.pages import load_studio, studio_handlers
 from halfdrop.edge.prediction_routes import (
@@ -36,6 +37,9 @@ API_HANDLERS = [
     cancel_prediction,
     stream_prediction,
     get_file,
+    create_images,
+    list_models,
+    get_model,
     create_model_prediction,
     get_model_version,
     get_health,

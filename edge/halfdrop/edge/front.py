@@ -1,8 +1,8 @@
 """The front: pictures that are on the shelf go out from here, everything else goes on to Litestar.
 
 A hit costs a look-up and one call of the server's (hits_first.py); through the framework it would be four times that.
-Here, too, are the rules that concern every other request whatever its route: keys, rate limits, foreign Host names, and
-HEAD.
+Here, too, are the rules that concern every other request whatever its route: keys, signed addresses, rate limits,
+foreign Host names, and HEAD.
 """
 
 import re
@@ -18,9 +18,10 @@ from moka_py import Moka
 
 from halfdrop.contracts.errors import HalfdropError
 from halfdrop.edge.access import KEY_HEADERS, SCOPE_NAME, Access, Door, Unauthorized
-from halfdrop.edge.limits import Limit, QuotaExceeded, RateLimits, limit_headers
+from halfdrop.edge.limits import Limit, QuotaExceeded, RateLimits, find_exceeded, limit_headers
 from halfdrop.edge.observing import PROBLEM_NAME, Observer
-from halfdrop.edge.problems import MEDIA_TYPE, MisdirectedRequest, code_of, problem_of
+from halfdrop.edge.problems import MisdirectedRequest, code_of, encode_problem, problem_of
+from halfdrop.edge.signing import AddressRefused, without_signature
 
 CACHE_CONTROL = "public, max-age=31536000, immutable, stale-while-revalidate=86400, stale-if-error=604800"
 """A key names one picture for ever: whoever has it need not ask again."""
@@ -44,7 +45,7 @@ class Shelved(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One picture as a finished answer."""
 
     etag: str
-    webp: bytes
+    data: bytes
     headers: list[tuple[str, str]]
     unchanged_headers: list[tuple[str, str]]
     """Of the 304 for a client that has it."""
@@ -72,12 +73,12 @@ class Shelf:
             ("GET", "304"): self.sent_unchanged,
         }
 
-    def put(self, target: str, webp: bytes) -> None:
-        """Keep `webp` as the answer for `target`."""
-        etag = make_etag(webp)
+    def put(self, target: str, data: bytes, *, media_type: str = "image/webp") -> None:
+        """Keep `data` as the answer for `target`."""
+        etag = make_etag(data)
         kept = [("etag", etag), ("cache-control", self.cache_control), ("cache-status", _SHELF_STATUS)]
-        sized = [("content-type", "image/webp"), ("content-length", str(len(webp)))]
-        self._shelved.set(target, Shelved(etag=etag, webp=webp, headers=[*sized, *kept], unchanged_headers=kept))
+        sized = [("content-type", media_type), ("content-length", str(len(data)))]
+        self._shelved.set(target, Shelved(etag=etag, data=data, headers=[*sized, *kept], unchanged_headers=kept))
 
 
 def make_etag(data: bytes) -> str:
@@ -114,37 +115,65 @@ class Front:
         """Answer from the shelf and return True, or leave the request as it is. Runs in the server's thread."""
         if scope.method != "GET":
             return False
-        access = self._door.local_access or self._admit_quietly(scope)
+        query, headers = scope.query_string, scope.headers
+        access, seconds = self._door.local_access, None
+        if access is None:
+            access, seconds = self._admit_quietly(scope)
+            query = without_signature(query.encode()).decode() if seconds is not None else query
         if access is None or not access.may("previews"):
             return False
-        target = f"{scope.path}?{scope.query_string}" if scope.query_string else scope.path
-        shelved = self._shelf.peek(access.shelf_prefix + target)
+        shelved = self._shelf.peek(access.shelf_prefix + (f"{scope.path}?{query}" if query else scope.path))
         if shelved is None:
             return False
-        if_none_match = scope.headers.get("if-none-match")
-        if if_none_match is not None and matches_etag(if_none_match, shelved.etag):
+        if_none_match = headers.get("if-none-match")
+        is_known = if_none_match is not None and matches_etag(if_none_match, shelved.etag)
+        fields = shelved.unchanged_headers if is_known else shelved.headers
+        if seconds is not None:
+            fields = [field for field in fields if field[0] != "cache-control"]
+            fields.append(("cache-control", _lifetime(seconds)))
+        if is_known:
             self._shelf.sent_unchanged += 1
-            proto.response_empty(304, shelved.unchanged_headers)
+            proto.response_empty(304, fields)
         else:
             self._shelf.sent += 1
-            proto.response_bytes(200, shelved.headers, shelved.webp)
+            proto.response_bytes(200, fields, shelved.data)
         return True
 
-    def _admit_quietly(self, scope: RsgiScope) -> Access | None:
-        shown = ((name, scope.headers.get(name)) for name in KEY_HEADERS)
+    def _admit_quietly(self, scope: RsgiScope) -> tuple[Access | None, int | None]:
+        """Return who asks, and for how many seconds a signed address is good; nobody where __call__ says why."""
+        query = scope.query_string.encode()
         try:
-            return self._door.admit((name.encode(), value.encode()) for name, value in shown if value is not None)
-        except Unauthorized:
-            return None  # the application says so, with its reason
+            if self._door.asks_signature("GET", query):
+                access, signed = self._door.admit_signed(scope.path, query)
+                return access, self._door.signer.seconds_left(signed)
+            shown = ((name, scope.headers.get(name)) for name in KEY_HEADERS)
+            key_fields = ((name.encode(), value.encode()) for name, value in shown if value is not None)
+            return self._door.admit(key_fields), None
+        except (Unauthorized, AddressRefused):
+            return None, None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._inner(scope, receive, send)
             return
+        access: Access | None = None
+        refusal: HalfdropError | None = None
         try:
             access = self._door.admit(scope["headers"])
         except Unauthorized as error:
-            await self._observer.observe(scope, receive, send, partial(_refuse, error))
+            refusal = error
+        query = scope["query_string"]
+        if self._door.asks_signature(scope["method"], query):
+            # A right signature counts whatever key comes with it; where it is not right (any more), the key counts.
+            try:
+                access, signed = self._door.admit_signed(scope["path"], query)
+                refusal = None
+                send = _with_lifetime(send, self._door.signer.seconds_left(signed))
+            except AddressRefused as error:
+                refusal = error if access is None else None
+            scope["query_string"] = without_signature(query)
+        if refusal is not None:
+            await self._observer.observe(scope, receive, send, partial(_refuse, refusal))
             return
         scope[SCOPE_NAME] = access
         await self._observer.observe(scope, receive, send, self._answer)
@@ -160,8 +189,8 @@ class Front:
             stands = await self._limits.count(access, is_order=_is_order(scope))
             if stands:
                 send = _with_limits(send, stands)
-            if exceeded := [limit for limit in stands if limit.count > limit.policy.quota]:
-                await _send_problem(QuotaExceeded(exceeded), scope, send)
+            if exceeded := find_exceeded(stands):
+                await _send_problem(QuotaExceeded(exceeded, stands), scope, send)
                 return
         if scope["method"] == "HEAD":
             scope["method"] = "GET"
@@ -188,11 +217,11 @@ def _misdirected() -> MisdirectedRequest:
 async def _send_problem(error: HalfdropError, scope: Scope, send: Send) -> None:
     problem, extra = problem_of(error, scope["path"])
     scope[PROBLEM_NAME] = code_of(problem)
-    headers = [(b"content-type", MEDIA_TYPE.encode())]
+    status, body, media_type = encode_problem(problem, scope["path"])
+    headers = [(b"content-type", media_type.encode())]
     headers += [(name.lower().encode(), value.encode()) for name, value in extra.items()]
-    body = b"" if scope["method"] == "HEAD" else msgspec.json.encode(problem)
-    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body, "more_body": False})
 
 
 def _is_order(scope: Scope) -> bool:
@@ -205,10 +234,32 @@ def _with_limits(send: Send, limits: list[Limit]) -> Send:
 
     async def send_limits(message: Any) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message["headers"], *fields]}
+            # A handler that counted on knows better.
+            names = {name.lower() for name, _ in message["headers"]}
+            message = {
+                **message,
+                "headers": [*message["headers"], *(field for field in fields if field[0] not in names)],
+            }
         await send(message)
 
     return send_limits
+
+
+def _with_lifetime(send: Send, seconds: int) -> Send:
+    """Let nobody keep what is sent for longer than its address is good for."""
+    lifetime = (b"cache-control", _lifetime(seconds).encode())
+
+    async def send_lifetime(message: Any) -> None:
+        if message["type"] == "http.response.start" and message["status"] < 400:
+            kept = [field for field in message["headers"] if field[0].lower() != b"cache-control"]
+            message = {**message, "headers": [*kept, lifetime]}
+        await send(message)
+
+    return send_lifetime
+
+
+def _lifetime(seconds: int) -> str:
+    return f"private, max-age={seconds}"
 
 
 def _without_body(send: Send) -> Send:
@@ -221,4 +272,4 @@ def _without_body(send: Send) -> Send:
 
 
 def _weigh(target: str, shelved: Shelved) -> int:
-    return len(target) + len(shelved.webp) + _ENTRY_OVERHEAD_BYTES
+    return len(target) + len(shelved.data) + _ENTRY_OVERHEAD_BYTES

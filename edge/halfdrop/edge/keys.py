@@ -24,6 +24,8 @@ Tier = Literal["standard", "plus", "unlimited"]
 """How much a tenant may ask for."""
 
 SCOPES: tuple[Scope, ...] = ("previews", "orders", "admin")
+TIERS: tuple[Tier, ...] = ("standard", "plus", "unlimited")
+"""From the tightest to the most generous."""
 
 CHANGED_PATH = "access/changed"
 """The marker: other bytes after each change."""

@@ -59,13 +59,14 @@ POLICIES: dict[Tier, dict[str, Policy]] = {
 
 
 class QuotaExceeded(TransientError):
-    """A tenant asked for more than its tier allows; carries the policies that were violated."""
+    """A tenant asked for more than its tier allows; carries the policies that were violated, and where it stands."""
 
-    def __init__(self, limits: list[Limit]) -> None:
-        self.violated = tuple(limit.policy.name for limit in limits)
-        said = ", ".join(f"{limit.policy.quota} {limit.policy.name} in {limit.policy.window_s} s" for limit in limits)
+    def __init__(self, exceeded: list[Limit], stands: list[Limit]) -> None:
+        self.stands = stands
+        self.violated = tuple(limit.policy.name for limit in exceeded)
+        said = ", ".join(f"{limit.policy.quota} {limit.policy.name} in {limit.policy.window_s} s" for limit in exceeded)
         detail = f"your tier allows {said}; try again when the window ends, or ask for another tier"
-        super().__init__(detail, retry_after_s=max(limit.reset_s for limit in limits))
+        super().__init__(detail, retry_after_s=max(limit.reset_s for limit in exceeded))
 
 
 class RateLimits:
@@ -77,39 +78,44 @@ class RateLimits:
         self._circuit = Circuit(time.monotonic)
         self._local: dict[str, int] = {}
 
-    async def count(self, access: Access, *, is_order: bool) -> list[Limit]:
-        """Count one request and return where the tenant stands, for the headers; empty for an unlimited tier.
+    async def count(self, access: Access, *, is_order: bool, times: int = 1) -> list[Limit]:
+        """Count a request, as `times` of them, and return where the tenant stands; empty for an unlimited tier.
 
         A limit whose count is above its quota was exceeded by this request.
         """
         policies = [p for p in POLICIES[access.tier].values() if is_order or p.name != "orders"]
         now = self._clock()
-        return [await self._count(access.tenant, policy, now) for policy in policies]
+        return [await self._count(access.counted_as, policy, now, times) for policy in policies]
 
-    async def _count(self, tenant: str, policy: Policy, now: float) -> Limit:
+    async def _count(self, counted_as: str, policy: Policy, now: float, times: int) -> Limit:
         window, passed_s = divmod(now, policy.window_s)
-        key = f"{tenant}:{policy.name}:{window:.0f}"
+        key = f"{counted_as}:{policy.name}:{window:.0f}"
         # Both count: when Redis goes away in the middle of a window, what this edge let in already is not forgotten.
-        here = self._count_here(key)
-        there = await self._count_there(key, policy.window_s)
+        here = self._count_here(key, times)
+        there = await self._count_there(key, policy.window_s, times)
         return Limit(policy=policy, count=max(here, there), reset_s=math.ceil(policy.window_s - passed_s))
 
-    async def _count_there(self, key: str, window_s: int) -> int:
+    async def _count_there(self, key: str, window_s: int, times: int) -> int:
         if not self._circuit.admit():
             return 0
         try:
-            count = await self._counters.increment(key, ttl_s=window_s)
+            count = await self._counters.increment(key, ttl_s=window_s, by=times)
         except Unavailable:
             self._circuit.fail()
             return 0
         self._circuit.succeed()
         return count
 
-    def _count_here(self, key: str) -> int:
+    def _count_here(self, key: str, times: int) -> int:
         if len(self._local) >= LOCAL_COUNTS_MAX:
             self._local.clear()
-        self._local[key] = count = self._local.get(key, 0) + 1
+        self._local[key] = count = self._local.get(key, 0) + times
         return count
+
+
+def find_exceeded(stands: list[Limit]) -> list[Limit]:
+    """Return those of the limits that were exceeded."""
+    return [limit for limit in stands if limit.count > limit.policy.quota]
 
 
 def limit_headers(limits: list[Limit]) -> list[tuple[bytes, bytes]]:

@@ -1,4 +1,6 @@
-"""HTTP: the model by the names that Replicate's clients use, so that `replicate.run("halfdrop/house", …)` works."""
+"""HTTP: the model as OpenAI's clients list it, and by the names that Replicate's clients use, so that
+`replicate.run("halfdrop/house", …)` works.
+"""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -8,6 +10,7 @@ from litestar import MediaType, Request, Response, get, post
 
 from halfdrop.contracts.errors import NotFound
 from halfdrop.edge.access import needs
+from halfdrop.edge.model_answers import Model, ModelList
 from halfdrop.edge.openapi import describe_model
 from halfdrop.edge.prediction_routes import answer_new_prediction
 from halfdrop.edge.predictions import OWNER
@@ -31,6 +34,21 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     """Schemas `Input` and `Output`."""
 
 
+@get("/v1/models", guards=[needs(None)])
+async def list_models(edge: EdgeServices) -> Response[bytes]:
+    """List the names of the model that this edge draws with, in OpenAI's shape."""
+    names = (edge.bundle.name, f"{edge.bundle.name}-{edge.bundle.version}")
+    models = ModelList(data=[_model(edge, name) for name in names])
+    return Response(msgspec.json.encode(models), media_type=MediaType.JSON)
+
+
+@get("/v1/models/{name:str}", guards=[needs(None)])
+async def get_model(edge: EdgeServices, name: str) -> Response[bytes]:
+    """Describe a model by any of its names, in OpenAI's shape."""
+    _check_name(edge, OWNER, name)
+    return Response(msgspec.json.encode(_model(edge, name)), media_type=MediaType.JSON)
+
+
 @post("/v1/models/{owner:str}/{name:str}/predictions", status_code=201, guards=[needs("orders")])
 async def create_model_prediction(
     request: Request[Any, Any, Any], edge: EdgeServices, owner: str, name: str
@@ -46,14 +64,21 @@ async def get_model_version(edge: EdgeServices, owner: str, name: str, version: 
     _check_name(edge, owner, name)
     if not edge.bundle.answers_to(version):
         raise NotFound(f"model {owner}/{name} has no version {version[:80]!r}; it has {edge.bundle.digest}")
-    placed_s = (edge.bundle.directory / MANIFEST_NAME).stat().st_mtime
     found = ModelVersion(
         id=edge.bundle.digest,
-        created_at=datetime.fromtimestamp(placed_s, UTC).isoformat(timespec="seconds"),
+        created_at=datetime.fromtimestamp(_placed_s(edge), UTC).isoformat(timespec="seconds"),
         cog_version="",
         openapi_schema=describe_model(),
     )
     return Response(msgspec.json.encode(found), media_type=MediaType.JSON)
+
+
+def _model(edge: EdgeServices, name: str) -> Model:
+    return Model(id=name, created=int(_placed_s(edge)))
+
+
+def _placed_s(edge: EdgeServices) -> float:
+    return (edge.bundle.directory / MANIFEST_NAME).stat().st_mtime
 
 
 def _check_name(edge: EdgeServices, owner: str, name: str) -> None:

@@ -26,7 +26,13 @@ from halfdrop.edge.degradation import HEADER
 from halfdrop.edge.health import Health
 from halfdrop.edge.idempotency import HEADER as IDEMPOTENCY_HEADER
 from halfdrop.edge.idempotency import KEY_MAX_CHARS
+from halfdrop.edge.image_answers import ImageEvent, Images
+from halfdrop.edge.image_requests import IMAGES_MAX, PARTIAL_IMAGES_MAX, SIZES, ImageRequest
+from halfdrop.edge.keys import TENANT_PATTERN
+from halfdrop.edge.model_answers import Model, ModelList
 from halfdrop.edge.names import ID_LENGTH
+from halfdrop.edge.openai_errors import ErrorBody
+from halfdrop.edge.picture_files import PREVIEW_SIZE_PX, QUALITY_MAX, SIZES_PX
 from halfdrop.edge.prediction_routes import WAIT_DEFAULT_S
 from halfdrop.edge.predictions import Output, Prediction, PredictionPage
 from halfdrop.edge.preview_routes import Preview
@@ -37,7 +43,10 @@ from halfdrop.runtime.streams import IDEMPOTENCY_KEPT_S
 Json = dict[str, Any]
 
 _REFERENCE = "#/components/schemas/{name}"
-_STRUCTS = (PreviewRequest, Preview, PredictionRequest, PredictionInput, Prediction, PredictionPage, Health, Problem)
+_STRUCTS = (
+    PreviewRequest, Preview, PredictionRequest, PredictionInput, Prediction, PredictionPage, Health, Problem,
+    ImageRequest, Images, ImageEvent, ErrorBody, Model, ModelList,
+)  # fmt: skip
 
 _DEGRADED = (
     "What this answer suffers from, by the names of /healthz: nats, hub, redis, objects, disk, outbox; previews: the "
@@ -47,7 +56,7 @@ _DEGRADED = (
 _PROBLEMS = {
     400: "The body is not JSON",
     401: "No API key, or one that opens nothing; an open edge asks for none",
-    403: "The key lacks the scope that this needs",
+    403: "The key lacks the scope that this needs, or the address is altered or has expired",
     404: "No such thing",
     409: "The first request with this Idempotency-Key is still being answered",
     413: "The body is too large",
@@ -72,9 +81,28 @@ _LIMITS: dict[str, Json] = {
 }
 
 _PREVIEW_EXAMPLE: Json = {"prompt": "small red hearts on pink, half-drop", "seed": 7}
+_IMAGES_EXAMPLES: dict[str, Json] = {
+    "pictures": {"prompt": "small red hearts on pink, half-drop", "n": 2, "size": "1024x1024", "model": "house"},
+    "addresses": {"prompt": "navy stripes on cream", "response_format": "url", "output_format": "webp"},
+    "stream": {"prompt": "gold ogee on burgundy, brick", "stream": True, "partial_images": 1},
+    "our own members": {"prompt": "daisies", "seed": 7, "pattern": {"repeat": {"layout": "brick", "units": 4}}},
+}
 _ORDER_EXAMPLE: Json = {
     "input": {"prompt": "navy stripes on cream", "repeat": {"layout": "straight", "units": 4}, "size_px": 4096}
 }
+
+
+_KEY_OR_ADDRESS: list[Json] = [{"key": []}, {"address": []}, {}]
+
+_SIGNATURE: list[Json] = [
+    {"name": name, "in": "query", "schema": schema, "description": description}
+    for name, schema, description in (
+        ("tenant", {"type": "string", "pattern": TENANT_PATTERN}, "In whose name; part of a signed address"),
+        ("expires", {"type": "integer"}, "Unix seconds until which a signed address can be fetched without a key"),
+        ("signature", {"type": "string", "pattern": "^[A-Za-z0-9_-]{43}$"}, "What makes it one"),
+    )
+]
+"""Of the addresses in answers of an edge that asks for keys. Nobody but an edge can make them."""
 
 
 @get("/schema/openapi.json")
@@ -110,6 +138,11 @@ def describe_api() -> Json:
                 )
             },
             "/v1/predictions/{order_id}/files/{name}": {"get": _get_file()},
+            "/v1/images/generations": {"post": _create_images()},
+            "/v1/models": {
+                "get": _operation("List the names of the model, as OpenAI's clients do", 200, _json(ModelList), ())
+            },
+            "/v1/models/{name}": {"get": _get_model()},
             "/v1/models/{owner}/{name}/predictions": {"post": _named(_create_prediction())},
             "/v1/models/{owner}/{name}/versions/{version}": {"get": _get_model_version()},
             "/metrics": {
@@ -124,7 +157,10 @@ def describe_api() -> Json:
         },
         "components": {
             "schemas": _schemas(),
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "An API key"}},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "An API key"},
+                "address": {"type": "apiKey", "in": "query", "name": "signature", "description": "A signed address"},
+            },
         },
         "security": [{"key": []}, {}],
     }
@@ -154,15 +190,42 @@ def _create_preview() -> Json:
 
 
 def _get_picture() -> Json:
-    answers = {"image/webp": {"schema": {"type": "string", "format": "binary"}}}
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    answers = {f"image/{kind}": binary for kind in ("webp", "png", "jpeg")}
     operation = _operation("The picture of a key, immutable", 200, answers, (404, 422, 429, 503))
     operation["responses"]["200"]["headers"] = {HEADER: _header(_DEGRADED)}
     operation["responses"]["304"] = {"description": "You have it already (If-None-Match)"}
-    size = {"type": "integer", "enum": list(PREVIEW_SIZES_PX), "default": 256}
+    operation["security"] = _KEY_OR_ADDRESS
+    name = {"type": "string", "pattern": r"^[0-9a-f]{32}\.(webp|png|jpg)$"}
+    size = {"type": "integer", "enum": list(SIZES_PX), "default": PREVIEW_SIZE_PX}
+    quality = {"type": "integer", "minimum": 1, "maximum": QUALITY_MAX, "default": QUALITY_MAX}
     operation["parameters"] = [
-        _parameter("name", "path", {"type": "string", "pattern": r"^[0-9a-f]{32}\.webp$"}, "The key and .webp"),
+        _parameter("name", "path", name, "The key and .webp, .png or .jpg"),
         _parameter("px", "query", size, "Width and height in pixels"),
+        _parameter("quality", "query", quality, "Of JPEG and WebP; WebP loses nothing at 100"),
+        *_SIGNATURE,
     ]
+    return operation
+
+
+def _create_images() -> Json:
+    answers = _json(Images) | {"text/event-stream": {"schema": {"$ref": _REFERENCE.format(name=ImageEvent.__name__)}}}
+    operation = _operation(
+        "Draw pictures, in the shape of OpenAI's Images API", 200, answers, (400, 413, 415, 429, 503)
+    )
+    for status, refusal in operation["responses"].items():
+        if status != "200":
+            refusal["content"] = _json(ErrorBody)
+    operation["requestBody"] = _body(ImageRequest, {})
+    content = operation["requestBody"]["content"]["application/json"]
+    del content["example"]
+    content["examples"] = {name: {"value": example} for name, example in _IMAGES_EXAMPLES.items()}
+    return operation
+
+
+def _get_model() -> Json:
+    operation = _operation("Describe a model by one of its names", 200, _json(Model), (404,))
+    operation["parameters"] = [_parameter("name", "path", {"type": "string"}, "house, house-3 or a digest")]
     return operation
 
 
@@ -213,7 +276,8 @@ def _about_order(summary: str, answers: Json) -> Json:
 def _get_file() -> Json:
     answers = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
     operation = _about_order("Send a file of a finished order", answers)
-    operation["parameters"].append(_parameter("name", "path", {"type": "string"}, "File name: master.png"))
+    operation["parameters"] += [_parameter("name", "path", {"type": "string"}, "File name: master.png"), *_SIGNATURE]
+    operation["security"] = _KEY_OR_ADDRESS
     return operation
 
 
@@ -256,5 +320,13 @@ def _schemas() -> Json:
     schemas[PreviewRequest.__name__]["properties"]["size_px"]["enum"] = list(PREVIEW_SIZES_PX)
     size = {"minimum": SIZE_MIN_PX, "maximum": SIZE_MAX_PX}
     schemas[PredictionInput.__name__]["properties"]["size_px"].update(size)
+    image = schemas[ImageRequest.__name__]["properties"]
+    for member, limits in {
+        "prompt": _LIMITS["prompt"], "n": {"minimum": 1, "maximum": IMAGES_MAX, "default": 1},
+        "size": {"enum": ["auto", *SIZES, None], "default": "auto"}, "seed": {**_LIMITS["seed"]},
+        "partial_images": {"minimum": 0, "maximum": PARTIAL_IMAGES_MAX, "default": 0},
+        "output_compression": {"minimum": 1, "maximum": QUALITY_MAX, "default": QUALITY_MAX},
+    }.items():  # fmt: skip
+        image[member].update(limits)
     schemas["Repeat"]["properties"]["units"].update({"minimum": 1, "maximum": UNITS_MAX})
     return schemas

@@ -19,7 +19,7 @@ from halfdrop.contracts.subjects import OUTBOX_STREAM
 from halfdrop.edge.access import Access, access_of, needs
 from halfdrop.edge.idempotency import HEADER
 from halfdrop.edge.names import is_order_id, new_order_id
-from halfdrop.edge.predictions import Prediction, PredictionPage, make_prediction
+from halfdrop.edge.predictions import Prediction, PredictionPage, make_prediction, sign_files
 from halfdrop.edge.previews import Pattern, Previews
 from halfdrop.edge.requests import PredictionRequest, read_body
 from halfdrop.edge.services import EdgeServices
@@ -44,14 +44,15 @@ async def answer_new_prediction(request: Request[Any, Any, Any], edge: EdgeServi
     if key is None:
         order_id = new_order_id()
         status = await submit_order(edge, access_of(request), body, order_id)
-        return _answer_created(request, order_id, await _tell(request, edge, status))
+        return _answer_created(request, edge, order_id, await _tell(request, edge, status))
     async with edge.idempotency.attempt(access_of(request).tenant, key, body) as attempt:
         order_id, answer = attempt.remembered.order_id, attempt.remembered.answer
         if not answer:
-            answer = await _tell(request, edge, await _find_or_submit(request, edge, body, order_id))
+            told = await _tell(request, edge, await _find_or_submit(request, edge, body, order_id))
+            answer = msgspec.json.encode(told)  # unsigned: a repetition may come when what is signed now has expired
             with contextlib.suppress(Unavailable):  # the order stands; a repetition finds it by its id
                 await attempt.finish(answer)
-        return _answer_created(request, order_id, answer)
+        return _answer_created(request, edge, order_id, msgspec.json.decode(answer, type=Prediction))
 
 
 async def _find_or_submit(
@@ -64,15 +65,18 @@ async def _find_or_submit(
         return await submit_order(edge, access, body, order_id)
 
 
-async def _tell(request: Request[Any, Any, Any], edge: EdgeServices, status: JobStatus) -> bytes:
+async def _tell(request: Request[Any, Any, Any], edge: EdgeServices, status: JobStatus) -> Prediction:
     """Return the prediction, once it is final or the wait that the client prefers is over."""
     if wait_s := _read_wait(request.headers.get("prefer", "")):
         status = await _wait_for_end(edge, status, wait_s)
-    return msgspec.json.encode(_describe(request, edge, status))
+    return _describe_unsigned(request, edge, status)
 
 
-def _answer_created(request: Request[Any, Any, Any], order_id: str, answer: bytes) -> Response[bytes]:
-    location = {"Location": f"{_base_url(request)}/v1/predictions/{order_id}"}
+def _answer_created(
+    request: Request[Any, Any, Any], edge: EdgeServices, order_id: str, prediction: Prediction
+) -> Response[bytes]:
+    location = {"Location": f"{base_url(request)}/v1/predictions/{order_id}"}
+    answer = msgspec.json.encode(_sign(request, edge, prediction))
     return Response(answer, status_code=201, media_type=MediaType.JSON, headers=location)
 
 
@@ -104,7 +108,7 @@ async def list_predictions(request: Request[Any, Any, Any], edge: EdgeServices) 
         raise InvalidInput("cursor", got=cursor, allowed="the cursor of a `next` address")
     statuses = await edge.orders.newest(access_of(request).tenant, before=cursor, limit=PAGE_SIZE)
     has_more = len(statuses) == PAGE_SIZE
-    address = f"{_base_url(request)}/v1/predictions?cursor={statuses[-1].id}" if has_more else None
+    address = f"{base_url(request)}/v1/predictions?cursor={statuses[-1].id}" if has_more else None
     page = PredictionPage(results=[_describe(request, edge, status) for status in statuses], next=address)
     return Response(msgspec.json.encode(page), media_type=MediaType.JSON, headers={"Cache-Control": "no-store"})
 
@@ -206,16 +210,26 @@ def _answer(request: Request[Any, Any, Any], edge: EdgeServices, status: JobStat
 
 
 def _describe(request: Request[Any, Any, Any], edge: EdgeServices, status: JobStatus) -> Prediction:
+    return _sign(request, edge, _describe_unsigned(request, edge, status))
+
+
+def _describe_unsigned(request: Request[Any, Any, Any], edge: EdgeServices, status: JobStatus) -> Prediction:
     position = edge.orders.queue_position(status)
     return make_prediction(
         status,
         model=edge.bundle.name,
-        base_url=_base_url(request),
+        base_url=base_url(request),
         queue_position=position,
         now=time.time(),
         hub_away_since=edge.link.away_since,
     )
 
 
-def _base_url(request: Request[Any, Any, Any]) -> str:
+def _sign(request: Request[Any, Any, Any], edge: EdgeServices, prediction: Prediction) -> Prediction:
+    tenant = access_of(request).tenant
+    return sign_files(prediction, lambda address: edge.door.sign(address, tenant))
+
+
+def base_url(request: Request[Any, Any, Any]) -> str:
+    """Return scheme and host as the client wrote them, without a slash at the end."""
     return str(request.base_url).rstrip("/")

@@ -3,6 +3,7 @@
 Our own words are extra members: `state`, `attempt`, `queue_position`, `eta_seconds`, `progress`, `pattern_key`.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -44,7 +45,7 @@ class RenderedInput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True):
-    """Where to fetch the files of a finished prediction."""
+    """Where to fetch the files of a finished prediction: for a while without a key, on an edge that asks for keys."""
 
     master: str | None
     separations: list[str]
@@ -162,6 +163,20 @@ def make_prediction(
         unknown_words=wording.unknown_words,
         read_as=wording.read_as,
     )
+
+
+def sign_files(prediction: Prediction, sign: Callable[[str], str]) -> Prediction:
+    """Return `prediction` with the addresses of its files signed."""
+    output = prediction.output
+    if output is None:
+        return prediction
+    signed = Output(
+        master=sign(output.master) if output.master else None,
+        separations=[sign(address) for address in output.separations],
+        svg=sign(output.svg) if output.svg else None,
+        proof=sign(output.proof) if output.proof else None,
+    )
+    return msgspec.structs.replace(prediction, output=signed)
 
 
 def say_wording(wording: Wording) -> list[str]:

@@ -5,17 +5,15 @@ from typing import Any
 import msgspec
 from litestar import MediaType, Request, Response, get, post
 
-from halfdrop.contracts.errors import InvalidInput, NotFound
 from halfdrop.contracts.patterns import PatternSpec
 from halfdrop.edge.access import Access, access_of, needs
 from halfdrop.edge.degradation import note_reduced
 from halfdrop.edge.front import CACHE_NAME, make_etag, matches_etag
+from halfdrop.edge.picture_files import PREVIEW_SIZE_PX, PictureForm, read_address
 from halfdrop.edge.previews import Picture
-from halfdrop.edge.requests import PREVIEW_SIZE_PX, PreviewRequest, check_preview_size, read_body
+from halfdrop.edge.requests import PreviewRequest, check_preview_size, read_body
 from halfdrop.edge.reuse import Reuse, choose_pattern, note_pattern
 from halfdrop.edge.services import EdgeServices
-
-SUFFIX = ".webp"
 
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,7 +21,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
 
     key: str
     url: str
-    """Address of the picture on this server, good for ever."""
+    """Address of the picture on this server, good for ever with a key. On an edge that asks for keys it is signed, and
+    good without one until it expires."""
 
     size_px: int
     """Width and height of the picture at `url`: less than asked for while the edge has too much to draw."""
@@ -59,13 +58,14 @@ async def create_preview(request: Request[Any, Any, Any], edge: EdgeServices) ->
     _shelve(edge, access, picture)
     if picture.size_px != size_px:
         note_reduced(request.scope)
+    address = edge.door.sign(_address(picture), access.tenant)
     if not _wants_json(request.headers.get("accept", "")):
         # The answer to a POST is not cached by anybody, whatever it says; its Content-Location is what lasts.
-        return _answer_picture(picture, reuse, cache_control="no-store")
+        return _answer_picture(picture, reuse, cache_control="no-store", address=address)
     plates = await previews.plates(pattern)
     preview = Preview(
         key=pattern.key,
-        url=_address(picture),
+        url=address,
         size_px=picture.size_px,
         spec=pattern.spec,
         palette=plates.palette,
@@ -73,37 +73,50 @@ async def create_preview(request: Request[Any, Any, Any], edge: EdgeServices) ->
         read_as=pattern.wording.read_as,
         reuse="none" if reuse == "exact" and not picture.is_hit else reuse,
     )
-    return Response(msgspec.json.encode(preview), media_type=MediaType.JSON, headers=_headers(picture, reuse))
+    return Response(msgspec.json.encode(preview), media_type=MediaType.JSON, headers=_headers(picture, reuse, address))
 
 
 @get("/p/{name:str}", guards=[needs("previews")])
 async def get_picture(request: Request[Any, Any, Any], edge: EdgeServices, name: str) -> Response[bytes]:
     """Answer the picture of a key: what the front had not on its shelf."""
-    if not name.endswith(SUFFIX):
-        raise NotFound(f"no picture is called {name[:40]!r}: names are a key and {SUFFIX!r}")
+    key, form = read_address(name, request.query_params)
     access = access_of(request)
-    size_px = _read_size(request)
-    picture = await edge.previews.of(access.tenant).find_picture(name.removesuffix(SUFFIX), size_px)
+    previews = edge.previews.of(access.tenant)
+    if not form.is_preview:
+        return await _answer_file(request, edge, key, form)
+    picture = await previews.find_picture(key, form.size_px)
     _shelve(edge, access, picture)
-    if picture.size_px != size_px:  # another picture than this address names: nobody may keep it for that one
+    if picture.size_px != form.size_px:  # another picture than this address names: nobody may keep it for that one
         note_reduced(request.scope)
-        return _answer_picture(picture, "exact", cache_control="no-store")
-    asked = request.headers.get("if-none-match")
-    if asked and matches_etag(asked, make_etag(picture.webp)):
-        headers = {**_headers(picture, "exact"), "Cache-Control": edge.shelf.cache_control}
+        return _answer_picture(picture, "exact", cache_control="no-store", address=_address(picture))
+    if _is_known(request, picture.webp):
+        headers = {**_headers(picture, "exact", _address(picture)), "Cache-Control": edge.shelf.cache_control}
         return Response(b"", status_code=304, headers=headers)
-    return _answer_picture(picture, "exact", cache_control=edge.shelf.cache_control)
+    # Whoever fetches has an address already: a signature in the answer would go stale in their cache.
+    return _answer_picture(picture, "exact", cache_control=edge.shelf.cache_control, address=_address(picture))
 
 
-def _read_size(request: Request[Any, Any, Any]) -> int:
-    for name in request.query_params:
-        if name != "px":
-            raise InvalidInput(name, got="an unknown parameter", allowed="only px")
-    text = request.query_params.get("px", str(PREVIEW_SIZE_PX))
-    try:
-        return check_preview_size(int(text) if len(text) < 6 else -1)
-    except (ValueError, InvalidInput):
-        raise InvalidInput("px", got=text, allowed="128, 256, 384, 512") from None
+async def _answer_file(
+    request: Request[Any, Any, Any], edge: EdgeServices, key: str, form: PictureForm
+) -> Response[bytes]:
+    """Answer a picture that no tier keeps: composed now, and kept on the shelf while it is asked for."""
+    access = access_of(request)
+    data = await edge.previews.of(access.tenant).find_file(key, form)
+    edge.shelf.put(access.shelf_prefix + form.address(key), data, media_type=form.media_type)
+    headers = {
+        "Halfdrop-Key": key,
+        "ETag": make_etag(data),
+        "Cache-Control": edge.shelf.cache_control,
+        "Cache-Status": f"{CACHE_NAME}; fwd=miss; stored",
+    }
+    if _is_known(request, data):
+        return Response(b"", status_code=304, headers=headers)
+    return Response(data, media_type=form.media_type, headers=headers)
+
+
+def _is_known(request: Request[Any, Any, Any], data: bytes) -> bool:
+    asked = request.headers.get("if-none-match", "")
+    return bool(asked) and matches_etag(asked, make_etag(data))
 
 
 def _wants_json(accept: str) -> bool:
@@ -111,13 +124,13 @@ def _wants_json(accept: str) -> bool:
     return any(part.partition(";")[0].strip().lower() == "application/json" for part in accept.split(","))
 
 
-def _answer_picture(picture: Picture, reuse: Reuse, *, cache_control: str) -> Response[bytes]:
-    headers = _headers(picture, reuse)
+def _answer_picture(picture: Picture, reuse: Reuse, *, cache_control: str, address: str) -> Response[bytes]:
+    headers = _headers(picture, reuse, address)
     headers["Cache-Control"] = cache_control
     return Response(picture.webp, media_type="image/webp", headers=headers)
 
 
-def _headers(picture: Picture, reuse: Reuse) -> dict[str, str]:
+def _headers(picture: Picture, reuse: Reuse, address: str) -> dict[str, str]:
     # RFC 9211, 2.8: `detail` is ours to fill. A tier's name says an exact hit; a reused pattern says how it was found.
     detail = picture.source if reuse == "exact" else reuse
     status = f"hit; detail={detail}" if picture.is_hit else "fwd=miss; stored"
@@ -125,17 +138,17 @@ def _headers(picture: Picture, reuse: Reuse) -> dict[str, str]:
         status += f"; detail={detail}"
     return {
         "Halfdrop-Key": picture.key,
-        "Content-Location": _address(picture),
+        "Content-Location": address,
         "ETag": make_etag(picture.webp),
         "Cache-Status": f"{CACHE_NAME}; {status}",
     }
 
 
 def _address(picture: Picture) -> str:
-    return f"/p/{picture.key}{SUFFIX}?px={picture.size_px}"
+    return PictureForm(size_px=picture.size_px).address(picture.key)
 
 
 def _shelve(edge: EdgeServices, access: Access, picture: Picture) -> None:
     edge.shelf.put(access.shelf_prefix + _address(picture), picture.webp)
     if picture.size_px == PREVIEW_SIZE_PX:
-        edge.shelf.put(f"{access.shelf_prefix}/p/{picture.key}{SUFFIX}", picture.webp)
+        edge.shelf.put(access.shelf_prefix + _address(picture).partition("?")[0], picture.webp)

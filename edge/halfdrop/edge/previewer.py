@@ -4,7 +4,6 @@ Prompts are not kept here and nothing is cached: the same call draws the same pi
 """
 
 import asyncio
-import io
 import math
 import time
 from collections.abc import AsyncIterator, Callable
@@ -13,27 +12,22 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import msgspec
-from PIL import Image
 
 from halfdrop.contracts.errors import Overloaded
 from halfdrop.contracts.patterns import PatternSpec
 from halfdrop.contracts.plates import Plates
 from halfdrop.contracts.repeats import Repeat
+from halfdrop.edge.picture_files import PictureForm, encode_file, encode_webp
 from halfdrop.models.bundle import Bundle
 from halfdrop.models.fields import choose_palette, decode_fields, fields_to_plates, tidy_fields
 from halfdrop.models.hex_colours import known_names, read_hex
 from halfdrop.models.house.reading import Reading, read_words
-from halfdrop.models.house.sampling import draw_plates, open_session
-from halfdrop.models.house.tokenizer import Tokenizer
-from halfdrop.models.renderer import Bytes, compose_tile
+from halfdrop.models.house.sampling import Floats, draw_plates, open_session
+from halfdrop.models.house.tokenizer import PAD, Tokenizer
+from halfdrop.models.renderer import compose_tile
 from halfdrop.runtime.durations import Durations
 from halfdrop.runtime.semantics import generating
 from halfdrop.runtime.tracing import OFF, Tracing
-
-WEBP_METHOD, WEBP_EFFORT = 0, 30
-"""Lossless, because a pattern is a few flat spot colours: exact to the last pixel, a third to a seventh of the bytes
-of quality 85, and quicker (0.7 to 1.4 CPU-ms against 1.4 to 2.8 at 256 px). Method 1 with this effort would take 2.5
-times as long for 4.8 KB instead of 8.3; without it, below 26, it is slower and larger than this."""
 
 BUSY_SHARE = 0.5
 """From this share of the queue on pictures are answered small: half a second of waiting at 20 ms each."""
@@ -44,6 +38,9 @@ RESERVE_SHARE = 0.25
 WARM_UP_PROMPT = "red dots on white"
 
 T = TypeVar("T")
+
+OnPlates = Callable[[Plates], None]
+"""Given the plates of an intermediate state."""
 
 
 class Drawing(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,16 +86,40 @@ class OnnxPreviewer:
         with self._tracing.span("draw", attributes=generating(self._model.name, spec.seed)):
             return await self._run(lambda: self._model.render(spec, pattern_key, size_px))
 
-    async def draw(self, spec: PatternSpec, pattern_key: str) -> Plates:
-        """Draw the plates alone. Raises Overloaded when too many wait already."""
+    async def draw(self, spec: PatternSpec, pattern_key: str, *, on_state: OnPlates | None = None) -> Plates:
+        """Draw the plates alone. Raises Overloaded when too many wait already.
+
+        on_state is given, in this loop, the plates as the model sees them after each step but the last.
+        """
+        loop, tell = asyncio.get_running_loop(), on_state
+
+        def tell_loop(plates: Plates) -> None:
+            if tell is not None:
+                loop.call_soon_threadsafe(tell, plates)
+
         with self._tracing.span("draw", attributes=generating(self._model.name, spec.seed)):
-            return await self._run(lambda: self._model.draw(spec, pattern_key))
+            return await self._run(
+                lambda: self._model.draw(spec, pattern_key, on_state=tell_loop if tell is not None else None)
+            )
 
     async def compose(self, plates: Plates, repeat: Repeat, size_px: int) -> bytes:
         """Return the WebP of known plates. Raises Overloaded when even the reserve for these is used up."""
         reserve = math.ceil(self._waiting_max * RESERVE_SHARE)
         with self._tracing.span("compose"):
             return await self._run(lambda: compose_webp(plates, repeat, size_px), reserve=reserve)
+
+    async def compose_file(self, plates: Plates, spec: PatternSpec, form: PictureForm) -> bytes:
+        """Return known plates as a file of this form. Raises Overloaded when too many wait already."""
+        with self._tracing.span("compose"):
+            return await self._run(lambda: compose_file(plates, spec, form))
+
+    async def compose_coarsely(self, plates: Plates, spec: PatternSpec, form: PictureForm, coarse_px: int) -> bytes:
+        """Return the same, drawn `coarse_px` wide and enlarged. Raises Overloaded when too many wait already."""
+        return await self._run(lambda: compose_file(plates, spec, form, coarse_px=coarse_px))
+
+    def count_tokens(self, prompt: str) -> int:
+        """Return how many words of `prompt`, in words that the model was taught, its text encoder reads."""
+        return self._model.count_tokens(prompt)
 
     async def _run(self, work: Callable[[], T], *, reserve: int = 0) -> T:
         if self._waiting >= self._waiting_max + reserve:
@@ -149,13 +170,23 @@ class OnnxModel:
         plates = self.draw(spec, pattern_key)
         return Drawing(plates=plates, webp=compose_webp(plates, spec.repeat, size_px))
 
-    def draw(self, spec: PatternSpec, pattern_key: str) -> Plates:
+    def count_tokens(self, prompt: str) -> int:
+        return sum(number != PAD for number in self._tokenizer.encode(read_hex(prompt, self._colour_names)[0]))
+
+    def draw(self, spec: PatternSpec, pattern_key: str, *, on_state: OnPlates | None = None) -> Plates:
         # 1. Words to numbers; exact colours go by the names of others.
         prompt, substitutions = read_hex(spec.prompt, self._colour_names)
         negative, _ = read_hex(spec.negative_prompt, self._colour_names)
         ids = self._tokenizer.encode(prompt)
         avoid = self._tokenizer.encode(negative) if negative else None
+
         # 2. Denoise a unit of this lattice: fields [4, 64, 64] in bands, palette [5, 3] in 0-1.
+        def finish(fields: Floats, palette: Floats) -> Plates:
+            # 3. Tidy, then round: what is stored is what every size shows.
+            colours = choose_palette(palette, spec.palette, substitutions)
+            fields = tidy_fields(fields)
+            return fields_to_plates(fields, colours, pattern_key=pattern_key, model_digest=self._bundle_digest)
+
         fields, palette = draw_plates(
             self._text_encoder,
             self._denoiser,
@@ -165,10 +196,9 @@ class OnnxModel:
             negative_ids=avoid,
             guidance=spec.guidance_scale,
             repeat=spec.repeat,
+            on_state=None if on_state is None else lambda *state: on_state(finish(*state)),
         )
-        # 3. Tidy, then round: what is stored is what every size shows.
-        colours = choose_palette(palette, spec.palette, substitutions)
-        return fields_to_plates(tidy_fields(fields), colours, pattern_key=pattern_key, model_digest=self._bundle_digest)
+        return finish(fields, palette)
 
 
 def compose_webp(plates: Plates, repeat: Repeat, size_px: int) -> bytes:
@@ -176,11 +206,17 @@ def compose_webp(plates: Plates, repeat: Repeat, size_px: int) -> bytes:
     return encode_webp(compose_tile(decode_fields(plates), plates.palette, repeat, size_px))
 
 
-def encode_webp(tile: Bytes) -> bytes:
-    """Return a tile [size, size, 3] as lossless WebP."""
-    buffer = io.BytesIO()
-    Image.fromarray(tile).save(buffer, "WEBP", lossless=True, quality=WEBP_EFFORT, method=WEBP_METHOD)
-    return buffer.getvalue()
+def compose_file(plates: Plates, spec: PatternSpec, form: PictureForm, *, coarse_px: int | None = None) -> bytes:
+    """Return the tile of a pattern as a file that says where it comes from.
+
+    coarse_px: compose it this wide, a whole part of the form's size, and enlarge it: as quick as it is coarse.
+    """
+    drawn_px = coarse_px or form.size_px
+    tile = compose_tile(decode_fields(plates), plates.palette, spec.repeat, drawn_px)
+    if drawn_px != form.size_px:
+        times = form.size_px // drawn_px
+        tile = tile.repeat(times, axis=0).repeat(times, axis=1)
+    return encode_file(tile, form, spec)
 
 
 @asynccontextmanager

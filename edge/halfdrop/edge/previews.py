@@ -27,7 +27,8 @@ from halfdrop.contracts.patterns import (
 )
 from halfdrop.contracts.plates import Plates, decode_plates, encode_plates
 from halfdrop.edge.names import picture_key, plates_key, spec_key
-from halfdrop.edge.previewer import OnnxPreviewer
+from halfdrop.edge.picture_files import PictureForm
+from halfdrop.edge.previewer import OnnxPreviewer, OnPlates
 from halfdrop.models.bundle import Bundle
 from halfdrop.models.hex_colours import spell_hex
 from halfdrop.models.house.reading import Reading, affirm
@@ -137,28 +138,38 @@ class Previews:
 
         Raises NotFound for a key never given out, Unavailable if that cannot be known now.
         """
-        if not is_pattern_key(key):
-            raise NotFound(f"no pattern has the key {key[:40]!r}: keys are 32 hexadecimal digits")
-
+        _check_key(key)
         found = await self._cache.look(picture_key(key, size_px))
         if isinstance(found, Found):
             return _picture(key, size_px, found)
-        plates, spec = await self._cache.look(plates_key(key)), await self._cache.look(spec_key(key))
-        if isinstance(spec, Found):
-            known = Pattern(spec=msgspec.json.decode(spec.data, type=PatternSpec), key=key, wording=Wording())
-            # Plates that were lost or damaged are drawn again, by the model that drew them.
-            if isinstance(plates, Found) or known.spec.model_digest == self._bundle.digest:
-                return await self.preview_pattern(known, size_px)
-        if Absence.OUTAGE in (plates, spec):
-            detail = f"whether a pattern has the key {key} cannot be known now: the object store is away"
-            raise Unavailable(detail, retry_after_s=UNKNOWN_RETRY_S)
-        raise NotFound(f"no pattern has the key {key}; POST /v1/previews makes one")
+        return await self.preview_pattern(await self._find_known(key), size_px)
 
-    async def plates(self, pattern: Pattern) -> Plates:
-        """Return the pattern's plates, drawn if no tier has them. Raises Overloaded when too many are being drawn."""
+    async def find_file(self, key: str, form: PictureForm) -> bytes:
+        """Return the picture of a pattern known by its key alone, as a file. Raises as `find_picture`."""
+        _check_key(key)
+        known = await self._find_known(key)
+        return await self.compose_file(known, await self.plates(known), form)
+
+    async def compose_file(self, pattern: Pattern, plates: Plates, form: PictureForm) -> bytes:
+        """Return the pattern, whose plates these are, as a file. Raises Overloaded when too many are being drawn."""
+        return await self._previewer.compose_file(plates, pattern.spec, form)
+
+    async def compose_coarsely(self, pattern: Pattern, plates: Plates, form: PictureForm, coarse_px: int) -> bytes:
+        """Return the same, drawn `coarse_px` wide and enlarged. Raises Overloaded when too many are being drawn."""
+        return await self._previewer.compose_coarsely(plates, pattern.spec, form, coarse_px)
+
+    def count_tokens(self, pattern: Pattern) -> int:
+        """Return how many words of the prompt the model reads."""
+        return self._previewer.count_tokens(pattern.spec.prompt)
+
+    async def plates(self, pattern: Pattern, *, on_state: OnPlates | None = None) -> Plates:
+        """Return the pattern's plates, drawn if no tier has them. Raises Overloaded when too many are being drawn.
+
+        on_state is given what the model sees between its steps; nothing where nothing is drawn for this very call.
+        """
 
         async def draw() -> bytes:
-            encoded = encode_plates(await self._previewer.draw(pattern.spec, pattern.key))
+            encoded = encode_plates(await self._previewer.draw(pattern.spec, pattern.key, on_state=on_state))
             await self._keep(pattern, encoded)
             return encoded
 
@@ -168,6 +179,19 @@ class Previews:
         """Return the pattern's plates if a tier has them: they are not drawn for this."""
         found = await self._cache.get(plates_key(pattern.key))
         return None if found is None else decode_plates(found.data)
+
+    async def _find_known(self, key: str) -> Pattern:
+        """Return the pattern of `key`. Raises as `find_picture`."""
+        plates, spec = await self._cache.look(plates_key(key)), await self._cache.look(spec_key(key))
+        if isinstance(spec, Found):
+            known = Pattern(spec=msgspec.json.decode(spec.data, type=PatternSpec), key=key, wording=Wording())
+            # Plates that were lost or damaged are drawn again, by the model that drew them.
+            if isinstance(plates, Found) or known.spec.model_digest == self._bundle.digest:
+                return known
+        if Absence.OUTAGE in (plates, spec):
+            detail = f"whether a pattern has the key {key} cannot be known now: the object store is away"
+            raise Unavailable(detail, retry_after_s=UNKNOWN_RETRY_S)
+        raise NotFound(f"no pattern has the key {key}; POST /v1/previews makes one")
 
     async def _keep(self, pattern: Pattern, plates: bytes) -> None:
         """Write the truth at rest, plates last: where there are plates there is a spec."""
@@ -196,6 +220,11 @@ def _wording(*readings: Reading) -> Wording:
     read_as = dict(pair for reading in readings for pair in reading.read_as)
     unknown = dict.fromkeys(word for reading in readings for word in reading.unknown_words)
     return Wording(read_as=read_as, unknown_words=tuple(unknown))
+
+
+def _check_key(key: str) -> None:
+    if not is_pattern_key(key):
+        raise NotFound(f"no pattern has the key {key[:40]!r}: keys are 32 hexadecimal digits")
 
 
 def _picture(key: str, size_px: int, found: Found) -> Picture:

@@ -1,7 +1,7 @@
 """The edge's one table from errors to HTTP: RFC 9457 problem documents.
 
 Each says what was wrong, and for a bad member its name, what was got and what is allowed. Unexpected errors are
-logged whole and say nothing to the client.
+logged whole and say nothing to the client. Routes that speak OpenAI's language say the same in its envelope.
 """
 
 import math
@@ -31,10 +31,12 @@ from halfdrop.contracts.errors import (
 )
 from halfdrop.edge.access import Forbidden, Unauthorized
 from halfdrop.edge.idempotency import InFlight, KeyReused
-from halfdrop.edge.limits import QuotaExceeded
+from halfdrop.edge.limits import QuotaExceeded, limit_headers
 from halfdrop.edge.observing import PROBLEM_NAME
+from halfdrop.edge.openai_errors import OPENAI_PATHS, error_of
 from halfdrop.edge.orders import OutboxFull
 from halfdrop.edge.requests import BodyTooLarge, MalformedBody, UnsupportedMediaType
+from halfdrop.edge.signing import AddressRefused
 
 log = structlog.get_logger()
 
@@ -71,6 +73,7 @@ _TABLE: tuple[tuple[type[HalfdropError], int, str], ...] = (
     (MisdirectedRequest, 421, "Misdirected request"),
     (Unauthorized, 401, "Unauthorized"),
     (Forbidden, 403, "Forbidden"),
+    (AddressRefused, 403, "Address refused"),
     (NotFound, 404, "Not found"),
     (InFlight, 409, "Request in flight"),
     (KeyReused, 422, "Idempotency key reused"),
@@ -105,7 +108,17 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
     methods = _methods_of(request, path) if isinstance(error, MethodNotAllowedException) else ()
     problem, headers = problem_of(error, path, methods)
     request.scope[PROBLEM_NAME] = code_of(problem)  # type: ignore[literal-required]
-    return Response(msgspec.json.encode(problem), status_code=problem.status, headers=headers, media_type=MEDIA_TYPE)
+    status, body, media_type = encode_problem(problem, path)
+    return Response(body, status_code=status, headers=headers, media_type=media_type)
+
+
+def encode_problem(problem: Problem, path: str) -> tuple[int, bytes, str]:
+    """Return status, body and media type of `problem` as the clients of `path` expect it."""
+    if path.rstrip("/") not in OPENAI_PATHS:
+        return problem.status, msgspec.json.encode(problem), MEDIA_TYPE
+    error = error_of(status=problem.status, code=code_of(problem), message=problem.detail, param=problem.field)
+    # OpenAI's clients know no 422 for a body that is not right.
+    return 400 if problem.status == 422 else problem.status, msgspec.json.encode(error), "application/json"
 
 
 def code_of(problem: Problem) -> str:
@@ -130,11 +143,12 @@ def _halfdrop_problem(error: HalfdropError, instance: str) -> tuple[Problem, dic
         return problem, {}
     if isinstance(error, TransientError):
         code = next((code for kind, code in _TRANSIENT_CODES if isinstance(error, kind)), "unavailable")
-        retry_after = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+        headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
         problem = _problem(status, code, title, detail, instance)
         if isinstance(error, QuotaExceeded):
             problem = msgspec.structs.replace(problem, type=QUOTA_EXCEEDED, violated_policies=error.violated)
-        return problem, retry_after
+            headers |= {name.decode(): value.decode() for name, value in limit_headers(error.stands)}
+        return problem, headers
     assert isinstance(error, PermanentError)
     if status >= 500:
         log.error("internal_error", instance=instance, exc_info=error)

@@ -59,7 +59,7 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
     port = claim_port(settings.host, settings.port)
     bundle = await asyncio.to_thread(open_bundle, choose_bundle_dir(settings, shipped_bundle_dir()))
     objects = open_objects(settings.objects_url)
-    door = Door(is_open=is_open(settings))
+    door = Door(is_open=is_open(settings), address_ttl_s=settings.address_ttl_s)
     if not door.is_open:
         await load_keys(objects, door)
     redis_tier = open_redis_tier(settings.redis_url)

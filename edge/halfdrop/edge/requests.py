@@ -10,6 +10,7 @@ from msgspec.inspect import StructType, type_info
 
 from halfdrop.contracts.errors import InvalidInput, PermanentError
 from halfdrop.contracts.patterns import PREVIEW_SIZES_PX, PatternRequest, ReuseAllowed
+from halfdrop.edge.picture_files import PREVIEW_SIZE_PX
 
 BODY_MAX_BYTES = 64 * 1024
 """Ten times the largest sensible request."""
@@ -17,7 +18,6 @@ BODY_MAX_BYTES = 64 * 1024
 DRAIN_MAX_BYTES = 8 * 1024 * 1024
 """A body that is too large is read and thrown away up to here: a client still sending would not see the answer."""
 
-PREVIEW_SIZE_PX = 256
 MASTER_SIZE_PX = 4096
 
 
@@ -165,7 +165,9 @@ def _member_names(kind: type[msgspec.Struct], steps: list[str]) -> list[str]:
 def _literals(kind: type[msgspec.Struct], steps: list[str]) -> tuple[object, ...]:
     owner = _struct_at(kind, steps[:-1])
     annotation = typing.get_type_hints(owner).get(steps[-1]) if owner and steps else None
-    return typing.get_args(annotation)
+    # A member that may be left empty is a union of its literals with None.
+    options = (annotation,) if typing.get_origin(annotation) is typing.Literal else typing.get_args(annotation)
+    return tuple(v for o in options if typing.get_origin(o) is typing.Literal for v in typing.get_args(o))
 
 
 def _struct_at(kind: type[msgspec.Struct], steps: list[str]) -> type[msgspec.Struct] | None:

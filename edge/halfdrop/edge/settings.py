@@ -10,6 +10,9 @@ from msgspec import Meta
 from halfdrop.contracts.errors import InvalidInput
 
 PREFIX = "HALFDROP_EDGE_"
+ADDRESS_TTL_MAX_S = 7 * 86_400.0
+"""A week: the longest that a signed address of S3 can last, and as long an old signing key goes on verifying."""
+
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
@@ -37,6 +40,10 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     access: Literal["", "open", "keys"] = ""
     """Who may ask: "open" lets in everybody as one tenant, on a loopback address only; "keys" wants an API key with
     each request. Empty: open on a loopback address, keys elsewhere."""
+
+    address_ttl_s: Annotated[float, Meta(ge=60, le=ADDRESS_TTL_MAX_S)] = 3600.0
+    """How long the address of a picture or file, from an edge that asks for keys, can be fetched without one. An hour:
+    time to look and to download, and soon over for an address that went astray."""
 
     port: Annotated[int, Meta(ge=0, le=65535)] = 8080
     """TCP port; 0 takes a free one and logs it."""

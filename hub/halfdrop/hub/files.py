@@ -3,13 +3,12 @@
 The same pixels always give the same bytes: no times, no names of machines.
 """
 
-from xml.sax.saxutils import escape
-
 import numpy as np
 import pyvips
 from numpy.typing import NDArray
 
-from halfdrop.contracts.patterns import PatternSpec, canonical_bytes
+from halfdrop.contracts.patterns import PatternSpec
+from halfdrop.models.provenance import describe_provenance
 
 DPI = 300
 """Digital textile print; rotary mills ask for 360 and set it themselves."""
@@ -17,20 +16,8 @@ DPI = 300
 COMPRESSION = 3
 """zlib's level: flat artwork hardly shrinks further, and level 6 takes twice the time."""
 
-TRAINED_ALGORITHMIC_MEDIA = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-"""IPTC's word for a picture that a trained model made."""
-
 _MM_PER_INCH = 25.4
 _OPTIONS = {"compression": COMPRESSION, "filter": "none"}
-
-_XMP = """<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>
-<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">\
-<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" \
-xmlns:halfdrop="urn:halfdrop:1.0#">
-<Iptc4xmpExt:DigitalSourceType>{source}</Iptc4xmpExt:DigitalSourceType>
-<halfdrop:PatternSpec>{spec}</halfdrop:PatternSpec>
-</rdf:Description></rdf:RDF></x:xmpmeta>
-<?xpacket end="r"?>"""
 
 # libvips would keep finished images for a next request that never comes.
 pyvips.cache_set_max(0)
@@ -41,9 +28,7 @@ def encode_picture(pixels: NDArray[np.uint8], spec: PatternSpec) -> bytes:
     height, width, _ = pixels.shape
     image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels), width, height, 3, "uchar")
     image = _at_print_resolution(image, "srgb")
-    packet = _XMP.format(source=TRAINED_ALGORITHMIC_MEDIA, spec=escape(canonical_bytes(spec).decode()))
-    # Letters beyond ASCII as references: readers of PNG do not agree on how such a packet is encoded.
-    image.set_type(pyvips.GValue.blob_type, "xmp-data", packet.encode("ascii", "xmlcharrefreplace"))
+    image.set_type(pyvips.GValue.blob_type, "xmp-data", describe_provenance(spec))
     return bytes(image.write_to_buffer(".png", profile="srgb", **_OPTIONS))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, MemoryStore, from_url
 from obstore.store import ObjectStore as Store
 
@@ -48,6 +48,16 @@ class ObjectStore:
             await obstore.put_async(self._store, self._folder + path, data, attributes=attributes)
         except (BaseError, OSError) as error:
             raise _unavailable("write", path, error) from error
+
+    async def create(self, path: str, data: bytes) -> bool:
+        """Store `data` under `path` if nothing is there; return whether it was stored. Of several at once one wins."""
+        try:
+            await obstore.put_async(self._store, self._folder + path, data, mode="create")
+        except AlreadyExistsError:
+            return False
+        except (BaseError, OSError) as error:
+            raise _unavailable("create", path, error) from error
+        return True
 
     async def get(self, path: str) -> bytes | None:
         """Return the whole object, or None if there is none."""
@@ -119,6 +129,14 @@ class BlockingObjectStore(ObjectStore):
             return None
         except (BaseError, OSError) as error:
             raise _unavailable("read", path, error) from error
+
+    async def delete(self, path: str) -> None:
+        try:
+            obstore.delete(self._store, self._folder + path)
+        except FileNotFoundError:
+            return
+        except (BaseError, OSError) as error:
+            raise _unavailable("delete", path, error) from error
 
 
 def open_objects(url: str, *, kind: type[ObjectStore] = ObjectStore) -> ObjectStore:

@@ -1,12 +1,19 @@
 """The front's rules for what goes on to the framework, and its shelf. Hits: test_edge_server.py, through the server."""
 
+import time
 from typing import Any
 
 import msgspec
 import pytest
 
-from halfdrop.edge.access import Door
+from halfdrop.edge.access import Access, Door
 from halfdrop.edge.front import Front, Shelf, matches_etag
+from halfdrop.edge.keys import create_key, read_keys
+from halfdrop.edge.limits import Limit, RateLimits
+from halfdrop.edge.signing_keys import ensure_signing_keys
+from halfdrop.runtime.objects import ObjectStore, open_objects
+
+PATH = "/p/" + "ab" * 16 + ".webp"
 
 
 async def ask(
@@ -70,3 +77,70 @@ def test_weak_and_listed_tags_match() -> None:
     assert matches_etag("*", '"b"')
     assert not matches_etag('"a"', '"b"')
     assert not matches_etag("", '"b"')
+
+
+@pytest.fixture
+async def objects() -> ObjectStore:
+    return open_objects("memory://")
+
+
+def split(address: str) -> tuple[str, bytes]:
+    path, _, query = address.partition("?")
+    return path, query.encode()
+
+
+async def open_door(objects: ObjectStore) -> Door:
+    door = Door(is_open=False, address_ttl_s=3600)
+    await create_key(
+        objects, tenant="acme", scopes=("orders",), tier="plus", label="", now=100.0, expires_at=None
+    )  # fmt: skip
+    door.replace(await read_keys(objects), time.time())
+    door.signer.replace(await ensure_signing_keys(objects, now=time.time()))
+    return door
+
+
+class NoQuota(RateLimits):
+    """Counts nothing, and remembers who was to be counted."""
+
+    def __init__(self) -> None:
+        self.counted: list[Access] = []
+
+    async def count(self, access: Access, *, is_order: bool) -> list[Limit]:
+        self.counted.append(access)
+        return []
+
+
+async def test_what_is_not_on_the_shelf_goes_inside_in_the_name_of_its_tenant(objects: ObjectStore) -> None:
+    door, limits = await open_door(objects), NoQuota()
+    front = Front(Shelf(2**20), inner, door, limits)
+    path, query = split(door.sign("/v1/predictions/x/files/master.png", "acme"))
+    start, _ = await ask(front, path, query=query)
+    assert start["status"] == 299
+    (access,) = limits.counted
+    assert (access.tenant, access.tier, access.counted_as) == ("acme", "plus", "acme/signed")
+    assert not access.may("admin")
+
+
+async def test_a_signature_opens_nothing_but_fetching_and_nothing_for_a_tenant_without_keys(
+    objects: ObjectStore,
+) -> None:
+    door = await open_door(objects)
+    front = Front(Shelf(2**20), inner, door, NoQuota())
+    path, query = split(door.sign(PATH, "acme"))
+    let_in: list[object] = []
+
+    async def remember(scope: dict[str, object], receive: object, send: object) -> None:
+        let_in.append(scope["halfdrop.access"])
+        await inner(scope, receive, send)
+
+    for method in ("POST", "PUT", "DELETE"):
+        await ask(Front(Shelf(2**20), remember, door, NoQuota()), path, query=query, method=method)
+    assert let_in == [None, None, None], "the guards inside refuse whom nobody let in"
+    for wrong in (query.replace(b"acme", b"other"), query + b"x", b"signature=", b"px=1&signature=x"):
+        start, body = await ask(front, path, query=wrong)
+        problem = msgspec.json.decode(body["body"])
+        assert (start["status"], problem["type"]) == (403, "urn:halfdrop:bad-signature")
+        assert "acme" not in str(problem)
+    door.replace([], time.time())
+    start, _ = await ask(front, path, query=query)
+    assert start["status"] == 403

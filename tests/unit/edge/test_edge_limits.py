@@ -8,7 +8,7 @@ import pytest
 
 from halfdrop.cache.regional import open_redis_tier
 from halfdrop.edge.access import Access
-from halfdrop.edge.limits import POLICIES, QuotaExceeded, RateLimits, limit_headers
+from halfdrop.edge.limits import POLICIES, QuotaExceeded, RateLimits, find_exceeded, limit_headers
 from halfdrop.edge.problems import QUOTA_EXCEEDED, problem_of
 
 NOWHERE = "redis://127.0.0.1:1"
@@ -54,6 +54,13 @@ async def test_a_window_fills_and_the_next_one_is_empty(limits: RateLimits, hand
     assert (orders.count, orders.reset_s) == (1, 3_600)
 
 
+async def test_a_request_can_count_as_several(limits: RateLimits) -> None:
+    [requests] = await limits.count(of("acme"), is_order=False, times=10)
+    assert (requests.count, find_exceeded([requests])) == (10, [])
+    [requests] = await limits.count(of("acme"), is_order=False, times=1_191)
+    assert (requests.count, requests.remaining, find_exceeded([requests])) == (1_201, 0, [requests])
+
+
 async def test_headers_have_the_form_of_the_draft(limits: RateLimits) -> None:
     stands = await limits.count(of("acme", "plus"), is_order=True)
     assert limit_headers(stands) == [
@@ -71,7 +78,8 @@ async def test_an_unlimited_tier_is_not_counted(limits: RateLimits) -> None:
 
 async def test_the_problem_names_the_policies_that_were_violated(limits: RateLimits) -> None:
     stands = await limits.count(of("acme"), is_order=True)
-    problem, headers = problem_of(QuotaExceeded(stands[1:]), "/v1/predictions")
+    problem, headers = problem_of(QuotaExceeded(stands[1:], stands), "/v1/predictions")
     document = msgspec.to_builtins(problem)
-    assert (problem.status, problem.type, headers) == (429, QUOTA_EXCEEDED, {"Retry-After": "3600"})
+    assert (problem.status, problem.type, headers["Retry-After"]) == (429, QUOTA_EXCEEDED, "3600")
+    assert headers["ratelimit"] == '"requests";r=1199;t=60, "orders";r=119;t=3600'
     assert document["violated-policies"] == ("orders",)

@@ -7,6 +7,7 @@ import msgspec
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from halfdrop.edge.app import API_HANDLERS
+from halfdrop.edge.image_requests import ImageRequest, check_images
 from halfdrop.edge.openapi import describe_api
 from halfdrop.edge.requests import PredictionRequest, PreviewRequest, decode_body
 
@@ -34,3 +35,12 @@ def test_examples_are_accepted_and_fit_their_schemas() -> None:
         example = paths[path]["post"]["requestBody"]["content"]["application/json"]["example"]
         assert decode_body(msgspec.json.encode(example), kind)
         jsonschema.validate(example, {**schemas[kind.__name__], "components": {"schemas": schemas}})
+
+
+def test_examples_of_pictures_are_accepted_and_fit_their_schema() -> None:
+    schemas = describe_api()["components"]["schemas"]
+    body = describe_api()["paths"]["/v1/images/generations"]["post"]["requestBody"]["content"]["application/json"]
+    assert len(body["examples"]) >= 3
+    for example in body["examples"].values():
+        assert check_images(decode_body(msgspec.json.encode(example["value"]), ImageRequest), model="house")
+        jsonschema.validate(example["value"], {**schemas["ImageRequest"], "components": {"schemas": schemas}})

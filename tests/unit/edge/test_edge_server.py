@@ -1,6 +1,7 @@
 """The server: hits go out before the framework is asked, everything else reaches it as ASGI says. Real sockets."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,9 +15,11 @@ from litestar.response import Stream
 from halfdrop.deploy.ports import choose_port
 from halfdrop.edge.access import Door
 from halfdrop.edge.front import Front, Shelf, make_etag
-from halfdrop.edge.keys import KeyRecord, digest_key
+from halfdrop.edge.keys import KeyRecord, create_key, digest_key, read_keys
 from halfdrop.edge.rsgi_bridge import UNREADABLE
 from halfdrop.edge.server import serve
+from halfdrop.edge.signing_keys import ensure_signing_keys
+from halfdrop.runtime.objects import open_objects
 
 PATH = "/p/" + "ab" * 16 + ".webp"
 WEBP = b"RIFF" + bytes(range(256)) * 40
@@ -119,6 +122,25 @@ async def test_a_picture_of_a_tenant_goes_to_its_keys_alone() -> None:
         assert (await client.get(PATH, headers={"Cookie": f"a=b; halfdrop_key={KEY}"})).content == WEBP
         assert (await client.get(PATH, headers={"Authorization": "Bearer wrong"})).status_code == 401
         assert (await client.get(PATH)).status_code == 299  # nobody: the framework's guards refuse it
+
+
+async def test_a_signed_picture_goes_out_for_as_long_as_its_address() -> None:
+    door = Door(is_open=False, address_ttl_s=3600)
+    objects = open_objects("memory://")
+    await create_key(objects, tenant="acme", scopes=("orders",), tier="plus", label="", now=100.0, expires_at=None)
+    door.replace(await read_keys(objects), time.time())
+    door.signer.replace(await ensure_signing_keys(objects, now=time.time()))
+    address = door.sign(f"{PATH}?px=256", "acme")
+    shelf = Shelf(2**20, is_private=True)
+    shelf.put(f"acme:{PATH}?px=256", WEBP)
+    async with serving(echo, door=door, shelf=shelf) as client:
+        for headers in ({}, {"Authorization": "Bearer hd_gone"}, {"If-None-Match": make_etag(WEBP)}):
+            answer = await client.get(address, headers=headers)
+            assert (answer.status_code, answer.content) in ((200, WEBP), (304, b""))
+            assert answer.headers.get_list("cache-control") in (["private, max-age=3600"], ["private, max-age=3599"])
+        assert shelf.answered() == {("GET", "200"): 2, ("GET", "304"): 1}
+        assert (await client.head(address)).status_code == 299
+        assert (await client.get(address.replace("acme", "other"))).status_code == 403
 
 
 async def test_the_application_sees_the_request_as_it_was_sent(client: httpx.AsyncClient) -> None:

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from halfdrop.contracts.patterns import PatternSpec, canonical_bytes
-from halfdrop.hub.files import TRAINED_ALGORITHMIC_MEDIA, encode_coverage, encode_picture
+from halfdrop.hub.files import encode_coverage, encode_picture
+from halfdrop.models.provenance import TRAINED_ALGORITHMIC_MEDIA
 
 SPEC = PatternSpec(prompt="<red> & “blue” dots", model_digest="0" * 64)
 

@@ -26,9 +26,11 @@ export async function drawPreview(design, sizePx, signal) {
   });
   const elapsedMs = performance.now() - startedAt;
   if (!palette.length) rememberPalette(design.prompt, body.palette);
-  const image = await loadImage(body.url, signal);
+  // Not body.url: where keys are asked for that is signed anew each time, and this browser has the key already.
+  const url = `/p/${body.key}.webp?px=${sizePx}`;
+  const image = await loadImage(url, signal);
   const { hit, from } = readCacheStatus(headers.get("Cache-Status"));
-  const { key, url, spec, unknown_words: unknownWords, read_as: readAs } = body;
+  const { key, spec, unknown_words: unknownWords, read_as: readAs } = body;
   return { key, url, spec, palette: body.palette, unknownWords, readAs, hit, from, elapsedMs, image };
 }
 

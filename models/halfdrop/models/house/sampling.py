@@ -33,6 +33,9 @@ STRAIGHT_REPEAT = Repeat()
 OnStep = Callable[[int, int], None]
 """Told (steps done, steps in all) after each step; may raise to stop the drawing."""
 
+OnState = Callable[[Floats, Floats], None]
+"""Given, after each step but the last, what the model takes the clean plates for by then: fields and palette."""
+
 
 def session_options() -> onnxruntime.SessionOptions:
     """Return the options of every session: one thread, since a core serves more previews with one session each than
@@ -62,6 +65,7 @@ def draw_plates(
     guidance: float = NEGATIVE_GUIDANCE,
     repeat: Repeat = STRAIGHT_REPEAT,
     on_step: OnStep | None = None,
+    on_state: OnState | None = None,
 ) -> tuple[Floats, Floats]:
     """Return the fields [4, 64, 64] in [-1, 1] and the palette [5, 3], sRGB 0 to 1, of a prompt.
 
@@ -69,7 +73,7 @@ def draw_plates(
     (1 step is a rough draft); more cost time and add nothing but sharper specks. negative_ids: what not to draw; it
     costs a second evaluation each step and is weighed by `guidance` (1 to 3); without it, guidance has no meaning,
     because the student's own is distilled into it. repeat: whose lattice the unit is drawn for. The palette is the
-    prompt's alone. Raises what on_step raises.
+    prompt's alone. Raises what on_step and on_state raise.
     """
     assert 1 <= steps <= STEPS_MAX, f"steps must be 1 to {STEPS_MAX}, got {steps}"
     levels, lattice = time_steps(steps), lattice_inputs(lattice_of(repeat))
@@ -88,6 +92,8 @@ def draw_plates(
             rows = clean
         else:
             clean = np.clip(clean, -CLEAN_LIMIT, CLEAN_LIMIT)
+            if on_state is not None:
+                on_state(to_fields(np.clip(clean, -1, 1)), palette)
             rows = clean + (rows - clean) * np.float32(next_level / level)
         if on_step is not None:
             on_step(index, steps)
