@@ -9,7 +9,7 @@ from litestar.exceptions import HTTPException
 from halfdrop.contracts.errors import HalfdropError
 from halfdrop.edge.front import Front
 from halfdrop.edge.health import get_health
-from halfdrop.edge.model_routes import create_model_prediction, get_model_version
+from halfdrop.edge.model_routes import create_model_prediction, get_model, get_model_version, list_model_versions
 from halfdrop.edge.openapi import get_openapi
 from halfdrop.edge.pages import load_studio, studio_handlers
 from halfdrop.edge.prediction_routes import (
@@ -18,8 +18,8 @@ from halfdrop.edge.prediction_routes import (
     get_file,
     get_prediction,
     list_predictions,
-    stream_prediction,
 )
+from halfdrop.edge.prediction_streams import stream_prediction
 from halfdrop.edge.preview_routes import create_preview, get_picture
 from halfdrop.edge.problems import answer_problem
 from halfdrop.edge.services import Services
@@ -36,6 +36,8 @@ API_HANDLERS = [
     stream_prediction,
     get_file,
     create_model_prediction,
+    get_model,
+    list_model_versions,
     get_model_version,
     get_health,
     get_openapi,

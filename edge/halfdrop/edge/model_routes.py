@@ -1,16 +1,16 @@
 """HTTP: the model by the names that Replicate's clients use, so that `replicate.run("halfdrop/house", …)` works."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from litestar import MediaType, Request, Response, get, post
 
 from halfdrop.contracts.errors import NotFound
-from halfdrop.edge.access import needs
-from halfdrop.edge.openapi import describe_model
+from halfdrop.edge.access import access_of, needs
 from halfdrop.edge.prediction_routes import answer_new_prediction
 from halfdrop.edge.predictions import OWNER
+from halfdrop.edge.schemas import describe_model
 from halfdrop.edge.services import EdgeServices
 from halfdrop.models.bundle import MANIFEST_NAME
 
@@ -31,6 +31,54 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     """Schemas `Input` and `Output`."""
 
 
+class ModelVersionPage(msgspec.Struct, frozen=True, kw_only=True):
+    """The versions that this edge serves: one."""
+
+    results: list[ModelVersion]
+    next: str | None = None
+    previous: str | None = None
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """A model in Replicate's shape."""
+
+    url: str
+    """Address of this description."""
+
+    owner: str
+    name: str
+    description: str
+    visibility: Literal["public"]
+    run_count: int
+    """Your orders that this edge knows of."""
+
+    latest_version: ModelVersion
+
+
+@get("/v1/models/{owner:str}/{name:str}", guards=[needs(None)])
+async def get_model(request: Request[Any, Any, Any], edge: EdgeServices, owner: str, name: str) -> Response[bytes]:
+    """Describe the model that this edge draws with."""
+    _check_name(edge, owner, name)
+    found = Model(
+        url=f"{str(request.base_url).rstrip('/')}/v1/models/{OWNER}/{edge.bundle.name}",
+        owner=OWNER,
+        name=edge.bundle.name,
+        description="Seamless repeats for textiles, wallpaper and print, from a prompt.",
+        visibility="public",
+        run_count=edge.orders.count(access_of(request).tenant),
+        latest_version=_describe_version(edge),
+    )
+    return Response(msgspec.json.encode(found), media_type=MediaType.JSON, headers={"Cache-Control": "no-store"})
+
+
+@get("/v1/models/{owner:str}/{name:str}/versions", guards=[needs(None)])
+async def list_model_versions(edge: EdgeServices, owner: str, name: str) -> Response[bytes]:
+    """List the versions that can be ordered here."""
+    _check_name(edge, owner, name)
+    page = ModelVersionPage(results=[_describe_version(edge)])
+    return Response(msgspec.json.encode(page), media_type=MediaType.JSON)
+
+
 @post("/v1/models/{owner:str}/{name:str}/predictions", status_code=201, guards=[needs("orders")])
 async def create_model_prediction(
     request: Request[Any, Any, Any], edge: EdgeServices, owner: str, name: str
@@ -46,14 +94,17 @@ async def get_model_version(edge: EdgeServices, owner: str, name: str, version: 
     _check_name(edge, owner, name)
     if not edge.bundle.answers_to(version):
         raise NotFound(f"model {owner}/{name} has no version {version[:80]!r}; it has {edge.bundle.digest}")
+    return Response(msgspec.json.encode(_describe_version(edge)), media_type=MediaType.JSON)
+
+
+def _describe_version(edge: EdgeServices) -> ModelVersion:
     placed_s = (edge.bundle.directory / MANIFEST_NAME).stat().st_mtime
-    found = ModelVersion(
+    return ModelVersion(
         id=edge.bundle.digest,
         created_at=datetime.fromtimestamp(placed_s, UTC).isoformat(timespec="seconds"),
         cog_version="",
         openapi_schema=describe_model(),
     )
-    return Response(msgspec.json.encode(found), media_type=MediaType.JSON)
 
 
 def _check_name(edge: EdgeServices, owner: str, name: str) -> None:

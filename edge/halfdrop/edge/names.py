@@ -9,6 +9,8 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 ID_LENGTH = 26
 """48 bits of time in milliseconds and 80 bits of chance, five bits a character: sorts by age, cannot be guessed."""
 
+ID_PATTERN = f"^[{_ALPHABET}]{{{ID_LENGTH}}}$"
+
 
 def picture_key(pattern_key: str, size_px: int) -> str:
     """Cache key of a preview as WebP."""

@@ -29,6 +29,7 @@ from halfdrop.edge.limits import RateLimits
 from halfdrop.edge.listeners import Listeners
 from halfdrop.edge.names import object_path
 from halfdrop.edge.orders import open_orders
+from halfdrop.edge.overdue import cancel_overdue
 from halfdrop.edge.previewer import open_previewer
 from halfdrop.edge.reuse import ReusePools
 from halfdrop.edge.server import claim_port, serve
@@ -89,6 +90,7 @@ async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
         background = [
             tasks.create_task(forward_orders(broker, link)),
             tasks.create_task(follow_events(link, settings.name, orders)),
+            tasks.create_task(cancel_overdue(orders)),
         ]
         if not door.is_open:
             background.append(tasks.create_task(follow_keys(objects, door)))

@@ -9,6 +9,7 @@ from litestar import Request
 from msgspec.inspect import StructType, type_info
 
 from halfdrop.contracts.errors import InvalidInput, PermanentError
+from halfdrop.contracts.jobs import WebhookEvent
 from halfdrop.contracts.patterns import PREVIEW_SIZES_PX, PatternRequest, ReuseAllowed
 
 BODY_MAX_BYTES = 64 * 1024
@@ -48,6 +49,13 @@ class PredictionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
     stream: bool = False
     """Accepted for clients that always send it: every prediction can be streamed."""
+
+    webhook: str | msgspec.UnsetType | None = msgspec.UNSET
+    """Address to be told of the order's course: http or https, up to 2,000 characters. Kept with the order and shown
+    in the prediction; nothing is sent to it yet."""
+
+    webhook_events_filter: tuple[WebhookEvent, ...] | msgspec.UnsetType | None = msgspec.UNSET
+    """What to tell of; absent: everything."""
 
 
 Body = TypeVar("Body", bound=msgspec.Struct)
@@ -163,9 +171,18 @@ def _member_names(kind: type[msgspec.Struct], steps: list[str]) -> list[str]:
 
 
 def _literals(kind: type[msgspec.Struct], steps: list[str]) -> tuple[object, ...]:
+    while steps and steps[-1].isdigit():  # an item of a list: its member says what items may be
+        steps = steps[:-1]
     owner = _struct_at(kind, steps[:-1])
-    annotation = typing.get_type_hints(owner).get(steps[-1]) if owner and steps else None
-    return typing.get_args(annotation)
+    return _flatten(typing.get_type_hints(owner).get(steps[-1])) if owner and steps else ()
+
+
+def _flatten(annotation: object) -> tuple[object, ...]:
+    """Return the values of the Literal within `annotation`: "a" and "b" of tuple[Literal["a", "b"], ...] | None."""
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is typing.Literal:
+        return arguments
+    return tuple(value for argument in arguments for value in _flatten(argument))
 
 
 def _struct_at(kind: type[msgspec.Struct], steps: list[str]) -> type[msgspec.Struct] | None:
