@@ -7,6 +7,7 @@ from litestar.di import Provide
 from litestar.exceptions import HTTPException
 
 from halfdrop.contracts.errors import HalfdropError
+from halfdrop.edge.admission import Admission
 from halfdrop.edge.front import Front
 from halfdrop.edge.health import get_health
 from halfdrop.edge.model_routes import create_model_prediction, get_model, get_model_version, list_model_versions
@@ -44,8 +45,8 @@ API_HANDLERS = [
 ]
 
 
-def make_app(services: Services) -> Front:
-    """Return the ASGI application that serves `services`."""
+def make_app(services: Services, *, body_s: float, answer_s: float) -> Front:
+    """Return the ASGI application that serves `services`; the time limits are Admission's."""
     inner = Litestar(
         route_handlers=[*API_HANDLERS, *studio_handlers(load_studio(STUDIO_DIR))],
         dependencies={"edge": Provide(lambda: services, sync_to_thread=False)},
@@ -58,4 +59,5 @@ def make_app(services: Services) -> Front:
         openapi_config=None,  # openapi.py says more than can be derived
         logging_config=None,
     )
-    return Front(services.shelf, inner, services.door, services.limits)
+    admission = Admission(inner, body_s=body_s, answer_s=answer_s)
+    return Front(services.shelf, admission, services.door, services.limits)

@@ -12,7 +12,7 @@ import msgspec
 import xxhash
 from moka_py import Moka
 
-from halfdrop.contracts.errors import HalfdropError
+from halfdrop.contracts.errors import HalfdropError, TransientError
 from halfdrop.edge.access import SCOPE_NAME, Access, Door, Unauthorized
 from halfdrop.edge.limits import Limit, QuotaExceeded, RateLimits, limit_headers
 from halfdrop.edge.problems import MEDIA_TYPE, MisdirectedRequest, problem_of
@@ -127,7 +127,10 @@ class Front:
             if method == "HEAD":
                 scope["method"] = "GET"
                 send = _without_body(send)
-        await self._inner(scope, receive, send)
+        try:
+            await self._inner(scope, receive, send)
+        except TransientError as error:  # from Admission, which raises before anything was sent
+            await _send_problem(error, scope, send)
 
 
 async def _send_shelved(shelved: Shelved, scope: Scope, send: Send) -> None:

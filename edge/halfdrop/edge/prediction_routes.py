@@ -14,6 +14,7 @@ from halfdrop.contracts.jobs import Artifact, Job, JobStatus
 from halfdrop.contracts.patterns import check_size_px
 from halfdrop.edge.access import Access, access_of, needs
 from halfdrop.edge.idempotency import HEADER
+from halfdrop.edge.listeners import Listener
 from halfdrop.edge.names import is_order_id, new_order_id
 from halfdrop.edge.order_terms import CANCEL_AFTER, read_cancel_after, read_wait, read_webhook
 from halfdrop.edge.predictions import Prediction, PredictionPage, make_prediction
@@ -73,7 +74,7 @@ async def _tell(request: Request[Any, Any, Any], edge: EdgeServices, status: Job
     """
     wait_s = read_wait(request.headers.get("prefer", ""))
     if wait_s:
-        status = await _wait_for_end(edge, status, asked + wait_s - time.monotonic())
+        status = await _wait_for_end(request, edge, status, asked + wait_s - time.monotonic())
     prediction = describe(request, edge, status)
     if wait_s and not status.state.is_final:
         prediction = msgspec.structs.replace(prediction, status="starting")
@@ -160,15 +161,29 @@ def _understand(previews: Previews, body: PredictionRequest) -> Pattern:
         raise InvalidInput(f"input.{error.field}", got=error.got, allowed=error.allowed) from error
 
 
-async def _wait_for_end(edge: EdgeServices, status: JobStatus, wait_s: float) -> JobStatus:
-    """Return the last status within `wait_s`. The order stands, so nothing that fails here may fail the answer."""
-    with contextlib.suppress(TimeoutError, TransientError):
-        async with asyncio.timeout(wait_s):
-            with edge.listeners.listen(status.id) as listener:
+async def _wait_for_end(
+    request: Request[Any, Any, Any], edge: EdgeServices, status: JobStatus, wait_s: float
+) -> JobStatus:
+    """Return the last status within `wait_s`, or before the client hung up.
+
+    The order stands, so nothing that fails here may fail the answer.
+    """
+    with contextlib.suppress(TimeoutError, TransientError), edge.listeners.listen(status.id) as listener:
+        async with asyncio.timeout(wait_s), asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(_close_when_gone(request, listener))
+            with contextlib.suppress(TransientError):
                 listener.tell(await edge.orders.find(status.id, status.tenant))  # news that came before we listened
                 async for newer in listener.statuses():
                     status = newer or status
+            watching.cancel()
     return status
+
+
+async def _close_when_gone(request: Request[Any, Any, Any], listener: Listener) -> None:
+    """Nobody waits once the client has hung up, and its place among those of its tenant is free again."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    listener.close()
 
 
 def _find_artifact(status: JobStatus, name: str) -> Artifact:

@@ -94,7 +94,8 @@ async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
         ]
         if not door.is_open:
             background.append(tasks.create_task(follow_keys(objects, door)))
-        async with serve(make_app(services), host=settings.host, port=port, grace_s=settings.grace_s):
+        app = make_app(services, body_s=settings.body_s, answer_s=settings.answer_s)
+        async with serve(app, host=settings.host, port=port, grace_s=settings.grace_s):
             url = f"http://{settings.host}:{port}"
             log.info("edge_ready", url=url, after_s=round(time.monotonic() - began_s, 2), model=bundle.digest)
             await stop.wait()
