@@ -18,6 +18,7 @@ from halfdrop.edge.prediction_routes import (
     create_prediction,
     get_file,
     get_prediction,
+    list_prediction_methods,
     list_predictions,
 )
 from halfdrop.edge.prediction_streams import stream_prediction
@@ -30,6 +31,7 @@ STUDIO_DIR = Path(__file__).parent / "studio"
 API_HANDLERS = [
     create_preview,
     get_picture,
+    list_prediction_methods,
     create_prediction,
     list_predictions,
     get_prediction,

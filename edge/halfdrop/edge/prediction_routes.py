@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import msgspec
-from litestar import MediaType, Request, Response, get, post
+from litestar import MediaType, Request, Response, get, post, route
 from litestar.response import Stream
 
 from halfdrop.contracts.errors import InvalidInput, NotFound, TransientError, Unavailable
@@ -121,6 +121,12 @@ async def list_predictions(request: Request[Any, Any, Any], edge: EdgeServices) 
     address = f"{_base_url(request)}/v1/predictions?cursor={statuses[-1].id}" if has_more else None
     page = PredictionPage(results=[describe(request, edge, status) for status in statuses], next=address)
     return Response(msgspec.json.encode(page), media_type=MediaType.JSON, headers={"Cache-Control": "no-store"})
+
+
+@route("/v1/predictions", http_method="OPTIONS", status_code=204)
+async def list_prediction_methods() -> Response[None]:
+    """Say both methods: the framework's own answer knows those of the first handler of a path only."""
+    return Response(None, status_code=204, headers={"Allow": "GET, OPTIONS, POST"})
 
 
 @get("/v1/predictions/{order_id:str}", guards=[needs("orders")])

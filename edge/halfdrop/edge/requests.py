@@ -103,13 +103,24 @@ async def _read_bounded(request: Request[Any, Any, Any]) -> bytes:
 def decode_body(data: bytes, kind: type[Body]) -> Body:
     """Return `data` as a `kind`. Raises MalformedBody or InvalidInput."""
     try:
-        raw = msgspec.json.decode(data)
+        raw = _DECODER.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedBody(f"body: not JSON ({error})", code="malformed-body") from error
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
         raise _name_field(str(error), raw, kind) from error
+
+
+def _read_float(text: str) -> int | float:
+    """Return the number that JSON writes with a point or an exponent: to JSON Schema 7.0 is as whole as 7."""
+    number = float(text)
+    return int(number) if number.is_integer() and abs(number) <= _WHOLE_MAX else number
+
+
+_DECODER = msgspec.json.Decoder(float_hook=_read_float)
+_WHOLE_MAX = 2**53
+"""Beyond it a float names no certain whole number."""
 
 
 def check_preview_size(size_px: int) -> int:
