@@ -13,7 +13,6 @@ import httpx
 import msgspec
 import nats.errors
 import pytest
-import replicate
 
 from halfdrop.contracts.jobs import Job, JobState, JobStatus, accepted_status, decode_job, encode_status
 from halfdrop.contracts.patterns import pattern_key
@@ -267,36 +266,6 @@ async def test_prefer_wait_answers_at_the_end_of_the_order_or_of_the_wait(
     assert (answer.status_code, answer.json()["status"]) == (201, "succeeded")
 
 
-async def test_the_replicate_client_works_unchanged(
-    edge: "LiveEdge", hub_nats: NatsServer, objects_url: str, tmp_path: Path
-) -> None:
-    async with hub_worker(hub_nats, objects_url, tmp_path):
-        await asyncio.to_thread(_use_replicate, edge.url)
-
-
-def _use_replicate(url: str) -> None:
-    client = replicate.Client(api_token="none", base_url=url)
-    try:
-        prediction = client.predictions.create(
-            version="house", input={"prompt": "black houndstooth on cream", "size_px": 512}
-        )
-        prediction.wait()
-        assert prediction.status == "succeeded"
-        assert prediction.output["svg"].endswith("/pattern.svg")
-        small = {"prompt": "red dots", "size_px": 256}
-        for reference in ("halfdrop/house", "halfdrop/house:house-3"):
-            output = client.run(reference, input=small)
-            # The client wraps https addresses only; on loopback it hands them over as they are.
-            assert httpx.get(output["master"]).content.startswith(b"\x89PNG")
-        assert len(client.predictions.list().results) == 3
-        large = client.predictions.create(version="house", input={"prompt": "blue rings", "size_px": 8192})
-        large.cancel()
-        large.wait()
-        assert large.status == "canceled"
-    finally:
-        client._client.close()
-
-
 async def test_pages_of_orders_follow_each_other(edge: "LiveEdge") -> None:
     placed = [(await order(edge.client, size_px=64 + number))["id"] for number in range(60)]
     first = (await edge.client.get("/v1/predictions")).json()
@@ -319,7 +288,7 @@ async def test_open_streams_do_not_keep_a_stopping_edge(edge: "LiveEdge") -> Non
 
 async def test_a_client_that_goes_away_is_no_longer_waited_on(edge: "LiveEdge", wait_until: "WaitUntil") -> None:
     placed = await order(edge.client)
-    async with httpx.AsyncClient() as other, other.stream("GET", placed["urls"]["stream"]) as stream:
+    async with httpx.AsyncClient() as other, other.stream("GET", f"{placed['urls']['get']}/stream") as stream:
         lines = stream.aiter_lines()
         assert await anext(lines) == "event: status"
         assert (await edge.client.get("/healthz")).json()["clients_waiting"] == 1

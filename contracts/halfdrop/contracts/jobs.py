@@ -15,6 +15,10 @@ from halfdrop.contracts.plates import Plates
 JobClass = Literal["realtime", "standard", "bulk"]
 
 
+WebhookEvent = Literal["start", "output", "logs", "completed"]
+"""What an order can tell: it began, it has output, it has a new line of its log, it ended."""
+
+
 class JobState(StrEnum):
     """Where a job is. The last three are final: nothing leaves them."""
 
@@ -28,6 +32,13 @@ class JobState(StrEnum):
     @property
     def is_final(self) -> bool:
         return self in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELED)
+
+
+class Webhook(msgspec.Struct, frozen=True, kw_only=True):
+    """Where somebody wants to hear of a job, and of what."""
+
+    url: str
+    events: tuple[WebhookEvent, ...]
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job.v1"):
@@ -49,6 +60,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job.v1"):
 
     wording: Wording | msgspec.UnsetType = msgspec.UNSET
     """How the edge read the words of the order, where it had to; its statuses carry it on."""
+
+    webhook: Webhook | msgspec.UnsetType = msgspec.UNSET
+    cancel_at: float | msgspec.UnsetType = msgspec.UNSET
+    """Unix seconds after which nobody wants it any more. The edge that accepted the job cancels it then."""
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,7 +126,9 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, tag="status.v1"):
     """A line for each stage finished, at most 64."""
 
     wording: Wording | msgspec.UnsetType = msgspec.UNSET
-    """As in the job."""
+    webhook: Webhook | msgspec.UnsetType = msgspec.UNSET
+    cancel_at: float | msgspec.UnsetType = msgspec.UNSET
+    """All three as in the job."""
 
     refiner_digest: str | msgspec.UnsetType = msgspec.UNSET
     """Digest of the bundle that refined the plates for the files; unset where they are just as they were previewed."""
@@ -130,6 +147,8 @@ def accepted_status(job: Job, pattern_key: str) -> JobStatus:
         pattern_key=pattern_key,
         created_at=job.created_at,
         wording=job.wording,
+        webhook=job.webhook,
+        cancel_at=job.cancel_at,
     )
 
 

@@ -7,11 +7,18 @@ from litestar.di import Provide
 from litestar.exceptions import HTTPException
 
 from halfdrop.contracts.errors import HalfdropError
+from halfdrop.edge.admission import Admission
 from halfdrop.edge.front import Front
 from halfdrop.edge.health import get_health
 from halfdrop.edge.image_routes import create_images
 from halfdrop.edge.metrics import get_metrics
-from halfdrop.edge.model_routes import create_model_prediction, get_model, get_model_version, list_models
+from halfdrop.edge.model_routes import (
+    create_model_prediction,
+    get_model,
+    get_model_version,
+    list_model_versions,
+    list_models,
+)
 from halfdrop.edge.openapi import get_openapi
 from halfdrop.edge.pages import load_studio, studio_handlers
 from halfdrop.edge.prediction_routes import (
@@ -19,9 +26,10 @@ from halfdrop.edge.prediction_routes import (
     create_prediction,
     get_file,
     get_prediction,
+    list_prediction_methods,
     list_predictions,
-    stream_prediction,
 )
+from halfdrop.edge.prediction_streams import stream_prediction
 from halfdrop.edge.preview_routes import create_preview, get_picture
 from halfdrop.edge.problems import answer_problem
 from halfdrop.edge.services import Services
@@ -31,6 +39,7 @@ STUDIO_DIR = Path(__file__).parent / "studio"
 API_HANDLERS = [
     create_preview,
     get_picture,
+    list_prediction_methods,
     create_prediction,
     list_predictions,
     get_prediction,
@@ -41,6 +50,8 @@ API_HANDLERS = [
     list_models,
     get_model,
     create_model_prediction,
+    get_model,
+    list_model_versions,
     get_model_version,
     get_health,
     get_metrics,
@@ -48,8 +59,8 @@ API_HANDLERS = [
 ]
 
 
-def make_app(services: Services) -> Front:
-    """Return the ASGI application that serves `services`."""
+def make_app(services: Services, *, body_s: float, answer_s: float) -> Front:
+    """Return the ASGI application that serves `services`; the time limits are Admission's."""
     inner = Litestar(
         route_handlers=[*API_HANDLERS, *studio_handlers(load_studio(STUDIO_DIR))],
         dependencies={"edge": Provide(lambda: services, sync_to_thread=False)},
@@ -62,4 +73,5 @@ def make_app(services: Services) -> Front:
         openapi_config=None,  # openapi.py says more than can be derived
         logging_config=None,
     )
-    return Front(services.shelf, services.degradation.marking(inner), services.door, services.limits, services.observer)
+    admission = Admission(services.degradation.marking(inner), body_s=body_s, answer_s=answer_s)
+    return Front(services.shelf, admission, services.door, services.limits, services.observer)

@@ -16,7 +16,7 @@ from granian._granian import RSGIHTTPProtocol
 from granian.rsgi import Scope as RsgiScope
 from moka_py import Moka
 
-from halfdrop.contracts.errors import HalfdropError
+from halfdrop.contracts.errors import HalfdropError, TransientError
 from halfdrop.edge.access import KEY_HEADERS, SCOPE_NAME, Access, Door, Unauthorized
 from halfdrop.edge.limits import Limit, QuotaExceeded, RateLimits, find_exceeded, limit_headers
 from halfdrop.edge.observing import PROBLEM_NAME, Observer
@@ -195,7 +195,10 @@ class Front:
         if scope["method"] == "HEAD":
             scope["method"] = "GET"
             send = _without_body(send)
-        await self._inner(scope, receive, send)
+        try:
+            await self._inner(scope, receive, send)
+        except TransientError as error:  # from Admission, which raises before anything was sent
+            await _send_problem(error, scope, send)
 
 
 async def _refuse(error: HalfdropError, scope: Scope, _receive: Receive, send: Send) -> None:

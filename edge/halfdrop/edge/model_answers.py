@@ -7,7 +7,7 @@ import msgspec
 from halfdrop.edge.predictions import OWNER
 
 
-class Model(msgspec.Struct, frozen=True, kw_only=True):
+class ListedModel(msgspec.Struct, frozen=True, kw_only=True):
     """A model in OpenAI's shape."""
 
     id: str
@@ -23,5 +23,5 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 class ModelList(msgspec.Struct, frozen=True, kw_only=True):
     """Answer of GET /v1/models."""
 
-    data: list[Model]
+    data: list[ListedModel]
     object: Literal["list"] = "list"

@@ -3,17 +3,17 @@
 """
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from litestar import MediaType, Request, Response, get, post
 
 from halfdrop.contracts.errors import NotFound
-from halfdrop.edge.access import needs
-from halfdrop.edge.model_answers import Model, ModelList
-from halfdrop.edge.openapi import describe_model
+from halfdrop.edge.access import access_of, needs
+from halfdrop.edge.model_answers import ListedModel, ModelList
 from halfdrop.edge.prediction_routes import answer_new_prediction
 from halfdrop.edge.predictions import OWNER
+from halfdrop.edge.schemas import describe_model
 from halfdrop.edge.services import EdgeServices
 from halfdrop.models.bundle import MANIFEST_NAME
 
@@ -34,19 +34,67 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     """Schemas `Input` and `Output`."""
 
 
+class ModelVersionPage(msgspec.Struct, frozen=True, kw_only=True):
+    """The versions that this edge serves: one."""
+
+    results: list[ModelVersion]
+    next: str | None = None
+    previous: str | None = None
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """A model in Replicate's shape."""
+
+    url: str
+    """Address of this description."""
+
+    owner: str
+    name: str
+    description: str
+    visibility: Literal["public"]
+    run_count: int
+    """Your orders that this edge knows of."""
+
+    latest_version: ModelVersion
+
+
 @get("/v1/models", guards=[needs(None)])
 async def list_models(edge: EdgeServices) -> Response[bytes]:
     """List the names of the model that this edge draws with, in OpenAI's shape."""
     names = (edge.bundle.name, f"{edge.bundle.name}-{edge.bundle.version}")
-    models = ModelList(data=[_model(edge, name) for name in names])
+    models = ModelList(data=[_list_model(edge, name) for name in names])
     return Response(msgspec.json.encode(models), media_type=MediaType.JSON)
 
 
 @get("/v1/models/{name:str}", guards=[needs(None)])
-async def get_model(edge: EdgeServices, name: str) -> Response[bytes]:
+async def get_listed_model(edge: EdgeServices, name: str) -> Response[bytes]:
     """Describe a model by any of its names, in OpenAI's shape."""
     _check_name(edge, OWNER, name)
-    return Response(msgspec.json.encode(_model(edge, name)), media_type=MediaType.JSON)
+    return Response(msgspec.json.encode(_list_model(edge, name)), media_type=MediaType.JSON)
+
+
+@get("/v1/models/{owner:str}/{name:str}", guards=[needs(None)])
+async def get_model(request: Request[Any, Any, Any], edge: EdgeServices, owner: str, name: str) -> Response[bytes]:
+    """Describe the model that this edge draws with."""
+    _check_name(edge, owner, name)
+    found = Model(
+        url=f"{str(request.base_url).rstrip('/')}/v1/models/{OWNER}/{edge.bundle.name}",
+        owner=OWNER,
+        name=edge.bundle.name,
+        description="Seamless repeats for textiles, wallpaper and print, from a prompt.",
+        visibility="public",
+        run_count=edge.orders.count(access_of(request).tenant),
+        latest_version=_describe_version(edge),
+    )
+    return Response(msgspec.json.encode(found), media_type=MediaType.JSON, headers={"Cache-Control": "no-store"})
+
+
+@get("/v1/models/{owner:str}/{name:str}/versions", guards=[needs(None)])
+async def list_model_versions(edge: EdgeServices, owner: str, name: str) -> Response[bytes]:
+    """List the versions that can be ordered here."""
+    _check_name(edge, owner, name)
+    page = ModelVersionPage(results=[_describe_version(edge)])
+    return Response(msgspec.json.encode(page), media_type=MediaType.JSON)
 
 
 @post("/v1/models/{owner:str}/{name:str}/predictions", status_code=201, guards=[needs("orders")])
@@ -64,17 +112,20 @@ async def get_model_version(edge: EdgeServices, owner: str, name: str, version: 
     _check_name(edge, owner, name)
     if not edge.bundle.answers_to(version):
         raise NotFound(f"model {owner}/{name} has no version {version[:80]!r}; it has {edge.bundle.digest}")
-    found = ModelVersion(
+    return Response(msgspec.json.encode(_describe_version(edge)), media_type=MediaType.JSON)
+
+
+def _describe_version(edge: EdgeServices) -> ModelVersion:
+    return ModelVersion(
         id=edge.bundle.digest,
         created_at=datetime.fromtimestamp(_placed_s(edge), UTC).isoformat(timespec="seconds"),
         cog_version="",
         openapi_schema=describe_model(),
     )
-    return Response(msgspec.json.encode(found), media_type=MediaType.JSON)
 
 
-def _model(edge: EdgeServices, name: str) -> Model:
-    return Model(id=name, created=int(_placed_s(edge)))
+def _list_model(edge: EdgeServices, name: str) -> ListedModel:
+    return ListedModel(id=name, created=int(_placed_s(edge)))
 
 
 def _placed_s(edge: EdgeServices) -> float:

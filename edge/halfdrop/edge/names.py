@@ -10,6 +10,8 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 ID_LENGTH = 26
 """48 bits of time in milliseconds and 80 bits of chance, five bits a character: sorts by age, cannot be guessed."""
 
+ID_PATTERN = f"^[{_ALPHABET}]{{{ID_LENGTH}}}$"
+
 
 class KeyKind(Enum):
     """What a cache key names of a pattern."""

@@ -139,6 +139,14 @@ class OrderBook:
             return None
         return sum(o.id < status.id and o.tenant == status.tenant for o in self._open.values())
 
+    def overdue(self, now: float) -> list[JobStatus]:
+        """Return unfinished orders, whoever's, that nobody wants any more at `now`."""
+        return [o for o in self._open.values() if o.cancel_at is not msgspec.UNSET and o.cancel_at <= now]
+
+    def count(self, tenant: str) -> int:
+        """Return how many orders of `tenant` this edge knows of."""
+        return len(self._ids.get(tenant, ()))
+
     async def apply(self, status: JobStatus) -> JobStatus:
         """Take `status` into the book if it is news, and tell the listeners; return the one that counts now."""
         async with self._lock:

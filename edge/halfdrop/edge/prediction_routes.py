@@ -2,13 +2,11 @@
 
 import asyncio
 import contextlib
-import re
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
-from litestar import MediaType, Request, Response, get, post
+from litestar import MediaType, Request, Response, get, post, route
 from litestar.response import Stream
 from opentelemetry.trace import SpanKind
 
@@ -18,17 +16,16 @@ from halfdrop.contracts.patterns import check_size_px
 from halfdrop.contracts.subjects import OUTBOX_STREAM
 from halfdrop.edge.access import Access, access_of, needs
 from halfdrop.edge.idempotency import HEADER
+from halfdrop.edge.listeners import Listener
 from halfdrop.edge.names import is_order_id, new_order_id
+from halfdrop.edge.order_terms import CANCEL_AFTER, read_cancel_after, read_wait, read_webhook
 from halfdrop.edge.predictions import Prediction, PredictionPage, make_prediction, sign_files
 from halfdrop.edge.previews import Pattern, Previews
 from halfdrop.edge.requests import PredictionRequest, read_body
 from halfdrop.edge.services import EdgeServices
 from halfdrop.runtime.semantics import messaging
 
-WAIT_DEFAULT_S, WAIT_MAX_S = 60.0, 60.0
 PAGE_SIZE = 50
-KEEP_ALIVE_S = 15.0
-"""A comment on an idle stream, so that proxies keep it open and a gone client is noticed."""
 
 
 @post("/v1/predictions", status_code=201, guards=[needs("orders")])
@@ -39,16 +36,19 @@ async def create_prediction(request: Request[Any, Any, Any], edge: EdgeServices)
 
 async def answer_new_prediction(request: Request[Any, Any, Any], edge: EdgeServices) -> Response[bytes]:
     """Accept the order in the body, wait as its client prefers, and answer with the prediction."""
+    asked = time.monotonic()
     body = await read_body(request, PredictionRequest)
+    cancel_after_s = read_cancel_after(request.headers.get(CANCEL_AFTER))
     key = request.headers.get(HEADER)
     if key is None:
         order_id = new_order_id()
-        status = await submit_order(edge, access_of(request), body, order_id)
-        return _answer_created(request, edge, order_id, await _tell(request, edge, status))
+        status = await submit_order(edge, access_of(request), body, order_id, cancel_after_s)
+        return _answer_created(request, edge, order_id, await _tell(request, edge, status, asked))
     async with edge.idempotency.attempt(access_of(request).tenant, key, body) as attempt:
         order_id, answer = attempt.remembered.order_id, attempt.remembered.answer
         if not answer:
-            told = await _tell(request, edge, await _find_or_submit(request, edge, body, order_id))
+            status = await _find_or_submit(request, edge, body, order_id, cancel_after_s)
+            told = await _tell(request, edge, status, asked)
             answer = msgspec.json.encode(told)  # unsigned: a repetition may come when what is signed now has expired
             with contextlib.suppress(Unavailable):  # the order stands; a repetition finds it by its id
                 await attempt.finish(answer)
@@ -56,20 +56,33 @@ async def answer_new_prediction(request: Request[Any, Any, Any], edge: EdgeServi
 
 
 async def _find_or_submit(
-    request: Request[Any, Any, Any], edge: EdgeServices, body: PredictionRequest, order_id: str
+    request: Request[Any, Any, Any],
+    edge: EdgeServices,
+    body: PredictionRequest,
+    order_id: str,
+    cancel_after_s: int | None,
 ) -> JobStatus:
     access = access_of(request)
     try:
         return await edge.orders.find(order_id, access.tenant)  # accepted, and this edge died before it said so
     except NotFound:
-        return await submit_order(edge, access, body, order_id)
+        return await submit_order(edge, access, body, order_id, cancel_after_s)
 
 
-async def _tell(request: Request[Any, Any, Any], edge: EdgeServices, status: JobStatus) -> Prediction:
-    """Return the prediction, once it is final or the wait that the client prefers is over."""
-    if wait_s := _read_wait(request.headers.get("prefer", "")):
-        status = await _wait_for_end(edge, status, wait_s)
-    return _describe_unsigned(request, edge, status)
+async def _tell(request: Request[Any, Any, Any], edge: EdgeServices, status: JobStatus, asked: float) -> Prediction:
+    """Return the prediction, unsigned, once it is final or the wait that the client prefers is over.
+
+    The wait counts from when the request came (`asked`): clients hang up half a second after theirs. After a wait in
+    vain `status` says "starting" even of an order that is being worked on, as Replicate's does: its Python client takes
+    anything else for the end, and `run` would return nothing. `state` says how it is.
+    """
+    wait_s = read_wait(request.headers.get("prefer", ""))
+    if wait_s:
+        status = await _wait_for_end(request, edge, status, asked + wait_s - time.monotonic())
+    prediction = _describe_unsigned(request, edge, status)
+    if wait_s and not status.state.is_final:
+        prediction = msgspec.structs.replace(prediction, status="starting")
+    return prediction
 
 
 def _answer_created(
@@ -80,11 +93,15 @@ def _answer_created(
     return Response(answer, status_code=201, media_type=MediaType.JSON, headers=location)
 
 
-async def submit_order(edge: EdgeServices, access: Access, body: PredictionRequest, order_id: str) -> JobStatus:
+async def submit_order(
+    edge: EdgeServices, access: Access, body: PredictionRequest, order_id: str, cancel_after_s: int | None
+) -> JobStatus:
     """Understand the order, make or find its plates, and accept it durably under `order_id`."""
+    webhook = read_webhook(body.webhook, body.webhook_events_filter)
     previews = edge.previews.of(access.tenant)
     pattern = _understand(previews, body)
     plates = await previews.plates(pattern)
+    now = time.time()
     job = Job(
         id=order_id,
         tenant=access.tenant,
@@ -92,8 +109,10 @@ async def submit_order(edge: EdgeServices, access: Access, body: PredictionReque
         spec=pattern.spec,
         size_px=body.input.size_px,
         plates=plates,
-        created_at=time.time(),
+        created_at=now,
         wording=pattern.wording,
+        webhook=webhook,
+        cancel_at=msgspec.UNSET if cancel_after_s is None else now + cancel_after_s,
     )
     attributes = messaging("publish", "send", OUTBOX_STREAM, job.id)
     with edge.tracing.span(f"publish {OUTBOX_STREAM}", kind=SpanKind.PRODUCER, attributes=attributes):
@@ -109,8 +128,14 @@ async def list_predictions(request: Request[Any, Any, Any], edge: EdgeServices) 
     statuses = await edge.orders.newest(access_of(request).tenant, before=cursor, limit=PAGE_SIZE)
     has_more = len(statuses) == PAGE_SIZE
     address = f"{base_url(request)}/v1/predictions?cursor={statuses[-1].id}" if has_more else None
-    page = PredictionPage(results=[_describe(request, edge, status) for status in statuses], next=address)
+    page = PredictionPage(results=[describe(request, edge, status) for status in statuses], next=address)
     return Response(msgspec.json.encode(page), media_type=MediaType.JSON, headers={"Cache-Control": "no-store"})
+
+
+@route("/v1/predictions", http_method="OPTIONS", status_code=204)
+async def list_prediction_methods() -> Response[None]:
+    """Say both methods: the framework's own answer knows those of the first handler of a path only."""
+    return Response(None, status_code=204, headers={"Allow": "GET, OPTIONS, POST"})
 
 
 @get("/v1/predictions/{order_id:str}", guards=[needs("orders")])
@@ -123,14 +148,6 @@ async def get_prediction(request: Request[Any, Any, Any], edge: EdgeServices, or
 async def cancel_prediction(request: Request[Any, Any, Any], edge: EdgeServices, order_id: str) -> Response[bytes]:
     """Ask that an order stop."""
     return _answer(request, edge, await edge.orders.cancel(order_id, access_of(request).tenant, time.time()))
-
-
-@get("/v1/predictions/{order_id:str}/stream", guards=[needs("orders")])
-async def stream_prediction(request: Request[Any, Any, Any], edge: EdgeServices, order_id: str) -> Stream:
-    """Send the prediction at each change as server-sent events: `status`, and `completed` as the last."""
-    await edge.orders.find(order_id, access_of(request).tenant)  # an unknown id is a 404, not an empty stream
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return Stream(_events(request, edge, order_id), media_type="text/event-stream", headers=headers)
 
 
 @get("/v1/predictions/{order_id:str}/files/{name:str}", guards=[needs("orders")])
@@ -159,40 +176,29 @@ def _understand(previews: Previews, body: PredictionRequest) -> Pattern:
         raise InvalidInput(f"input.{error.field}", got=error.got, allowed=error.allowed) from error
 
 
-def _read_wait(prefer: str) -> float:
-    """Return the seconds to wait that a Prefer header asks for; 0 without one. Other preferences are ignored."""
-    for preference in prefer.lower().split(","):
-        if found := re.fullmatch(r"\s*wait(?:\s*=\s*\"?(\d{1,4})\"?)?\s*", preference):
-            return min(float(found[1] or WAIT_DEFAULT_S), WAIT_MAX_S)
-    return 0.0
+async def _wait_for_end(
+    request: Request[Any, Any, Any], edge: EdgeServices, status: JobStatus, wait_s: float
+) -> JobStatus:
+    """Return the last status within `wait_s`, or before the client hung up.
 
-
-async def _wait_for_end(edge: EdgeServices, status: JobStatus, wait_s: float) -> JobStatus:
-    """Return the last status within `wait_s`. The order stands, so nothing that fails here may fail the answer."""
-    with contextlib.suppress(TimeoutError, TransientError):
-        async with asyncio.timeout(wait_s):
-            with edge.listeners.listen(status.id) as listener:
+    The order stands, so nothing that fails here may fail the answer.
+    """
+    with contextlib.suppress(TimeoutError, TransientError), edge.listeners.listen(status.id) as listener:
+        async with asyncio.timeout(wait_s), asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(_close_when_gone(request, listener))
+            with contextlib.suppress(TransientError):
                 listener.tell(await edge.orders.find(status.id, status.tenant))  # news that came before we listened
                 async for newer in listener.statuses():
                     status = newer or status
+            watching.cancel()
     return status
 
 
-async def _events(request: Request[Any, Any, Any], edge: EdgeServices, order_id: str) -> AsyncIterator[bytes]:
-    access = access_of(request)
-    with edge.listeners.listen(order_id) as listener:
-        listener.tell(await edge.orders.find(order_id, access.tenant))
-        number = 0
-        async for status in listener.statuses(idle_s=KEEP_ALIVE_S):
-            if not edge.door.still_admits(access):
-                return
-            if status is None:
-                yield b": still here\n\n"
-                continue
-            number += 1
-            name = "completed" if status.state.is_final else "status"
-            data = msgspec.json.encode(_describe(request, edge, status))
-            yield b"event: %b\nid: %d\ndata: %b\n\n" % (name.encode(), number, data)
+async def _close_when_gone(request: Request[Any, Any, Any], listener: Listener) -> None:
+    """Nobody waits once the client has hung up, and its place among those of its tenant is free again."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    listener.close()
 
 
 def _find_artifact(status: JobStatus, name: str) -> Artifact:
@@ -204,12 +210,13 @@ def _find_artifact(status: JobStatus, name: str) -> Artifact:
 
 
 def _answer(request: Request[Any, Any, Any], edge: EdgeServices, status: JobStatus) -> Response[bytes]:
-    prediction = _describe(request, edge, status)
+    prediction = describe(request, edge, status)
     headers = {"Cache-Control": "no-store"}
     return Response(msgspec.json.encode(prediction), status_code=200, media_type=MediaType.JSON, headers=headers)
 
 
-def _describe(request: Request[Any, Any, Any], edge: EdgeServices, status: JobStatus) -> Prediction:
+def describe(request: Request[Any, Any, Any], edge: EdgeServices, status: JobStatus) -> Prediction:
+    """Return the prediction that `status` describes, its addresses such as the client wrote this edge's."""
     return _sign(request, edge, _describe_unsigned(request, edge, status))
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from halfdrop.contracts.jobs import JobState, JobStatus
+from halfdrop.contracts.jobs import JobState, JobStatus, WebhookEvent
 from halfdrop.contracts.patterns import PatternSpec, Wording
 from halfdrop.contracts.repeats import Repeat
 
@@ -59,6 +59,7 @@ class Links(msgspec.Struct, frozen=True, kw_only=True):
     get: str
     cancel: str
     stream: str
+    """Server-sent events as Replicate's clients read them; without its query, whole predictions."""
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +116,14 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     read_as: dict[str, str]
     """Words that the model does not know, and what was drawn for each."""
 
+    deadline: str | None
+    """When it is canceled if it has not finished, from Cancel-After."""
+
+    webhook: str | None
+    """As it was ordered; nothing is sent to it yet."""
+
+    webhook_events_filter: tuple[WebhookEvent, ...] | None
+
 
 class PredictionPage(msgspec.Struct, frozen=True, kw_only=True):
     """Predictions, newest first, and the address of the next page."""
@@ -139,6 +148,7 @@ def make_prediction(
     """
     address = f"{base_url}/v1/predictions/{status.id}"
     wording = Wording() if status.wording is msgspec.UNSET else status.wording
+    webhook = None if status.webhook is msgspec.UNSET else status.webhook
     outage = [] if hub_away_since is None or status.state.is_final else [say_hub_away(status, hub_away_since)]
     return Prediction(
         id=status.id,
@@ -151,9 +161,9 @@ def make_prediction(
         input=_make_input(status.spec, status.size_px),
         output=_make_output(status, address),
         error=status.error.detail if status.error and status.state is JobState.FAILED else None,
-        logs="".join(f"{line}\n" for line in (*say_wording(wording), *status.log, *outage)),
+        logs="".join(f"{line}\n" for line in (*log_lines(status), *outage)),
         metrics=_make_metrics(status),
-        urls=Links(get=address, cancel=f"{address}/cancel", stream=f"{address}/stream"),
+        urls=Links(get=address, cancel=f"{address}/cancel", stream=f"{address}/stream?events=replicate"),
         state=status.state.value,
         attempt=status.attempt,
         queue_position=queue_position,
@@ -162,6 +172,9 @@ def make_prediction(
         pattern_key=status.pattern_key,
         unknown_words=wording.unknown_words,
         read_as=wording.read_as,
+        deadline=None if status.cancel_at is msgspec.UNSET else _iso(status.cancel_at),
+        webhook=webhook.url if webhook else None,
+        webhook_events_filter=webhook.events if webhook else None,
     )
 
 
@@ -177,6 +190,12 @@ def sign_files(prediction: Prediction, sign: Callable[[str], str]) -> Prediction
         proof=sign(output.proof) if output.proof else None,
     )
     return msgspec.structs.replace(prediction, output=signed)
+
+
+def log_lines(status: JobStatus) -> tuple[str, ...]:
+    """Return what was understood, then a line for each stage that is done."""
+    wording = Wording() if status.wording is msgspec.UNSET else status.wording
+    return (*say_wording(wording), *status.log)
 
 
 def say_wording(wording: Wording) -> list[str]:

@@ -30,6 +30,7 @@ from halfdrop.contracts.errors import (
     Unavailable,
 )
 from halfdrop.edge.access import Forbidden, Unauthorized
+from halfdrop.edge.admission import AnswerTooSlow, BodyTooSlow
 from halfdrop.edge.idempotency import InFlight, KeyReused
 from halfdrop.edge.limits import QuotaExceeded, limit_headers
 from halfdrop.edge.observing import PROBLEM_NAME
@@ -77,6 +78,7 @@ _TABLE: tuple[tuple[type[HalfdropError], int, str], ...] = (
     (NotFound, 404, "Not found"),
     (InFlight, 409, "Request in flight"),
     (KeyReused, 422, "Idempotency key reused"),
+    (BodyTooSlow, 408, "Request timeout"),
     (QuotaExceeded, 429, "Quota exceeded"),
     (Overloaded, 429, "Too many requests"),
     (Unavailable, 503, "Service unavailable"),
@@ -89,6 +91,8 @@ _TRANSIENT_CODES: tuple[tuple[type[TransientError], str], ...] = (
     (Overloaded, "overloaded"),
     (InFlight, "request-in-flight"),
     (OutboxFull, "outbox-full"),
+    (BodyTooSlow, "body-too-slow"),
+    (AnswerTooSlow, "answer-too-slow"),
 )
 
 
@@ -144,6 +148,8 @@ def _halfdrop_problem(error: HalfdropError, instance: str) -> tuple[Problem, dic
     if isinstance(error, TransientError):
         code = next((code for kind, code in _TRANSIENT_CODES if isinstance(error, kind)), "unavailable")
         headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+        if isinstance(error, BodyTooSlow):
+            headers["Connection"] = "close"  # what is still to come of the body is not waited for
         problem = _problem(status, code, title, detail, instance)
         if isinstance(error, QuotaExceeded):
             problem = msgspec.structs.replace(problem, type=QUOTA_EXCEEDED, violated_policies=error.violated)

@@ -34,6 +34,7 @@ from halfdrop.edge.metrics import read_metrics
 from halfdrop.edge.names import object_path
 from halfdrop.edge.observing import Observer
 from halfdrop.edge.orders import open_orders
+from halfdrop.edge.overdue import cancel_overdue
 from halfdrop.edge.previewer import open_previewer
 from halfdrop.edge.reuse import ReusePools
 from halfdrop.edge.server import claim_port, serve
@@ -108,17 +109,19 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
         background = [
             tasks.create_task(forward_orders(broker, link, tracing)),
             tasks.create_task(follow_events(link, settings.name, orders, tracing)),
+            tasks.create_task(cancel_overdue(orders)),
             tasks.create_task(degradation.follow()),
         ]
         if not door.is_open:
             background.append(tasks.create_task(follow_keys(objects, door)))
+        app = make_app(services, body_s=settings.body_s, answer_s=settings.answer_s)
         with serve_metrics(
             make_registry(partial(read_metrics, services)),
             host=settings.metrics_host,
             port=settings.metrics_port,
             setting=f"{PREFIX}METRICS_PORT",
         ):
-            async with serve(make_app(services), host=settings.host, port=port, grace_s=settings.grace_s):
+            async with serve(app, host=settings.host, port=port, grace_s=settings.grace_s):
                 url = f"http://{settings.host}:{port}"
                 log.info("edge_ready", url=url, after_s=round(time.monotonic() - began_s, 2), model=bundle.digest)
                 await stop.wait()

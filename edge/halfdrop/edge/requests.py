@@ -9,6 +9,7 @@ from litestar import Request
 from msgspec.inspect import StructType, type_info
 
 from halfdrop.contracts.errors import InvalidInput, PermanentError
+from halfdrop.contracts.jobs import WebhookEvent
 from halfdrop.contracts.patterns import PREVIEW_SIZES_PX, PatternRequest, ReuseAllowed
 from halfdrop.edge.picture_files import PREVIEW_SIZE_PX
 
@@ -48,6 +49,13 @@ class PredictionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
     stream: bool = False
     """Accepted for clients that always send it: every prediction can be streamed."""
+
+    webhook: str | msgspec.UnsetType | None = msgspec.UNSET
+    """Address to be told of the order's course: http or https, up to 2,000 characters. Kept with the order and shown
+    in the prediction; nothing is sent to it yet."""
+
+    webhook_events_filter: tuple[WebhookEvent, ...] | msgspec.UnsetType | None = msgspec.UNSET
+    """What to tell of; absent: everything."""
 
 
 Body = TypeVar("Body", bound=msgspec.Struct)
@@ -95,13 +103,24 @@ async def _read_bounded(request: Request[Any, Any, Any]) -> bytes:
 def decode_body(data: bytes, kind: type[Body]) -> Body:
     """Return `data` as a `kind`. Raises MalformedBody or InvalidInput."""
     try:
-        raw = msgspec.json.decode(data)
+        raw = _DECODER.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedBody(f"body: not JSON ({error})", code="malformed-body") from error
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
         raise _name_field(str(error), raw, kind) from error
+
+
+def _read_float(text: str) -> int | float:
+    """Return the number that JSON writes with a point or an exponent: to JSON Schema 7.0 is as whole as 7."""
+    number = float(text)
+    return int(number) if number.is_integer() and abs(number) <= _WHOLE_MAX else number
+
+
+_DECODER = msgspec.json.Decoder(float_hook=_read_float)
+_WHOLE_MAX = 2**53
+"""Beyond it a float names no certain whole number."""
 
 
 def check_preview_size(size_px: int) -> int:
@@ -163,11 +182,18 @@ def _member_names(kind: type[msgspec.Struct], steps: list[str]) -> list[str]:
 
 
 def _literals(kind: type[msgspec.Struct], steps: list[str]) -> tuple[object, ...]:
+    while steps and steps[-1].isdigit():  # an item of a list: its member says what items may be
+        steps = steps[:-1]
     owner = _struct_at(kind, steps[:-1])
-    annotation = typing.get_type_hints(owner).get(steps[-1]) if owner and steps else None
-    # A member that may be left empty is a union of its literals with None.
-    options = (annotation,) if typing.get_origin(annotation) is typing.Literal else typing.get_args(annotation)
-    return tuple(v for o in options if typing.get_origin(o) is typing.Literal for v in typing.get_args(o))
+    return _flatten(typing.get_type_hints(owner).get(steps[-1])) if owner and steps else ()
+
+
+def _flatten(annotation: object) -> tuple[object, ...]:
+    """Return the values of the Literal within `annotation`: "a" and "b" of tuple[Literal["a", "b"], ...] | None."""
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is typing.Literal:
+        return arguments
+    return tuple(value for argument in arguments for value in _flatten(argument))
 
 
 def _struct_at(kind: type[msgspec.Struct], steps: list[str]) -> type[msgspec.Struct] | None:

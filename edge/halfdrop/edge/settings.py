@@ -71,6 +71,12 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     disk_free_min_mib: Annotated[int, Meta(ge=0, le=2**30)] = 512
     """Free space, in MiB, below which the disk tier takes nothing in: orders and logs need the rest. 0: no bound."""
+    body_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
+    """Time for the body of a request to arrive: 64 KiB at 7 KB/s."""
+
+    answer_s: Annotated[float, Meta(gt=0, le=600)] = 30.0
+    """Time until an answer begins, beside a wait that the client prefers. The slowest of a healthy edge is a preview
+    behind a full queue, about a second."""
 
     grace_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
     """Time for requests in flight when asked to stop."""

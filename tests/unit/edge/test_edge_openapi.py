@@ -1,15 +1,20 @@
 """The description is valid OpenAPI 3.1 and names exactly the routes that are served."""
 
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import jsonschema
 import msgspec
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from halfdrop.contracts.errors import InvalidInput
+from halfdrop.contracts.patterns import normalise_prompt
 from halfdrop.edge.app import API_HANDLERS
 from halfdrop.edge.image_requests import ImageRequest, check_images
 from halfdrop.edge.openapi import describe_api
 from halfdrop.edge.requests import PredictionRequest, PreviewRequest, decode_body
+from halfdrop.edge.schemas import BLANK_CHARACTERS, CONTROL_CHARACTERS
 
 
 def test_the_document_is_valid() -> None:
@@ -29,14 +34,6 @@ def test_every_route_is_described_and_nothing_else() -> None:
     assert served == described
 
 
-def test_examples_are_accepted_and_fit_their_schemas() -> None:
-    paths, schemas = describe_api()["paths"], describe_api()["components"]["schemas"]
-    for path, kind in (("/v1/previews", PreviewRequest), ("/v1/predictions", PredictionRequest)):
-        example = paths[path]["post"]["requestBody"]["content"]["application/json"]["example"]
-        assert decode_body(msgspec.json.encode(example), kind)
-        jsonschema.validate(example, {**schemas[kind.__name__], "components": {"schemas": schemas}})
-
-
 def test_examples_of_pictures_are_accepted_and_fit_their_schema() -> None:
     schemas = describe_api()["components"]["schemas"]
     body = describe_api()["paths"]["/v1/images/generations"]["post"]["requestBody"]["content"]["application/json"]
@@ -44,3 +41,57 @@ def test_examples_of_pictures_are_accepted_and_fit_their_schema() -> None:
     for example in body["examples"].values():
         assert check_images(decode_body(msgspec.json.encode(example["value"]), ImageRequest), model="house")
         jsonschema.validate(example["value"], {**schemas["ImageRequest"], "components": {"schemas": schemas}})
+
+
+def test_every_operation_has_an_example_that_is_accepted_and_fits_its_schema() -> None:
+    document = describe_api()
+    schemas = document["components"]["schemas"]
+    checked = 0
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", []):
+                jsonschema.validate(parameter["example"], parameter["schema"])
+            if "requestBody" in operation:
+                content = operation["requestBody"]["content"]["application/json"]
+                if "examples" in content:
+                    continue  # test_examples_of_pictures_are_accepted_and_fit_their_schema
+                kind = {"PreviewRequest": PreviewRequest, "PredictionRequest": PredictionRequest}[_name(content)]
+                assert decode_body(msgspec.json.encode(content["example"]), kind)
+            for content in _json_contents(operation):
+                if "example" in content:
+                    checked += 1
+                    schema = {**schemas[_name(content)], "components": {"schemas": schemas}}
+                    jsonschema.validate(content["example"], schema)
+    assert checked >= 8
+
+
+def _name(content: dict[str, Any]) -> str:
+    return str(content["schema"]["$ref"]).rpartition("/")[2]
+
+
+def _json_contents(operation: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for described in (operation.get("requestBody", {}), *operation["responses"].values()):
+        if "application/json" in described.get("content", {}):
+            yield described["content"]["application/json"]
+
+
+def test_the_description_says_what_this_edge_has_and_asks_for() -> None:
+    document = describe_api(models=("house", "house-3"), asks_keys=True)
+    assert document["security"] == [{"key": []}]
+    assert document["components"]["schemas"]["PredictionInput"]["properties"]["model"]["enum"] == ["house", "house-3"]
+    assert describe_api()["security"] == [{"key": []}, {}]
+
+
+def test_what_is_blank_or_refused_in_a_prompt_is_what_the_schema_says() -> None:
+    found = {"blank": "", "refused": ""}
+    for code in (*range(0xD800), *range(0xE000, 0x110000)):
+        character = chr(code)
+        try:
+            if not normalise_prompt("prompt", character):
+                found["blank"] += character
+        except InvalidInput:
+            found["refused"] += character
+    for characters, declared in ((found["blank"], BLANK_CHARACTERS), (found["refused"], CONTROL_CHARACTERS)):
+        said = re.compile(f"[{declared}]")
+        assert [c for c in characters if not said.fullmatch(c)] == []
+        assert sum(1 for code in range(0x110000) if said.fullmatch(chr(code))) == len(characters)

@@ -47,7 +47,8 @@ def test_a_waiting_order_has_no_output_and_its_addresses() -> None:
     assert found["created_at"] == "2023-11-14T22:13:20.250Z"
     assert found["started_at"] is found["completed_at"] is found["error"] is None
     address = f"http://h:1/v1/predictions/{STATUS.id}"
-    assert found["urls"] == {"get": address, "cancel": f"{address}/cancel", "stream": f"{address}/stream"}
+    streamed = f"{address}/stream?events=replicate"
+    assert found["urls"] == {"get": address, "cancel": f"{address}/cancel", "stream": streamed}
 
 
 @pytest.mark.parametrize(

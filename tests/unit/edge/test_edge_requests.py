@@ -38,6 +38,20 @@ def test_the_first_wrong_member_is_named(body: bytes, field: str, got: str, allo
     assert (caught.value.field, caught.value.got, caught.value.allowed) == (field, got, allowed)
 
 
+@pytest.mark.parametrize(
+    ("written", "read"), [("7", 7), ("7.0", 7), ("70e-1", 7), ("-0.0", 0), ("4294967295.0", 2**32 - 1)]
+)
+def test_a_whole_number_may_be_written_with_a_point(written: str, read: int) -> None:
+    body = decode_body(b'{"prompt": "a", "seed": %b}' % written.encode(), PreviewRequest)
+    assert body.seed == read
+
+
+@pytest.mark.parametrize("written", ["1e16", "1e999", "-1e999", "0.5"])
+def test_a_number_that_is_not_certainly_whole_is_none(written: str) -> None:
+    with pytest.raises(InvalidInput):
+        decode_body(b'{"prompt": "a", "seed": %b}' % written.encode(), PreviewRequest)
+
+
 def test_an_unknown_member_is_told_which_ones_are_known() -> None:
     with pytest.raises(InvalidInput) as caught:
         decode_body(b'{"input": {"prompt": "a", "formats": ["png"]}}', PredictionRequest)
