@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 WORD = "zanzibarlilac"
 """In no log: it stands in prompts, in bodies that are wrong in every way, in paths, queries and headers."""
 
+KNOWN_WORDS = ("crimson", "paisley", "mustard")
+"""Neither are these, which the model draws and so go further."""
+
 
 @pytest.fixture
 def secret(objects_url: str) -> str:
@@ -55,7 +58,7 @@ async def test_no_log_of_a_run_holds_a_prompt_or_a_key(
 ) -> None:
     edge = await start_edge(ACCESS="keys")
     client, key = edge.client, {"Authorization": f"Bearer {secret}"}
-    prompt = f"red dots on white, {WORD}"
+    prompt = f"crimson paisley on mustard, {WORD}"
     assert (await client.post("/v1/previews", json={"prompt": prompt}, headers=key)).status_code == 200
     placed = await client.post("/v1/predictions", json={"input": {"prompt": prompt, "size_px": 64}}, headers=key)
     assert placed.status_code == 201
@@ -86,7 +89,8 @@ async def test_no_log_of_a_run_holds_a_prompt_or_a_key(
     logs = read_logs(tmp_path)
     assert {"edge.log", "hub-1.log"} <= logs.keys()
     for name, text in logs.items():
-        assert WORD not in text.lower(), name
+        for word in (WORD, *KNOWN_WORDS):
+            assert word not in text.lower(), (name, word)
         for part in secret.split("_")[1:]:
             assert part not in text, name
 

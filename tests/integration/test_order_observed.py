@@ -174,6 +174,8 @@ async def test_one_trace_leads_from_the_request_to_the_last_upload_and_back(
     (drawn,) = collector.of(trace_id, "draw")
     assert values(drawn)["gen_ai.output.type"] == "image"
     assert all(span.status.code != Status.STATUS_CODE_ERROR for span in spans)
+    assert (await edge.client.get("/p/daisies.webp?prompt=daisies")).status_code == 422
+    await wait_until(lambda: any(span.name == "GET /p/{name}" for _, span in collector.spans), timeout_s=20)
     assert not WORDS.search(str(collector.spans)), "a prompt's words are in a span"
 
     await check_hub_metrics(port)

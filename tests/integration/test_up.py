@@ -14,6 +14,8 @@ import httpx
 import pytest
 from PIL import Image
 
+from halfdrop.deploy.ports import LOOPBACK, choose_port, is_free
+
 if TYPE_CHECKING:
     from tests.conftest import StartUp, System, WaitUntil
 
@@ -135,3 +137,17 @@ async def _fail_to_start(*options: str, **environ: str) -> tuple[int, str]:
         env={**os.environ, **environ},
     )
     return run.returncode, run.stdout
+
+
+@pytest.mark.timeout(240)
+async def test_each_process_shows_its_metrics_on_a_port_of_its_own(start_up: "StartUp") -> None:
+    port = choose_port()
+    while not all(is_free(port + number) for number in range(3)):
+        port = choose_port()
+    # What stands in the environment would give both hubs one port.
+    system = await start_up("--hubs", "2", "--metrics-port", str(port), HALFDROP_HUB_METRICS_PORT="9")
+    async with httpx.AsyncClient() as prometheus:
+        texts = [(await prometheus.get(f"http://{LOOPBACK}:{port + number}/metrics")).text for number in range(3)]
+    assert ["halfdrop_edge_build_info{" in text for text in texts] == [True, False, False]
+    assert ["halfdrop_hub_build_info{" in text for text in texts] == [False, True, True]
+    assert await system.stop() == 0, system.output
