@@ -118,7 +118,7 @@ async def test_an_edge_whose_outbox_is_full_refuses_orders_and_keeps_those_it_ha
         await broker.js.update_stream(config)
     answers = [await edge.client.post(Q, json=body) for _ in range(4)]
     assert answers[-1].status_code == 503
-    assert read_problem(answers[-1])["type"] == "urn:halfdrop:unavailable"
+    assert read_problem(answers[-1])["type"] == "urn:halfdrop:outbox-full"
     accepted = [answer.json()["id"] for answer in answers if answer.status_code == 201]
     listed = [found["id"] for found in (await edge.client.get(Q)).json()["results"]]
     assert listed == [*reversed(accepted), kept["id"]]

@@ -35,6 +35,7 @@ class RemoteTier(MemoryTier):
         self.open = asyncio.Event()
         self.open.set()
         self.gets = 0
+        self.puts: list[str] = []
 
     async def get(self, key: str) -> bytes | None:
         self.gets += 1
@@ -47,6 +48,7 @@ class RemoteTier(MemoryTier):
     async def put(self, key: str, data: bytes) -> None:
         if self.is_away:
             raise Unavailable("away")
+        self.puts.append(key)
         await super().put(key, data)
 
     async def aclose(self) -> None:
@@ -130,6 +132,7 @@ async def test_what_the_slowest_tier_was_away_for_it_gets_when_it_is_back_in_ord
         await cache.probe(PROBE_KEY)
         assert (cache.stats().owed, cache.stats().tiers[1].is_away) == (0, False)
         assert [await truth.get(key) for key in ("spec", "plates")] == [b"spec", b"plates"]
+        assert truth.puts == ["before", "spec", "plates"]  # where there are plates there is a spec
 
 
 async def test_what_is_owed_and_forgotten_is_counted_as_lost(
