@@ -44,7 +44,7 @@ async def get_health(request: Request[Any, Any, Any], edge: EdgeServices) -> Res
         _probe(edge.redis_tier.get(PROBE_KEY)), _probe(edge.object_tier.get(PROBE_KEY))
     )
     parts = {
-        "model": Part(state="ok", detail=f"{edge.bundle.name}-{edge.bundle.version}:{edge.bundle.digest}"),
+        "model": _model_part(edge),
         "nats": Part(state="ok") if edge.broker.is_connected else Part(state="away", detail="reconnecting"),
         "hub": _hub_part(edge),
         "redis": redis,
@@ -70,6 +70,12 @@ async def _probe(asked: Awaitable[object]) -> Part:
         return Part(state="ok")
     except Unavailable as error:
         return Part(state="away", detail=error.detail)
+
+
+def _model_part(edge: EdgeServices) -> Part:
+    bundle, refused = edge.previews.bundle, edge.models.refused if edge.models else ""
+    detail = f"{bundle.name}-{bundle.version}:{bundle.digest}"
+    return Part(state="ok", detail=f"{detail}; refused: {refused}" if refused else detail)
 
 
 def _hub_part(edge: EdgeServices) -> Part:

@@ -44,11 +44,12 @@ async def create_model_prediction(
 async def get_model_version(edge: EdgeServices, owner: str, name: str, version: str) -> Response[bytes]:
     """Describe a version of the model: its inputs and outputs."""
     _check_name(edge, owner, name)
-    if not edge.bundle.answers_to(version):
-        raise NotFound(f"model {owner}/{name} has no version {version[:80]!r}; it has {edge.bundle.digest}")
-    placed_s = (edge.bundle.directory / MANIFEST_NAME).stat().st_mtime
+    bundle = edge.previews.bundle
+    if not bundle.answers_to(version):
+        raise NotFound(f"model {owner}/{name} has no version {version[:80]!r}; it has {bundle.digest}")
+    placed_s = (bundle.directory / MANIFEST_NAME).stat().st_mtime
     found = ModelVersion(
-        id=edge.bundle.digest,
+        id=bundle.digest,
         created_at=datetime.fromtimestamp(placed_s, UTC).isoformat(timespec="seconds"),
         cog_version="",
         openapi_schema=describe_model(),
@@ -57,5 +58,6 @@ async def get_model_version(edge: EdgeServices, owner: str, name: str, version: 
 
 
 def _check_name(edge: EdgeServices, owner: str, name: str) -> None:
-    if owner != OWNER or not edge.bundle.answers_to(name):
-        raise NotFound(f"no model is called {owner[:40]}/{name[:40]}; this edge has {OWNER}/{edge.bundle.name}")
+    bundle = edge.previews.bundle
+    if owner != OWNER or not bundle.answers_to(name):
+        raise NotFound(f"no model is called {owner[:40]}/{name[:40]}; this edge has {OWNER}/{bundle.name}")

@@ -203,7 +203,7 @@ def _answer(request: Request[Any, Any, Any], edge: EdgeServices, status: JobStat
 def _describe(request: Request[Any, Any, Any], edge: EdgeServices, status: JobStatus) -> Prediction:
     position = edge.orders.queue_position(status)
     return make_prediction(
-        status, model=edge.bundle.name, base_url=_base_url(request), queue_position=position, now=time.time()
+        status, model=edge.previews.bundle.name, base_url=_base_url(request), queue_position=position, now=time.time()
     )
 
 

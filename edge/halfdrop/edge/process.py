@@ -27,6 +27,7 @@ from halfdrop.edge.idempotency import IdempotencyKeys
 from halfdrop.edge.limits import PREFIX as LIMITS_PREFIX
 from halfdrop.edge.limits import RateLimits
 from halfdrop.edge.listeners import Listeners
+from halfdrop.edge.model_swap import open_model_swap
 from halfdrop.edge.names import object_path
 from halfdrop.edge.orders import open_orders
 from halfdrop.edge.previewer import open_previewer
@@ -67,12 +68,15 @@ async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
         open_previewer(bundle, threads=count_threads(settings), waiting_max=settings.previews_max) as previewer,
         asyncio.TaskGroup() as tasks,
     ):
+        previews = TenantPreviews(bundle=bundle, previewer=previewer, cache=cache, objects=objects)
+        del previewer  # a model that is replaced must not be kept alive from here
+        models = await open_model_swap(settings, objects, previews)
         link = HubLink(broker.jetstream(HUB_DOMAIN))
         orders = await open_orders(broker, listeners)
         services = Services(
             name=settings.name,
-            bundle=bundle,
-            previews=TenantPreviews(bundle=bundle, previewer=previewer, cache=cache, objects=objects),
+            previews=previews,
+            models=models,
             reuse=ReusePools(),
             door=door,
             limits=RateLimits(counters),
@@ -90,11 +94,13 @@ async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
             tasks.create_task(forward_orders(broker, link)),
             tasks.create_task(follow_events(link, settings.name, orders)),
         ]
+        if models is not None:
+            background.append(tasks.create_task(models.follow()))
         if not door.is_open:
             background.append(tasks.create_task(follow_keys(objects, door)))
         async with serve(make_app(services), host=settings.host, port=port, grace_s=settings.grace_s):
             url = f"http://{settings.host}:{port}"
-            log.info("edge_ready", url=url, after_s=round(time.monotonic() - began_s, 2), model=bundle.digest)
+            log.info("edge_ready", url=url, after_s=round(time.monotonic() - began_s, 2), model=previews.bundle.digest)
             await stop.wait()
             log.info("edge_stopping")
             listeners.close()

@@ -12,10 +12,10 @@ from halfdrop.edge.hub_link import HubLink
 from halfdrop.edge.idempotency import IdempotencyKeys
 from halfdrop.edge.limits import RateLimits
 from halfdrop.edge.listeners import Listeners
+from halfdrop.edge.model_swap import ModelSwap
 from halfdrop.edge.orders import OrderBook
 from halfdrop.edge.reuse import ReusePools
 from halfdrop.edge.tenants import TenantPreviews
-from halfdrop.models.bundle import Bundle
 from halfdrop.runtime.broker import Broker
 from halfdrop.runtime.objects import ObjectStore
 
@@ -24,8 +24,10 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     """The opened parts of an edge."""
 
     name: str
-    bundle: Bundle
     previews: TenantPreviews
+    models: ModelSwap | None
+    """None where the model does not change while the edge runs."""
+
     door: Door
     limits: RateLimits
     reuse: ReusePools

@@ -10,6 +10,7 @@ from msgspec import Meta
 from halfdrop.contracts.errors import InvalidInput
 
 PREFIX = "HALFDROP_EDGE_"
+ALIAS_OR_NONE = r"^([a-z0-9][a-z0-9._-]{0,63}@[a-z0-9][a-z0-9._-]{0,31})?\Z"
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
@@ -30,6 +31,16 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     bundle_dir: str = ""
     """Directory of the model bundle; empty: the one shipped with the package."""
+
+    model_alias: Annotated[str, Meta(pattern=ALIAS_OR_NONE)] = "house@stable"
+    """Alias in the object store that says which published bundle to serve; swapped in while the edge serves. Where it
+    means nothing yet, or this is empty, or `bundle_dir` names a directory, the edge stays with the bundle it has."""
+
+    model_max_mib: Annotated[int, Meta(ge=1, le=65536)] = 512
+    """Largest published bundle that is fetched, in MiB; three of them may lie on the disk. The house model has 20."""
+
+    model_fetch_kib_s: Annotated[int, Meta(ge=16, le=10_000_000)] = 4096
+    """Bandwidth for fetching a bundle, in KiB a second: the house model takes five seconds."""
 
     host: str = "127.0.0.1"
     """Address to listen on. One that others can reach asks them for keys."""

@@ -36,34 +36,59 @@ class TenantCache:
         await self._cache.put(tenant_key(self._tenant, key), data)
 
 
+class _Serving:
+    """One model and the previews that are made with it."""
+
+    def __init__(self, bundle: Bundle, previewer: OnnxPreviewer, cache: TieredCache, objects: ObjectStore) -> None:
+        self.bundle = bundle
+        self.previewer = previewer
+        self.local = Previews(bundle=bundle, previewer=previewer, cache=cache, objects=objects)
+        self.others: OrderedDict[str, Previews] = OrderedDict()
+
+
 class TenantPreviews:
-    """`Previews` of each tenant, over one previewer, one cache and one store."""
+    """`Previews` of each tenant, over one model at a time, one cache and one store.
+
+    A request asks `of` once and keeps what it got: so it ends with the model that it began with, and a model that was
+    replaced is freed when the last such request has ended.
+    """
 
     def __init__(self, *, bundle: Bundle, previewer: OnnxPreviewer, cache: TieredCache, objects: ObjectStore) -> None:
-        self._bundle = bundle
-        self._previewer = previewer
         self._cache = cache
         self._objects = objects
-        self._local = Previews(bundle=bundle, previewer=previewer, cache=cache, objects=objects)
-        self._others: OrderedDict[str, Previews] = OrderedDict()
+        self._serving = _Serving(bundle, previewer, cache, objects)
+
+    @property
+    def bundle(self) -> Bundle:
+        """What previews are made with from now on."""
+        return self._serving.bundle
+
+    @property
+    def previewer(self) -> OnnxPreviewer:
+        return self._serving.previewer
 
     @property
     def drawn(self) -> int:
         """Times that something was drawn since the start, for whomever."""
-        return self._local.drawn
+        return self._serving.local.drawn
+
+    def swap(self, bundle: Bundle, previewer: OnnxPreviewer) -> None:
+        """Make previews with another model from now on."""
+        self._serving = _Serving(bundle, previewer, self._cache, self._objects)
 
     def of(self, tenant: str) -> Previews:
         """Return the previews of `tenant`."""
+        serving = self._serving
         if tenant == LOCAL_TENANT:
-            return self._local
-        if tenant not in self._others:
-            self._others[tenant] = Previews(
-                bundle=self._bundle,
-                previewer=self._previewer,
+            return serving.local
+        if tenant not in serving.others:
+            serving.others[tenant] = Previews(
+                bundle=serving.bundle,
+                previewer=serving.previewer,
                 cache=TenantCache(self._cache, tenant),
                 objects=self._objects.below(tenant_folder(tenant)),
             )
-            if len(self._others) > TENANTS_MAX:
-                self._others.popitem(last=False)
-        self._others.move_to_end(tenant)
-        return self._others[tenant]
+            if len(serving.others) > TENANTS_MAX:
+                serving.others.popitem(last=False)
+        serving.others.move_to_end(tenant)
+        return serving.others[tenant]
