@@ -56,4 +56,4 @@ def make_app(services: Services) -> Front:
         openapi_config=None,  # openapi.py says more than can be derived
         logging_config=None,
     )
-    return Front(services.shelf, inner, services.door, services.limits)
+    return Front(services.shelf, inner, services.door, services.limits, services.hot.note)

@@ -5,6 +5,8 @@ rules that concern every request whatever its route: keys, rate limits, foreign 
 """
 
 import re
+import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,6 +17,7 @@ from moka_py import Moka
 from halfdrop.contracts.errors import HalfdropError
 from halfdrop.edge.access import SCOPE_NAME, Access, Door, Unauthorized
 from halfdrop.edge.limits import Limit, QuotaExceeded, RateLimits, limit_headers
+from halfdrop.edge.names import shelf_targets
 from halfdrop.edge.problems import MEDIA_TYPE, MisdirectedRequest, problem_of
 
 CACHE_CONTROL = "public, max-age=31536000, immutable, stale-while-revalidate=86400, stale-if-error=604800"
@@ -30,6 +33,12 @@ _PORT = re.compile(rb":\d*$")
 _ENTRY_OVERHEAD_BYTES = 2048
 """Headers, messages and their dictionaries."""
 
+READ_MAX_S = 15.0
+"""No read of a picture takes longer: what was under way when it was invalidated is not shelved for so long."""
+
+GONE_MAX = 4096
+"""Invalidated pictures that are remembered for that time."""
+
 Message = dict[str, Any]
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -44,20 +53,49 @@ class Shelved(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     start: Message
     body: Message
     unchanged: Message
+    key: str
+    """The picture's cache key, tenant included; empty if nobody counts it."""
 
 
 class Shelf:
-    """Pictures as finished answers, by path and query; bounded in bytes, the popular ones stay."""
+    """Pictures as finished answers, by path and query; bounded in bytes, the popular ones stay.
 
-    def __init__(self, capacity_bytes: int, *, is_private: bool = False) -> None:
+    It is above the cache and forgets what that forgets: `halfdrop.cache.tiered.Above`.
+    """
+
+    def __init__(
+        self, capacity_bytes: int, *, is_private: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.cache_control = PRIVATE_CACHE_CONTROL if is_private else CACHE_CONTROL
         self._shelved: Moka[str, Shelved] = Moka(capacity_bytes, weigher=_weigh)
+        self._clock = clock
+        self._gone: OrderedDict[str, float] = OrderedDict()
+        self._cleared_s = float("-inf")
 
     def peek(self, target: str) -> Shelved | None:
         """Return the answer for `target`, a path or "path?px=256", behind its tenant's shelf_prefix."""
         return self._shelved.get(target)
 
-    def put(self, target: str, webp: bytes) -> None:
+    def put_picture(self, key: str, webp: bytes) -> None:
+        """Keep the picture with this cache key at each of its addresses, unless it was invalidated just now."""
+        if self._clock() < max(self._cleared_s, self._gone.get(key, self._cleared_s)) + READ_MAX_S:
+            return
+        for target in shelf_targets(key):
+            self.put(target, webp, key=key)
+
+    def forget(self, key: str) -> None:
+        self._gone[key] = self._clock()
+        self._gone.move_to_end(key)
+        if len(self._gone) > GONE_MAX:
+            self._gone.popitem(last=False)
+        for target in shelf_targets(key):
+            self._shelved.remove(target)
+
+    def clear(self) -> None:
+        self._cleared_s = self._clock()
+        self._shelved.clear()
+
+    def put(self, target: str, webp: bytes, *, key: str = "") -> None:
         """Keep `webp` as the answer for `target`."""
         etag = make_etag(webp).encode()
         kept = [(b"etag", etag), (b"cache-control", self.cache_control.encode()), (b"cache-status", _SHELF_STATUS)]
@@ -67,6 +105,7 @@ class Shelf:
             start={"type": "http.response.start", "status": 200, "headers": [*sized, *kept]},
             body={"type": "http.response.body", "body": webp},
             unchanged={"type": "http.response.start", "status": 304, "headers": kept},
+            key=key,
         )
         self._shelved.set(target, shelved)
 
@@ -90,8 +129,13 @@ class Front:
         inner: Callable[[Any, Any, Any], Awaitable[None]],
         door: Door,
         limits: RateLimits | None = None,
+        note: Callable[[str], None] | None = None,
     ) -> None:
-        """Serve `shelf`, and `inner` to whom `door` lets in, within `limits`; pictures on the shelf do not count."""
+        """Serve `shelf`, and `inner` to whom `door` lets in, within `limits`; pictures on the shelf do not count.
+
+        note: told the cache key of each picture that goes out from the shelf.
+        """
+        self._note = note
         self._limits = limits
         self._door = door
         self._shelf = shelf
@@ -111,6 +155,8 @@ class Front:
                 path = scope["path"]
                 shelved = self._shelf.peek(_target(access, path, query))
                 if shelved is not None:
+                    if self._note is not None:
+                        self._note(shelved.key)
                     await _send_shelved(shelved, scope, send)
                     return
             # A page of a foreign site can rebind its own name to 127.0.0.1 and post here; it has no key, though.

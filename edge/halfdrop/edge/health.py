@@ -9,6 +9,7 @@ from litestar import MediaType, Request, Response, get
 
 from halfdrop.contracts.errors import Unavailable
 from halfdrop.edge.access import SCOPE_NAME
+from halfdrop.edge.hot_set import HotStats
 from halfdrop.edge.services import EdgeServices
 
 PROBE_KEY = "0" * 32 + "/256"
@@ -36,6 +37,9 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     clients_waiting: int
     """Open streams, and requests that wait for the end of their order."""
 
+    hot_set: HotStats
+    """What is hot in the region, and what was fetched before it was asked for."""
+
 
 @get("/healthz")
 async def get_health(request: Request[Any, Any, Any], edge: EdgeServices) -> Response[bytes]:
@@ -60,6 +64,7 @@ async def get_health(request: Request[Any, Any, Any], edge: EdgeServices) -> Res
         parts=parts,
         previews_drawn=edge.previews.drawn,
         clients_waiting=edge.listeners.count,
+        hot_set=edge.hot.stats(),
     )
     return Response(msgspec.json.encode(health), media_type=MediaType.JSON, headers={"Cache-Control": "no-store"})
 

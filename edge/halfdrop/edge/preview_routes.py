@@ -9,12 +9,11 @@ from halfdrop.contracts.errors import InvalidInput, NotFound
 from halfdrop.contracts.patterns import PatternSpec
 from halfdrop.edge.access import Access, access_of, needs
 from halfdrop.edge.front import CACHE_NAME, make_etag, matches_etag
+from halfdrop.edge.names import PICTURE_SUFFIX, picture_key
 from halfdrop.edge.previews import Picture
 from halfdrop.edge.requests import PREVIEW_SIZE_PX, PreviewRequest, check_preview_size, read_body
 from halfdrop.edge.reuse import Reuse, choose_pattern, note_pattern
 from halfdrop.edge.services import EdgeServices
-
-SUFFIX = ".webp"
 
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,10 +73,10 @@ async def create_preview(request: Request[Any, Any, Any], edge: EdgeServices) ->
 @get("/p/{name:str}", guards=[needs("previews")])
 async def get_picture(request: Request[Any, Any, Any], edge: EdgeServices, name: str) -> Response[bytes]:
     """Answer the picture of a key: what the front had not on its shelf."""
-    if not name.endswith(SUFFIX):
-        raise NotFound(f"no picture is called {name[:40]!r}: names are a key and {SUFFIX!r}")
+    if not name.endswith(PICTURE_SUFFIX):
+        raise NotFound(f"no picture is called {name[:40]!r}: names are a key and {PICTURE_SUFFIX!r}")
     access = access_of(request)
-    picture = await edge.previews.of(access.tenant).find_picture(name.removesuffix(SUFFIX), _read_size(request))
+    picture = await edge.previews.of(access.tenant).find_picture(name.removesuffix(PICTURE_SUFFIX), _read_size(request))
     _shelve(edge, access, picture)
     asked = request.headers.get("if-none-match")
     if asked and matches_etag(asked.encode("latin-1", "replace"), make_etag(picture.webp).encode()):
@@ -123,10 +122,10 @@ def _headers(picture: Picture, reuse: Reuse) -> dict[str, str]:
 
 
 def _address(picture: Picture) -> str:
-    return f"/p/{picture.key}{SUFFIX}?px={picture.size_px}"
+    return f"/p/{picture.key}{PICTURE_SUFFIX}?px={picture.size_px}"
 
 
 def _shelve(edge: EdgeServices, access: Access, picture: Picture) -> None:
-    edge.shelf.put(access.shelf_prefix + _address(picture), picture.webp)
-    if picture.size_px == PREVIEW_SIZE_PX:
-        edge.shelf.put(f"{access.shelf_prefix}/p/{picture.key}{SUFFIX}", picture.webp)
+    key = access.shelf_prefix + picture_key(picture.key, picture.size_px)
+    edge.hot.note(key)
+    edge.shelf.put_picture(key, picture.webp)

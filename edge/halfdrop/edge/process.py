@@ -22,6 +22,7 @@ from halfdrop.edge.app import make_app
 from halfdrop.edge.follower import follow_events
 from halfdrop.edge.forwarder import forward_orders
 from halfdrop.edge.front import Shelf
+from halfdrop.edge.hot_set import HotSet, keep_hot, share_hot_set
 from halfdrop.edge.hub_link import HubLink
 from halfdrop.edge.idempotency import IdempotencyKeys
 from halfdrop.edge.limits import PREFIX as LIMITS_PREFIX
@@ -37,6 +38,7 @@ from halfdrop.edge.services import Services
 from halfdrop.edge.settings import EdgeSettings, choose_bundle_dir, count_threads, is_open
 from halfdrop.edge.tenants import TenantPreviews
 from halfdrop.models.bundle import open_bundle, shipped_bundle_dir
+from halfdrop.runtime.bandwidth import Bandwidth
 from halfdrop.runtime.broker import open_broker
 from halfdrop.runtime.lifecycle import stop_on_signals
 from halfdrop.runtime.objects import open_objects
@@ -44,7 +46,7 @@ from halfdrop.runtime.streams import IDEMPOTENCY_KEPT_S, ensure_bucket
 
 log = structlog.get_logger()
 
-MIB = 2**20
+KIB, MIB = 2**10, 2**20
 
 
 async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
@@ -60,10 +62,11 @@ async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
     object_tier = ObjectTier(objects, path_of=object_path)
     memory_tier = MemoryTier(settings.memory_mib * MIB)
     lmdb_tier = open_lmdb_tier(Path(settings.data_dir) / "cache")
+    shelf = Shelf(settings.shelf_mib * MIB, is_private=not door.is_open)
     listeners = Listeners()
     async with (
         aclosing(open_redis_tier(settings.redis_url, prefix=LIMITS_PREFIX)) as counters,
-        TieredCache([memory_tier, lmdb_tier, redis_tier, object_tier], region=Region(redis_tier)) as cache,
+        TieredCache([memory_tier, lmdb_tier, redis_tier, object_tier], region=Region(redis_tier), above=shelf) as cache,
         open_broker(settings.nats_url, name=f"edge-{settings.name}", domain=edge_domain(settings.name)) as broker,
         open_previewer(bundle, threads=count_threads(settings), waiting_max=settings.previews_max) as previewer,
         asyncio.TaskGroup() as tasks,
@@ -71,6 +74,7 @@ async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
         previews = TenantPreviews(bundle=bundle, previewer=previewer, cache=cache, objects=objects)
         del previewer  # a model that is replaced must not be kept alive from here
         models = await open_model_swap(settings, objects, previews)
+        hot = HotSet()
         link = HubLink(broker.jetstream(HUB_DOMAIN))
         orders = await open_orders(broker, listeners)
         services = Services(
@@ -80,7 +84,8 @@ async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
             reuse=ReusePools(),
             door=door,
             limits=RateLimits(counters),
-            shelf=Shelf(settings.shelf_mib * MIB, is_private=not door.is_open),
+            shelf=shelf,
+            hot=hot,
             orders=orders,
             idempotency=IdempotencyKeys(await ensure_bucket(broker.js, IDEMPOTENCY_BUCKET, kept_s=IDEMPOTENCY_KEPT_S)),
             listeners=listeners,
@@ -93,7 +98,12 @@ async def run_edge(settings: EdgeSettings, *, began_s: float) -> None:
         background = [
             tasks.create_task(forward_orders(broker, link)),
             tasks.create_task(follow_events(link, settings.name, orders)),
+            tasks.create_task(share_hot_set(broker, hot, edge=settings.name, region=settings.region)),
         ]
+        if settings.prefetch_kib_s:
+            bandwidth = Bandwidth(settings.prefetch_kib_s * KIB)
+            warming = keep_hot(hot, cache, memory_tier, shelf, queue=previews.previewer.queue, bandwidth=bandwidth)
+            background.append(tasks.create_task(warming))
         if models is not None:
             background.append(tasks.create_task(models.follow()))
         if not door.is_open:

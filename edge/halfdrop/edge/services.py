@@ -8,6 +8,7 @@ from halfdrop.cache.objects import ObjectTier
 from halfdrop.cache.regional import RedisTier
 from halfdrop.edge.access import Door
 from halfdrop.edge.front import Shelf
+from halfdrop.edge.hot_set import HotSet
 from halfdrop.edge.hub_link import HubLink
 from halfdrop.edge.idempotency import IdempotencyKeys
 from halfdrop.edge.limits import RateLimits
@@ -32,6 +33,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     limits: RateLimits
     reuse: ReusePools
     shelf: Shelf
+    hot: HotSet
     orders: OrderBook
     idempotency: IdempotencyKeys
     listeners: Listeners
