@@ -20,8 +20,8 @@ from measuring import ROOT, report
 
 from halfdrop.cache.memory import MemoryTier
 from halfdrop.cache.tiered import TieredCache
+from halfdrop.contracts.patterns import PREVIEW_SIZE_PX
 from halfdrop.edge.access import LOCAL_TENANT
-from halfdrop.edge.picture_files import PREVIEW_SIZE_PX
 from halfdrop.edge.previewer import open_previewer
 from halfdrop.edge.previews import Previews
 from halfdrop.edge.requests import PreviewRequest

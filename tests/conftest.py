@@ -6,20 +6,26 @@ A missing program fails the test, it never skips it.
 import asyncio
 import contextlib
 import inspect
+import json
 import os
+import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from halfdrop.contracts.subjects import HUB_DOMAIN, edge_domain
 from halfdrop.deploy.folder import DataFolder
 from halfdrop.deploy.servers import NatsServer, ValkeyServer, run_nats_server, run_valkey
 from halfdrop.deploy.topology import wait_until_linked
+from halfdrop.models.bundle import MANIFEST_NAME, file_table, shipped_bundle_dir
 
 WaitUntil = Callable[..., Awaitable[None]]
+
+VOCABULARY = "tokenizer/vocab.json"
 
 UP_READY_S = 90.0
 """The whole system starts in about three seconds; a machine that trains beside it takes longer."""
@@ -156,3 +162,30 @@ async def start_up(tmp_path: Path) -> AsyncIterator[StartUp]:
     for system in systems:
         if system.process.returncode is None:
             await system.stop()
+
+
+ChangeBundle = Callable[..., Path]
+
+
+@pytest.fixture
+def change_bundle(tmp_path: Path) -> ChangeBundle:
+    """`directory = change_bundle("4", files={"onnx/denoiser.onnx": b"…"})`: the shipped bundle under another version.
+
+    Unless files are given, it takes "red" for "blue" and the other way round: its pictures show which model drew them.
+    """
+
+    def change(version: str, *, files: Mapping[str, bytes] | None = None, **members: object) -> Path:
+        directory = tmp_path / f"bundle-{version}"
+        shutil.copytree(shipped_bundle_dir(), directory)
+        if files is None:
+            words = json.loads((directory / VOCABULARY).read_text())
+            words["red"], words["blue"] = words["blue"], words["red"]
+            files = {VOCABULARY: json.dumps(words).encode()}
+        for path, content in files.items():
+            (directory / path).write_bytes(content)
+        manifest = json.loads((directory / MANIFEST_NAME).read_text()) | {"version": version, **members}
+        table = {path: msgspec.to_builtins(file) for path, file in file_table(directory).items()}
+        (directory / MANIFEST_NAME).write_text(json.dumps(manifest | {"files": table}))
+        return directory
+
+    return change

@@ -8,7 +8,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from halfdrop.contracts.errors import PermanentError, Unavailable
-from halfdrop.runtime.objects import ObjectStore, open_objects
+from halfdrop.runtime.objects import BlockingObjectStore, ObjectStore, open_objects
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,23 @@ async def test_a_missing_object_is_none_and_not_an_outage(store: ObjectStore) ->
     await store.delete("jobs/none")
     with pytest.raises(FileNotFoundError):
         [chunk async for chunk in store.stream("jobs/none")]
+
+
+async def test_a_part_of_an_object_is_read_alone_and_never_more_than_there_is(store: ObjectStore) -> None:
+    await store.put("models/weights", bytes(range(100)))
+    assert await store.get_range("models/weights", 10, 20) == bytes(range(10, 30))
+    assert await store.get_range("models/weights", 90, 20) == bytes(range(90, 100))
+    assert await store.get_range("models/none", 0, 20) is None
+
+
+async def test_names_that_hold_an_alias_are_listed_as_they_were_written(store: ObjectStore) -> None:
+    await store.put("model-aliases/house@stable.json", b"{}")
+    blocking = BlockingObjectStore(store._store, store.url)
+    for either in (store, blocking):
+        assert await either.list("model-aliases") == ["model-aliases/house@stable.json"]
+    await blocking.delete("model-aliases/house@stable.json")
+    await blocking.delete("model-aliases/house@stable.json")
+    assert await blocking.list("model-aliases") == []
 
 
 async def test_a_large_object_is_streamed_whole(store: ObjectStore) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import msgspec
 
@@ -47,6 +47,18 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
     data: bytes
     tier_name: str
+    is_remote: bool = False
+    """True if a remote tier had it: it came over the network."""
+
+
+class Above(Protocol):
+    """What is kept above the cache, made of its values: it must forget with them."""
+
+    def forget(self, key: str) -> None:
+        """Drop what was made of the value of `key`, and take nothing that was read of it before now."""
+
+    def clear(self) -> None:
+        """Drop everything, and take nothing that was read before now."""
 
 
 class _Read:
@@ -105,13 +117,21 @@ class TieredCache:
     once for all concurrent readers of a key, and written in the background.
     """
 
-    def __init__(self, tiers: Sequence[Tier], clock: Clock = time.monotonic, *, region: Region | None = None) -> None:
+    def __init__(
+        self,
+        tiers: Sequence[Tier],
+        clock: Clock = time.monotonic,
+        *,
+        region: Region | None = None,
+        above: Above | None = None,
+    ) -> None:
         assert region is None or region.tier in tiers, "the region's tier is one of the cache's"
         guarded = [GuardedTier(tier, clock) for tier in tiers]
         self._local = [tier for tier in guarded if not tier.tier.is_remote]
         self._remote = [tier for tier in guarded if tier.tier.is_remote]
         assert self._local + self._remote == guarded, "local tiers come before remote ones"
         self._region = region
+        self._above = above
         self._region_tier = next((tier for tier in self._remote if region and tier.tier is region.tier), None)
         self._reads: dict[str, set[_Read]] = {}
         self._missing = MissingKeys(clock)
@@ -258,7 +278,7 @@ class TieredCache:
                     if not read.is_overtaken:
                         await self._store(key, data, self._local)
                         self._store_later(key, data, self._remote[:place])
-                    return Found(data=data, tier_name=tier.tier.name)
+                    return Found(data=data, tier_name=tier.tier.name, is_remote=True)
                 absence = data  # the last tier's word counts: it forgets nothing, the others may have
             if absence is Absence.MISS and self._remote and not read.is_put:
                 self._missing.note(key)
@@ -282,7 +302,7 @@ class TieredCache:
                 return None
             if not read.is_overtaken:
                 await self._store(key, data, self._local)
-            return Found(data=data, tier_name=self._region_tier.tier.name)
+            return Found(data=data, tier_name=self._region_tier.tier.name, is_remote=True)
 
     async def _fill(self, key: str, fill: Callable[[], Awaitable[bytes]]) -> Found:
         self._fill_count += 1
@@ -319,6 +339,8 @@ class TieredCache:
             read.is_overtaken = True
         for tier in self._local:
             await tier.delete(key)
+        if self._above is not None:
+            self._above.forget(key)
 
     async def _reset(self, *, has_missed: bool) -> None:
         """Empty memory; the disk, too, if it may hold what was invalidated."""
@@ -328,6 +350,8 @@ class TieredCache:
         for tier in self._local:
             if has_missed or isinstance(tier.tier, MemoryTier):
                 await tier.clear()
+        if self._above is not None:
+            self._above.clear()
 
     async def _store(self, key: str, data: bytes, tiers: Sequence[GuardedTier]) -> None:
         for tier in tiers:

@@ -23,6 +23,9 @@ PALETTE_MAX = 5
 
 STEPS_MAX = 8
 GUIDANCE_MAX = 5.0
+PREVIEW_SIZE_PX = 256
+"""Of a preview for which no size is given."""
+
 PREVIEW_SIZES_PX = (128, 256, 384, 512)
 SIZE_MIN_PX, SIZE_MAX_PX = 64, 8192
 

@@ -59,6 +59,11 @@ def cancel_job(job_id: str) -> str:
     return f"cancels.{job_id}"
 
 
+def hot_pictures(region: str) -> str:
+    """Plain subject, in no stream: what each edge of the region is asked for most. Lost messages are not missed."""
+    return f"hot.{region}"
+
+
 def spec_path(pattern_key: str) -> str:
     """The canonical spec, which says how the plates repeat."""
     return f"patterns/{pattern_key[:2]}/{pattern_key}/spec.json"
@@ -74,3 +79,19 @@ def preview_path(pattern_key: str, size_px: int) -> str:
 
 def artifact_path(tenant: str, job_id: str, name: str) -> str:
     return f"jobs/{tenant}/{job_id}/{name}"
+
+
+BUNDLES_FOLDER = "models"
+
+
+def bundle_path(digest: str, name: str) -> str:
+    """A file of a published model bundle; `name` is its path inside the bundle."""
+    return f"{BUNDLES_FOLDER}/{digest}/{name}"
+
+
+ALIASES_FOLDER = "model-aliases"
+
+
+def bundle_alias_path(alias: str) -> str:
+    """Which published bundle an alias such as house@stable means in this region."""
+    return f"{ALIASES_FOLDER}/{alias}.json"

@@ -72,7 +72,7 @@ def create(
     now = time.time()
     names = scope or [ScopeName.PREVIEWS, ScopeName.ORDERS]
     made = create_key(
-        _open_store(objects_url, data_dir),
+        open_store(objects_url, data_dir),
         tenant=tenant,
         scopes=tuple(name.value for name in dict.fromkeys(names)),
         tier=tier.value,
@@ -90,7 +90,7 @@ def list_keys(is_json: Json = False, objects_url: ObjectsUrl = "", data_dir: Dat
     """List all keys, oldest first, without what would open anything."""
     from halfdrop.edge.keys import read_keys  # noqa: PLC0415  keeps --help quick
 
-    records = asyncio.run(read_keys(_open_store(objects_url, data_dir)))
+    records = asyncio.run(read_keys(open_store(objects_url, data_dir)))
     if is_json:
         import msgspec  # noqa: PLC0415  only for --json
 
@@ -116,7 +116,7 @@ def revoke(
     """Revoke a key, everywhere in about a second."""
     from halfdrop.edge.keys import revoke_key  # noqa: PLC0415  keeps --help quick
 
-    record = asyncio.run(revoke_key(_open_store(objects_url, data_dir), key_id, now=time.time()))
+    record = asyncio.run(revoke_key(open_store(objects_url, data_dir), key_id, now=time.time()))
     typer.echo(f"{record.id}  {record.tenant}  {_describe_state(record, time.time())}")
 
 
@@ -131,13 +131,14 @@ def rotate_signing(
     """Make a new secret for signing the addresses of pictures and files; those signed so far expire when they would."""
     from halfdrop.edge.signing_keys import SETTLE_S, rotate_signing_key  # noqa: PLC0415  keeps --help quick
 
-    made = rotate_signing_key(_open_store(objects_url, data_dir), now=time.time(), is_at_once=is_at_once)
+    made = rotate_signing_key(open_store(objects_url, data_dir), now=time.time(), is_at_once=is_at_once)
     key = asyncio.run(made)
     when = "from about a second on; addresses signed before are refused" if is_at_once else f"in {SETTLE_S:g} s"
     typer.echo(f"signing key {key.id} signs {when}")
 
 
-def _open_store(objects_url: str, data_dir: Path) -> "ObjectStore":
+def open_store(objects_url: str, data_dir: Path) -> "ObjectStore":
+    """Return the edges' object store, for commands."""
     from halfdrop.deploy.folder import DataFolder  # noqa: PLC0415  keeps --help quick
     from halfdrop.runtime.objects import BlockingObjectStore, open_objects  # noqa: PLC0415
 

@@ -7,6 +7,7 @@ import typer
 
 from halfdrop.contracts.errors import InvalidInput, NotFound, PermanentError
 from halfdrop.deploy.cli_models_files import export_model, import_model
+from halfdrop.deploy.cli_models_publish import publish_model, serve_model
 from halfdrop.deploy.cli_models_try import try_model
 from halfdrop.deploy.cli_options import DEFAULT_MODELS_DIR, Json, ModelReference, ModelsDir
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 models_app = typer.Typer(
     name="models",
-    help="Models: list, show, verify, import, export, try, alias, remove.",
+    help="Models: list, show, verify, import, export, try, alias, remove, publish, serve.",
     rich_markup_mode=None,
     no_args_is_help=True,
 )
@@ -136,6 +137,8 @@ def remove(
 models_app.command("import")(import_model)
 models_app.command("export")(export_model)
 models_app.command("try")(try_model)
+models_app.command("publish")(publish_model)
+models_app.command("serve")(serve_model)
 
 
 def _choose_directory(store: "ModelStore", model: str) -> Path:

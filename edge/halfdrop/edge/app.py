@@ -74,4 +74,11 @@ def make_app(services: Services, *, body_s: float, answer_s: float) -> Front:
         logging_config=None,
     )
     admission = Admission(services.degradation.marking(inner), body_s=body_s, answer_s=answer_s)
-    return Front(services.shelf, admission, services.door, services.limits, services.observer)
+    return Front(
+        services.shelf,
+        admission,
+        services.door,
+        services.limits,
+        observer=services.observer,
+        note=services.hot.note,
+    )

@@ -6,6 +6,8 @@ foreign Host names, and HEAD.
 """
 
 import re
+import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -19,6 +21,7 @@ from moka_py import Moka
 from halfdrop.contracts.errors import HalfdropError, TransientError
 from halfdrop.edge.access import KEY_HEADERS, SCOPE_NAME, Access, Door, Unauthorized
 from halfdrop.edge.limits import Limit, QuotaExceeded, RateLimits, find_exceeded, limit_headers
+from halfdrop.edge.names import shelf_targets
 from halfdrop.edge.observing import PROBLEM_NAME, Observer
 from halfdrop.edge.problems import MisdirectedRequest, code_of, encode_problem, problem_of
 from halfdrop.edge.signing import AddressRefused, without_signature
@@ -36,6 +39,13 @@ _PORT = re.compile(rb":\d*$")
 _ENTRY_OVERHEAD_BYTES = 2048
 """Headers and their lists."""
 
+
+READ_MAX_S = 15.0
+"""No read of a picture takes longer: what was under way when it was invalidated is not shelved for so long."""
+
+GONE_MAX = 4096
+"""Invalidated pictures that are remembered for that time."""
+
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -50,17 +60,28 @@ class Shelved(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     unchanged_headers: list[tuple[str, str]]
     """Of the 304 for a client that has it."""
 
+    key: str
+    """The picture's cache key, tenant included; empty if nobody counts it."""
+
 
 class Shelf:
-    """Pictures as finished answers, by path and query; bounded in bytes, the popular ones stay."""
+    """Pictures as finished answers, by path and query; bounded in bytes, the popular ones stay.
 
-    def __init__(self, capacity_bytes: int, *, is_private: bool = False) -> None:
+    It is above the cache and forgets what that forgets: `halfdrop.cache.tiered.Above`.
+    """
+
+    def __init__(
+        self, capacity_bytes: int, *, is_private: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.cache_control = PRIVATE_CACHE_CONTROL if is_private else CACHE_CONTROL
         self.sent = self.sent_unchanged = 0
         """How often the front answered from here, with 200 and with 304. Nothing else is noted of a hit, and not in a
         dictionary, which costs a hit several times what an attribute does."""
 
         self._shelved: Moka[str, Shelved] = Moka(capacity_bytes, weigher=_weigh)
+        self._clock = clock
+        self._gone: OrderedDict[str, float] = OrderedDict()
+        self._cleared_s = float("-inf")
 
     def peek(self, target: str) -> Shelved | None:
         """Return the answer for `target`, a path or "path?px=256", behind its tenant's shelf_prefix."""
@@ -73,12 +94,32 @@ class Shelf:
             ("GET", "304"): self.sent_unchanged,
         }
 
-    def put(self, target: str, data: bytes, *, media_type: str = "image/webp") -> None:
+    def put_picture(self, key: str, webp: bytes) -> None:
+        """Keep the picture with this cache key at each of its addresses, unless it was invalidated just now."""
+        if self._clock() < max(self._cleared_s, self._gone.get(key, self._cleared_s)) + READ_MAX_S:
+            return
+        for target in shelf_targets(key):
+            self.put(target, webp, key=key)
+
+    def forget(self, key: str) -> None:
+        self._gone[key] = self._clock()
+        self._gone.move_to_end(key)
+        if len(self._gone) > GONE_MAX:
+            self._gone.popitem(last=False)
+        for target in shelf_targets(key):
+            self._shelved.remove(target)
+
+    def clear(self) -> None:
+        self._cleared_s = self._clock()
+        self._shelved.clear()
+
+    def put(self, target: str, data: bytes, *, media_type: str = "image/webp", key: str = "") -> None:
         """Keep `data` as the answer for `target`."""
         etag = make_etag(data)
         kept = [("etag", etag), ("cache-control", self.cache_control), ("cache-status", _SHELF_STATUS)]
         sized = [("content-type", media_type), ("content-length", str(len(data)))]
-        self._shelved.set(target, Shelved(etag=etag, data=data, headers=[*sized, *kept], unchanged_headers=kept))
+        shelved = Shelved(etag=etag, data=data, headers=[*sized, *kept], unchanged_headers=kept, key=key)
+        self._shelved.set(target, shelved)
 
 
 def make_etag(data: bytes) -> str:
@@ -102,10 +143,16 @@ class Front:
         inner: Callable[[Any, Any, Any], Awaitable[None]],
         door: Door,
         limits: RateLimits | None = None,
+        *,
         observer: Observer | None = None,
+        note: Callable[[str], None] | None = None,
     ) -> None:
-        """Serve `shelf`, and `inner` to whom `door` lets in, within `limits`; pictures on the shelf do not count."""
+        """Serve `shelf`, and `inner` to whom `door` lets in, within `limits`; pictures on the shelf do not count.
+
+        note: told the cache key of each picture that goes out from the shelf, in the server's thread.
+        """
         self._observer = observer or Observer()
+        self._note = note
         self._limits = limits
         self._door = door
         self._shelf = shelf
@@ -125,6 +172,8 @@ class Front:
         shelved = self._shelf.peek(access.shelf_prefix + (f"{scope.path}?{query}" if query else scope.path))
         if shelved is None:
             return False
+        if self._note is not None and shelved.key:
+            self._note(shelved.key)
         if_none_match = headers.get("if-none-match")
         is_known = if_none_match is not None and matches_etag(if_none_match, shelved.etag)
         fields = shelved.unchanged_headers if is_known else shelved.headers

@@ -7,6 +7,7 @@ from litestar import MediaType, Request, Response, get
 
 from halfdrop.edge.access import SCOPE_NAME
 from halfdrop.edge.degradation import Part
+from halfdrop.edge.hot_set import HotStats
 from halfdrop.edge.services import EdgeServices
 
 
@@ -23,12 +24,15 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     clients_waiting: int
     """Open streams, and requests that wait for the end of their order."""
 
+    hot_set: HotStats
+    """What is hot in the region, and what was fetched before it was asked for."""
+
 
 @get("/healthz")
 async def get_health(request: Request[Any, Any, Any], edge: EdgeServices) -> Response[bytes]:
     """Tell each part's state; why it is so, to those who may know: on an open edge everybody, else an admin's key."""
     parts: dict[str, Part] = {
-        "model": Part(state="ok", detail=f"{edge.bundle.name}-{edge.bundle.version}:{edge.bundle.digest}"),
+        "model": _model_part(edge),
         **edge.degradation.parts(),
     }
     access = request.scope.get(SCOPE_NAME)
@@ -41,5 +45,12 @@ async def get_health(request: Request[Any, Any, Any], edge: EdgeServices) -> Res
         parts=parts,
         previews_drawn=edge.previews.drawn,
         clients_waiting=edge.listeners.count,
+        hot_set=edge.hot.stats(),
     )
     return Response(msgspec.json.encode(health), media_type=MediaType.JSON, headers={"Cache-Control": "no-store"})
+
+
+def _model_part(edge: EdgeServices) -> Part:
+    bundle, refused = edge.previews.bundle, edge.models.refused if edge.models else ""
+    detail = f"{bundle.name}-{bundle.version}:{bundle.digest}"
+    return Part(state="ok", detail=f"{detail}; refused: {refused}" if refused else detail)

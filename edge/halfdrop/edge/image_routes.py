@@ -35,7 +35,7 @@ HEADERS = {"Cache-Control": "no-store"}
 async def create_images(request: Request[Any, Any, Any], edge: EdgeServices) -> Response[bytes] | Stream:
     """Draw pictures, and answer with them or with their addresses; or stream one while it is drawn."""
     body = await read_body(request, ImageRequest)
-    wanted = check_images(body, model=edge.bundle.name)
+    wanted = check_images(body, model=edge.previews.bundle.name)
     previews = edge.previews.of(access_of(request).tenant)
     patterns = [_understand(previews, pattern) for pattern in wanted.patterns]
     headers = {**HEADERS, **await _count_pictures(edge, access_of(request), len(patterns))}

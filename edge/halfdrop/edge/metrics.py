@@ -141,11 +141,12 @@ async def get_metrics(request: Request[Any, Any, Any], edge: EdgeServices) -> Re
 
 def read_metrics(edge: Services) -> Iterator[Metric]:
     """Yield every family with its present values. May run in a thread beside the loop: it only reads, and copies."""
-    yield BUILD.by([((version("halfdrop"), edge.bundle.digest), 1)])
+    yield BUILD.by([((version("halfdrop"), edge.previews.bundle.digest), 1)])
     yield from _read_traffic(edge)
-    yield DRAWN.of(edge.previewer.drawn)
-    yield DRAWING.of(edge.previewer.durations)
-    yield WAITING.of(edge.previewer.waiting)
+    queue = edge.previews.previewer.queue
+    yield DRAWN.of(queue.drawn)
+    yield DRAWING.of(queue.durations)
+    yield WAITING.of(queue.waiting)
     yield from _read_cache(edge.cache.stats())
     degraded = edge.degradation.degraded()
     yield DEGRADED.by(((part,), part in degraded) for part in edge.degradation.parts())

@@ -61,7 +61,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 @get("/v1/models", guards=[needs(None)])
 async def list_models(edge: EdgeServices) -> Response[bytes]:
     """List the names of the model that this edge draws with, in OpenAI's shape."""
-    names = (edge.bundle.name, f"{edge.bundle.name}-{edge.bundle.version}")
+    names = (edge.previews.bundle.name, f"{edge.previews.bundle.name}-{edge.previews.bundle.version}")
     models = ModelList(data=[_list_model(edge, name) for name in names])
     return Response(msgspec.json.encode(models), media_type=MediaType.JSON)
 
@@ -78,9 +78,9 @@ async def get_model(request: Request[Any, Any, Any], edge: EdgeServices, owner: 
     """Describe the model that this edge draws with."""
     _check_name(edge, owner, name)
     found = Model(
-        url=f"{str(request.base_url).rstrip('/')}/v1/models/{OWNER}/{edge.bundle.name}",
+        url=f"{str(request.base_url).rstrip('/')}/v1/models/{OWNER}/{edge.previews.bundle.name}",
         owner=OWNER,
-        name=edge.bundle.name,
+        name=edge.previews.bundle.name,
         description="Seamless repeats for textiles, wallpaper and print, from a prompt.",
         visibility="public",
         run_count=edge.orders.count(access_of(request).tenant),
@@ -110,14 +110,14 @@ async def create_model_prediction(
 async def get_model_version(edge: EdgeServices, owner: str, name: str, version: str) -> Response[bytes]:
     """Describe a version of the model: its inputs and outputs."""
     _check_name(edge, owner, name)
-    if not edge.bundle.answers_to(version):
-        raise NotFound(f"model {owner}/{name} has no version {version[:80]!r}; it has {edge.bundle.digest}")
+    if not edge.previews.bundle.answers_to(version):
+        raise NotFound(f"model {owner}/{name} has no version {version[:80]!r}; it has {edge.previews.bundle.digest}")
     return Response(msgspec.json.encode(_describe_version(edge)), media_type=MediaType.JSON)
 
 
 def _describe_version(edge: EdgeServices) -> ModelVersion:
     return ModelVersion(
-        id=edge.bundle.digest,
+        id=edge.previews.bundle.digest,
         created_at=datetime.fromtimestamp(_placed_s(edge), UTC).isoformat(timespec="seconds"),
         cog_version="",
         openapi_schema=describe_model(),
@@ -129,9 +129,10 @@ def _list_model(edge: EdgeServices, name: str) -> ListedModel:
 
 
 def _placed_s(edge: EdgeServices) -> float:
-    return (edge.bundle.directory / MANIFEST_NAME).stat().st_mtime
+    return (edge.previews.bundle.directory / MANIFEST_NAME).stat().st_mtime
 
 
 def _check_name(edge: EdgeServices, owner: str, name: str) -> None:
-    if owner != OWNER or not edge.bundle.answers_to(name):
-        raise NotFound(f"no model is called {owner[:40]}/{name[:40]}; this edge has {OWNER}/{edge.bundle.name}")
+    bundle = edge.previews.bundle
+    if owner != OWNER or not bundle.answers_to(name):
+        raise NotFound(f"no model is called {owner[:40]}/{name[:40]}; this edge has {OWNER}/{bundle.name}")

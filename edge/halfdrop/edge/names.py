@@ -4,8 +4,10 @@ import secrets
 import time
 from enum import Enum
 
+from halfdrop.contracts.patterns import PREVIEW_SIZE_PX
 from halfdrop.contracts.subjects import plates_path, preview_path, spec_path
 
+PICTURE_SUFFIX = ".webp"
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 ID_LENGTH = 26
 """48 bits of time in milliseconds and 80 bits of chance, five bits a character: sorts by age, cannot be guessed."""
@@ -66,6 +68,16 @@ def _object_path(cache_key: str) -> str:
     if part == "spec":
         return spec_path(pattern_key)
     return preview_path(pattern_key, int(part))
+
+
+def shelf_targets(cache_key: str) -> list[str]:
+    """Return where the front's shelf keeps the picture with this cache key: none for anything but a picture."""
+    tenant, colon, key = cache_key.rpartition(":")
+    pattern_key, _, size = key.partition("/")
+    if not size.isdigit():
+        return []
+    plain = f"{tenant}{colon}/p/{pattern_key}{PICTURE_SUFFIX}"
+    return [f"{plain}?px={size}", plain] if int(size) == PREVIEW_SIZE_PX else [f"{plain}?px={size}"]
 
 
 def new_order_id() -> str:

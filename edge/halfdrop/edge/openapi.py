@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from litestar import MediaType, Response, get
 
+from halfdrop.contracts.patterns import PREVIEW_SIZE_PX
 from halfdrop.edge import api_examples as examples
 from halfdrop.edge.degradation import HEADER
 from halfdrop.edge.health import Health
@@ -25,7 +26,7 @@ from halfdrop.edge.model_routes import Model, ModelVersion, ModelVersionPage
 from halfdrop.edge.names import ID_LENGTH, ID_PATTERN
 from halfdrop.edge.openai_errors import ErrorBody
 from halfdrop.edge.order_terms import CANCEL_AFTER, CANCEL_AFTER_PATTERN, WAIT_DEFAULT_S
-from halfdrop.edge.picture_files import PREVIEW_SIZE_PX, QUALITY_MAX, SIZES_PX
+from halfdrop.edge.picture_files import QUALITY_MAX, SIZES_PX
 from halfdrop.edge.prediction_streams import EVENT_FORMS
 from halfdrop.edge.predictions import OWNER, Output, Prediction, PredictionPage
 from halfdrop.edge.preview_routes import Preview
@@ -95,7 +96,7 @@ _SIGNATURE: list[Json] = [
 @get("/schema/openapi.json")
 async def get_openapi(edge: EdgeServices) -> Response[bytes]:
     """This description."""
-    bundle = edge.bundle
+    bundle = edge.previews.bundle
     names = (bundle.name, f"{bundle.name}-{bundle.version}", bundle.digest)
     description = describe_api(models=names, asks_keys=not edge.door.is_open)
     return Response(msgspec.json.encode(description), media_type=MediaType.JSON)

@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from halfdrop.contracts.errors import InvalidInput, NotFound
-from halfdrop.contracts.patterns import PREVIEW_SIZES_PX, PatternSpec
+from halfdrop.contracts.patterns import PREVIEW_SIZE_PX, PREVIEW_SIZES_PX, PatternSpec
 from halfdrop.edge.signing import SIGNATURE_FIELDS
 from halfdrop.models.provenance import describe_provenance
 from halfdrop.models.renderer import Bytes
@@ -24,7 +24,6 @@ PictureFormat = Literal["webp", "png", "jpeg"]
 SIZES_PX = (*PREVIEW_SIZES_PX, 1024, 2048)
 """An edge composes and encodes the largest in a fraction of a second; what is larger is an order."""
 
-PREVIEW_SIZE_PX = 256
 QUALITY_MAX = 100
 
 WEBP_METHOD, WEBP_EFFORT = 0, 30

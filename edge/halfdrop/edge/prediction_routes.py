@@ -224,7 +224,7 @@ def _describe_unsigned(request: Request[Any, Any, Any], edge: EdgeServices, stat
     position = edge.orders.queue_position(status)
     return make_prediction(
         status,
-        model=edge.bundle.name,
+        model=edge.previews.bundle.name,
         base_url=base_url(request),
         queue_position=position,
         now=time.time(),

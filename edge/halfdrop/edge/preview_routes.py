@@ -9,7 +9,8 @@ from halfdrop.contracts.patterns import PatternSpec
 from halfdrop.edge.access import Access, access_of, needs
 from halfdrop.edge.degradation import note_reduced
 from halfdrop.edge.front import CACHE_NAME, make_etag, matches_etag
-from halfdrop.edge.picture_files import PREVIEW_SIZE_PX, PictureForm, read_address
+from halfdrop.edge.names import picture_key
+from halfdrop.edge.picture_files import PictureForm, read_address
 from halfdrop.edge.previews import Picture
 from halfdrop.edge.requests import PreviewRequest, check_preview_size, read_body
 from halfdrop.edge.reuse import Reuse, choose_pattern, note_pattern
@@ -149,6 +150,6 @@ def _address(picture: Picture) -> str:
 
 
 def _shelve(edge: EdgeServices, access: Access, picture: Picture) -> None:
-    edge.shelf.put(access.shelf_prefix + _address(picture), picture.webp)
-    if picture.size_px == PREVIEW_SIZE_PX:
-        edge.shelf.put(access.shelf_prefix + _address(picture).partition("?")[0], picture.webp)
+    key = access.shelf_prefix + picture_key(picture.key, picture.size_px)
+    edge.hot.note(key)
+    edge.shelf.put_picture(key, picture.webp)

@@ -1,6 +1,7 @@
 """Drawing previews: ONNX Runtime, composition and WebP, in a bounded pool of threads off the event loop.
 
-Prompts are not kept here and nothing is cached: the same call draws the same picture.
+Prompts are not kept here and nothing is cached: the same call draws the same picture. A previewer draws with one model
+for ever; another model is another previewer over the same queue, so that who began with one ends with it.
 """
 
 import asyncio
@@ -12,8 +13,9 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import msgspec
+import numpy as np
 
-from halfdrop.contracts.errors import Overloaded
+from halfdrop.contracts.errors import Overloaded, PermanentError
 from halfdrop.contracts.patterns import PatternSpec
 from halfdrop.contracts.plates import Plates
 from halfdrop.contracts.repeats import Repeat
@@ -50,16 +52,12 @@ class Drawing(msgspec.Struct, frozen=True, kw_only=True):
     webp: bytes
 
 
-class OnnxPreviewer:
-    """The house model on the CPU. Made by `open_previewer`."""
+class DrawingQueue:
+    """The threads that draw and the bound on what waits for them, whatever model it is drawn with."""
 
-    def __init__(
-        self, model: "OnnxModel", pool: ThreadPoolExecutor, *, waiting_max: int, tracing: Tracing = OFF
-    ) -> None:
-        self._model = model
+    def __init__(self, pool: ThreadPoolExecutor, *, waiting_max: int) -> None:
         self._pool = pool
         self._waiting_max = waiting_max
-        self._tracing = tracing
         self._waiting = 0
         self.drawn = 0
         """Patterns and pictures drawn since the start."""
@@ -73,55 +71,22 @@ class OnnxPreviewer:
         return self._waiting
 
     @property
+    def is_idle(self) -> bool:
+        """True if nothing is being drawn or waits to be."""
+        return self._waiting == 0
+
+    @property
     def is_busy(self) -> bool:
         """True if so much is being drawn or waits that answers should cost less."""
         return self._waiting >= max(1.0, self._waiting_max * BUSY_SHARE)
 
-    def read_words(self, prompt: str, *, may_be_empty: bool = False) -> Reading:
-        """Return `prompt` in words that the model was taught."""
-        return self._model.read_words(prompt, may_be_empty=may_be_empty)
+    @property
+    def reserve(self) -> int:
+        """How many more may wait that cost little: pictures of known plates."""
+        return math.ceil(self._waiting_max * RESERVE_SHARE)
 
-    async def render(self, spec: PatternSpec, pattern_key: str, size_px: int) -> Drawing:
-        """Draw the pattern and its preview. Raises Overloaded when too many wait already."""
-        with self._tracing.span("draw", attributes=generating(self._model.name, spec.seed)):
-            return await self._run(lambda: self._model.render(spec, pattern_key, size_px))
-
-    async def draw(self, spec: PatternSpec, pattern_key: str, *, on_state: OnPlates | None = None) -> Plates:
-        """Draw the plates alone. Raises Overloaded when too many wait already.
-
-        on_state is given, in this loop, the plates as the model sees them after each step but the last.
-        """
-        loop, tell = asyncio.get_running_loop(), on_state
-
-        def tell_loop(plates: Plates) -> None:
-            if tell is not None:
-                loop.call_soon_threadsafe(tell, plates)
-
-        with self._tracing.span("draw", attributes=generating(self._model.name, spec.seed)):
-            return await self._run(
-                lambda: self._model.draw(spec, pattern_key, on_state=tell_loop if tell is not None else None)
-            )
-
-    async def compose(self, plates: Plates, repeat: Repeat, size_px: int) -> bytes:
-        """Return the WebP of known plates. Raises Overloaded when even the reserve for these is used up."""
-        reserve = math.ceil(self._waiting_max * RESERVE_SHARE)
-        with self._tracing.span("compose"):
-            return await self._run(lambda: compose_webp(plates, repeat, size_px), reserve=reserve)
-
-    async def compose_file(self, plates: Plates, spec: PatternSpec, form: PictureForm) -> bytes:
-        """Return known plates as a file of this form. Raises Overloaded when too many wait already."""
-        with self._tracing.span("compose"):
-            return await self._run(lambda: compose_file(plates, spec, form))
-
-    async def compose_coarsely(self, plates: Plates, spec: PatternSpec, form: PictureForm, coarse_px: int) -> bytes:
-        """Return the same, drawn `coarse_px` wide and enlarged. Raises Overloaded when too many wait already."""
-        return await self._run(lambda: compose_file(plates, spec, form, coarse_px=coarse_px))
-
-    def count_tokens(self, prompt: str) -> int:
-        """Return how many words of `prompt`, in words that the model was taught, its text encoder reads."""
-        return self._model.count_tokens(prompt)
-
-    async def _run(self, work: Callable[[], T], *, reserve: int = 0) -> T:
+    async def run(self, work: Callable[[], T], *, reserve: int = 0) -> T:
+        """Return what `work` does in a thread. Raises Overloaded when too many wait already, and `reserve` more."""
         if self._waiting >= self._waiting_max + reserve:
             raise Overloaded(f"{self._waiting} previews are being drawn or wait already", retry_after_s=1.0)
         self._waiting += 1
@@ -147,6 +112,64 @@ class OnnxPreviewer:
         if elapsed_s is not None:
             self.drawn += 1
             self.durations.add(elapsed_s)
+
+
+class OnnxPreviewer:
+    """A house model on the CPU. Made by `open_previewer`, and by `load` of another one."""
+
+    def __init__(self, model: "OnnxModel", queue: DrawingQueue, tracing: Tracing = OFF) -> None:
+        self._model = model
+        self.queue = queue
+        self._tracing = tracing
+
+    def read_words(self, prompt: str, *, may_be_empty: bool = False) -> Reading:
+        """Return `prompt` in words that the model was taught."""
+        return self._model.read_words(prompt, may_be_empty=may_be_empty)
+
+    async def render(self, spec: PatternSpec, pattern_key: str, size_px: int) -> Drawing:
+        """Draw the pattern and its preview. Raises Overloaded when too many wait already."""
+        with self._tracing.span("draw", attributes=generating(self._model.name, spec.seed)):
+            return await self.queue.run(lambda: self._model.render(spec, pattern_key, size_px))
+
+    async def draw(self, spec: PatternSpec, pattern_key: str, *, on_state: OnPlates | None = None) -> Plates:
+        """Draw the plates alone. Raises Overloaded when too many wait already.
+
+        on_state is given, in this loop, the plates as the model sees them after each step but the last.
+        """
+        loop, tell = asyncio.get_running_loop(), on_state
+
+        def tell_loop(plates: Plates) -> None:
+            if tell is not None:
+                loop.call_soon_threadsafe(tell, plates)
+
+        with self._tracing.span("draw", attributes=generating(self._model.name, spec.seed)):
+            return await self.queue.run(
+                lambda: self._model.draw(spec, pattern_key, on_state=tell_loop if tell is not None else None)
+            )
+
+    async def compose(self, plates: Plates, repeat: Repeat, size_px: int) -> bytes:
+        """Return the WebP of known plates. Raises Overloaded when even the reserve for these is used up."""
+        with self._tracing.span("compose"):
+            return await self.queue.run(lambda: compose_webp(plates, repeat, size_px), reserve=self.queue.reserve)
+
+    async def compose_file(self, plates: Plates, spec: PatternSpec, form: PictureForm) -> bytes:
+        """Return known plates as a file of this form. Raises Overloaded when too many wait already."""
+        with self._tracing.span("compose"):
+            return await self.queue.run(lambda: compose_file(plates, spec, form))
+
+    async def compose_coarsely(self, plates: Plates, spec: PatternSpec, form: PictureForm, coarse_px: int) -> bytes:
+        """Return the same, drawn `coarse_px` wide and enlarged. Raises Overloaded when too many wait already."""
+        with self._tracing.span("compose"):
+            return await self.queue.run(lambda: compose_file(plates, spec, form, coarse_px=coarse_px))
+
+    def count_tokens(self, prompt: str) -> int:
+        """Return how many words of `prompt`, in words that the model was taught, its text encoder reads."""
+        return self._model.count_tokens(prompt)
+
+    async def load(self, bundle: Bundle) -> "OnnxPreviewer":
+        """Return a previewer of another model over the same queue, warmed. Raises what is wrong with the model."""
+        # In a thread beside the pool: with one drawing thread, loading there would hold up every preview.
+        return OnnxPreviewer(await asyncio.to_thread(load_warm, bundle), self.queue, self._tracing)
 
 
 class OnnxModel:
@@ -226,14 +249,24 @@ async def open_previewer(
     """Load the model, draw one picture to warm it, and close the pool in the end; drawings begun are finished."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="preview")
     try:
-        model = await asyncio.get_running_loop().run_in_executor(pool, _load_warm, bundle)
-        yield OnnxPreviewer(model, pool, waiting_max=waiting_max, tracing=tracing)
+        loop = asyncio.get_running_loop()
+        # Nothing here may keep the model: it is freed when another replaces it and the last request with it has ended.
+        yield OnnxPreviewer(
+            await loop.run_in_executor(pool, load_warm, bundle), DrawingQueue(pool, waiting_max=waiting_max), tracing
+        )
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _load_warm(bundle: Bundle) -> OnnxModel:
-    model = OnnxModel(bundle)
-    spec = PatternSpec(prompt=WARM_UP_PROMPT, repeat=Repeat().normalise(), model_digest=bundle.digest)
-    model.render(spec, "0" * 32, 256)
+def load_warm(bundle: Bundle) -> OnnxModel:
+    """Return the bundle's model after it has drawn one picture. Raises PermanentError(bad-model) if it cannot."""
+    try:
+        model = OnnxModel(bundle)
+        spec = PatternSpec(prompt=WARM_UP_PROMPT, repeat=Repeat().normalise(), model_digest=bundle.digest)
+        drawing = model.render(spec, "0" * 32, 256)
+    except Exception as error:  # whatever the runtime raises for a graph that is none, or other inputs and outputs
+        detail = f"model bundle {bundle.directory}: it does not draw {WARM_UP_PROMPT!r} ({error})"
+        raise PermanentError(" ".join(detail.split()), code="bad-model") from error
+    if not np.any(decode_fields(drawing.plates) > 0):
+        raise PermanentError(f"model bundle {bundle.directory}: {WARM_UP_PROMPT!r} comes out blank", code="bad-model")
     return model

@@ -95,7 +95,7 @@ class Previews:
     @property
     def drawn(self) -> int:
         """Times that something was drawn since the start."""
-        return self._previewer.drawn
+        return self._previewer.queue.drawn
 
     def understand(self, request: PatternRequest) -> Pattern:
         """Return the pattern that `request` means. Raises InvalidInput for anything outside the limits."""
@@ -122,7 +122,7 @@ class Previews:
         async def draw() -> bytes:
             plates = await self._cache.get(plates_key(pattern.key))
             # Decided right before the drawing: no tier has the picture, and nobody is making it.
-            if size_px > SMALL_PX and self._previewer.is_busy:
+            if size_px > SMALL_PX and self._previewer.queue.is_busy:
                 raise _TooBusy
             if plates is not None:
                 return await self._previewer.compose(decode_plates(plates.data), pattern.spec.repeat, size_px)

@@ -25,12 +25,14 @@ from halfdrop.edge.degradation import Degradation
 from halfdrop.edge.follower import follow_events
 from halfdrop.edge.forwarder import forward_orders
 from halfdrop.edge.front import Shelf
+from halfdrop.edge.hot_set import HotSet, keep_hot, share_hot_set
 from halfdrop.edge.hub_link import HubLink
 from halfdrop.edge.idempotency import IdempotencyKeys
 from halfdrop.edge.limits import PREFIX as LIMITS_PREFIX
 from halfdrop.edge.limits import RateLimits
 from halfdrop.edge.listeners import Listeners
 from halfdrop.edge.metrics import read_metrics
+from halfdrop.edge.model_swap import open_model_swap
 from halfdrop.edge.names import object_path
 from halfdrop.edge.observing import Observer
 from halfdrop.edge.orders import open_orders
@@ -42,6 +44,7 @@ from halfdrop.edge.services import Services
 from halfdrop.edge.settings import PREFIX, EdgeSettings, choose_bundle_dir, count_threads, is_open
 from halfdrop.edge.tenants import TenantPreviews
 from halfdrop.models.bundle import open_bundle, shipped_bundle_dir
+from halfdrop.runtime.bandwidth import Bandwidth
 from halfdrop.runtime.broker import open_broker
 from halfdrop.runtime.exposition import make_registry, serve_metrics
 from halfdrop.runtime.lifecycle import stop_on_signals
@@ -51,7 +54,7 @@ from halfdrop.runtime.tracing import Tracing
 
 log = structlog.get_logger()
 
-MIB = 2**20
+KIB, MIB = 2**10, 2**20
 
 
 async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) -> None:
@@ -69,33 +72,37 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
     cache_dir = Path(settings.data_dir) / "cache"
     lmdb_tier = open_lmdb_tier(cache_dir, free_min_bytes=settings.disk_free_min_mib * MIB)
     region = Region(redis_tier, heard_path=cache_dir / "region-heard")
+    shelf = Shelf(settings.shelf_mib * MIB, is_private=not door.is_open)
     listeners = Listeners()
     async with (
         aclosing(open_redis_tier(settings.redis_url, prefix=LIMITS_PREFIX)) as counters,
-        TieredCache([memory_tier, lmdb_tier, redis_tier, object_tier], region=region) as cache,
+        TieredCache([memory_tier, lmdb_tier, redis_tier, object_tier], region=region, above=shelf) as cache,
         open_broker(settings.nats_url, name=f"edge-{settings.name}", domain=edge_domain(settings.name)) as broker,
         open_previewer(
             bundle, threads=count_threads(settings), waiting_max=settings.previews_max, tracing=tracing
         ) as previewer,
         asyncio.TaskGroup() as tasks,
     ):
+        previews = TenantPreviews(bundle=bundle, previewer=previewer, cache=cache)
+        del previewer  # a model that is replaced must not be kept alive from here
+        models = await open_model_swap(settings, objects, previews)
+        hot = HotSet()
         link = HubLink(broker.jetstream(HUB_DOMAIN))
         orders = await open_orders(broker, listeners)
-        previews = TenantPreviews(bundle=bundle, previewer=previewer, cache=cache)
         degradation = Degradation(
             cache=cache, disk=lmdb_tier, broker=broker, link=link, orders=orders, previews=previews
         )
         await degradation.probe()
         services = Services(
             name=settings.name,
-            bundle=bundle,
             previews=previews,
-            previewer=previewer,
+            models=models,
             cache=cache,
             reuse=ReusePools(),
             door=door,
             limits=RateLimits(counters),
-            shelf=Shelf(settings.shelf_mib * MIB, is_private=not door.is_open),
+            shelf=shelf,
+            hot=hot,
             orders=orders,
             idempotency=IdempotencyKeys(await ensure_bucket(broker.js, IDEMPOTENCY_BUCKET, kept_s=IDEMPOTENCY_KEPT_S)),
             listeners=listeners,
@@ -111,7 +118,14 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
             tasks.create_task(follow_events(link, settings.name, orders, tracing)),
             tasks.create_task(cancel_overdue(orders)),
             tasks.create_task(degradation.follow()),
+            tasks.create_task(share_hot_set(broker, hot, edge=settings.name, region=settings.region)),
         ]
+        if settings.prefetch_kib_s:
+            bandwidth = Bandwidth(settings.prefetch_kib_s * KIB)
+            warming = keep_hot(hot, cache, memory_tier, shelf, queue=previews.previewer.queue, bandwidth=bandwidth)
+            background.append(tasks.create_task(warming))
+        if models is not None:
+            background.append(tasks.create_task(models.follow()))
         if not door.is_open:
             background.append(tasks.create_task(follow_keys(objects, door)))
         app = make_app(services, body_s=settings.body_s, answer_s=settings.answer_s)
@@ -122,8 +136,8 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
             setting=f"{PREFIX}METRICS_PORT",
         ):
             async with serve(app, host=settings.host, port=port, grace_s=settings.grace_s):
-                url = f"http://{settings.host}:{port}"
-                log.info("edge_ready", url=url, after_s=round(time.monotonic() - began_s, 2), model=bundle.digest)
+                url, after_s = f"http://{settings.host}:{port}", round(time.monotonic() - began_s, 2)
+                log.info("edge_ready", url=url, after_s=after_s, model=previews.bundle.digest)
                 await stop.wait()
                 log.info("edge_stopping")
                 listeners.close()

@@ -10,8 +10,7 @@ from msgspec.inspect import StructType, type_info
 
 from halfdrop.contracts.errors import InvalidInput, PermanentError
 from halfdrop.contracts.jobs import WebhookEvent
-from halfdrop.contracts.patterns import PREVIEW_SIZES_PX, PatternRequest, ReuseAllowed
-from halfdrop.edge.picture_files import PREVIEW_SIZE_PX
+from halfdrop.contracts.patterns import PREVIEW_SIZE_PX, PREVIEW_SIZES_PX, PatternRequest, ReuseAllowed
 
 BODY_MAX_BYTES = 64 * 1024
 """Ten times the largest sensible request."""

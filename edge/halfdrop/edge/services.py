@@ -8,16 +8,16 @@ from halfdrop.cache.tiered import TieredCache
 from halfdrop.edge.access import Door
 from halfdrop.edge.degradation import Degradation
 from halfdrop.edge.front import Shelf
+from halfdrop.edge.hot_set import HotSet
 from halfdrop.edge.hub_link import HubLink
 from halfdrop.edge.idempotency import IdempotencyKeys
 from halfdrop.edge.limits import RateLimits
 from halfdrop.edge.listeners import Listeners
+from halfdrop.edge.model_swap import ModelSwap
 from halfdrop.edge.observing import Observer
 from halfdrop.edge.orders import OrderBook
-from halfdrop.edge.previewer import OnnxPreviewer
 from halfdrop.edge.reuse import ReusePools
 from halfdrop.edge.tenants import TenantPreviews
-from halfdrop.models.bundle import Bundle
 from halfdrop.runtime.broker import Broker
 from halfdrop.runtime.objects import ObjectStore
 from halfdrop.runtime.tracing import Tracing
@@ -27,14 +27,16 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     """The opened parts of an edge."""
 
     name: str
-    bundle: Bundle
     previews: TenantPreviews
-    previewer: OnnxPreviewer
+    models: ModelSwap | None
+    """None where the model does not change while the edge runs."""
+
     cache: TieredCache
     door: Door
     limits: RateLimits
     reuse: ReusePools
     shelf: Shelf
+    hot: HotSet
     orders: OrderBook
     idempotency: IdempotencyKeys
     listeners: Listeners

@@ -13,6 +13,7 @@ PREFIX = "HALFDROP_EDGE_"
 ADDRESS_TTL_MAX_S = 7 * 86_400.0
 """A week: the longest that a signed address of S3 can last, and as long an old signing key goes on verifying."""
 
+ALIAS_OR_NONE = r"^([a-z0-9][a-z0-9._-]{0,63}@[a-z0-9][a-z0-9._-]{0,31})?\Z"
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
@@ -33,6 +34,16 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     bundle_dir: str = ""
     """Directory of the model bundle; empty: the one shipped with the package."""
+
+    model_alias: Annotated[str, Meta(pattern=ALIAS_OR_NONE)] = "house@stable"
+    """Alias in the object store that says which published bundle to serve; swapped in while the edge serves. Where it
+    means nothing yet, or this is empty, or `bundle_dir` names a directory, the edge stays with the bundle it has."""
+
+    model_max_mib: Annotated[int, Meta(ge=1, le=65536)] = 512
+    """Largest published bundle that is fetched, in MiB; three of them may lie on the disk. The house model has 20."""
+
+    model_fetch_kib_s: Annotated[int, Meta(ge=16, le=10_000_000)] = 4096
+    """Bandwidth for fetching a bundle, in KiB a second: the house model takes five seconds."""
 
     host: str = "127.0.0.1"
     """Address to listen on. One that others can reach asks them for keys."""
@@ -56,6 +67,13 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     name: Annotated[str, Meta(pattern="^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")] = "local"
     """Name of this edge: part of its JetStream domain, and where the hub addresses statuses."""
+
+    region: Annotated[str, Meta(pattern="^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")] = "local"
+    """Name of the region: the edges that share a Redis. They tell each other what is asked for most."""
+
+    prefetch_kib_s: Annotated[int, Meta(ge=0, le=10_000_000)] = 1024
+    """Bandwidth for pictures that are hot in the region and missing here, in KiB a second; 0: none is fetched before
+    it is asked for. A whole hot set of 30 KB pictures takes eight seconds."""
 
     preview_threads: Annotated[int, Meta(ge=0, le=64)] = 0
     """Previews drawn at once; 0: one for each core we may use."""

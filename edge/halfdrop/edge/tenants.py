@@ -39,34 +39,60 @@ class TenantCache:
         return await self._cache.keep(tenant_key(self._tenant, key), data)
 
 
+class _Serving:
+    """One model and the previews that are made with it."""
+
+    def __init__(self, bundle: Bundle, previewer: OnnxPreviewer, cache: TieredCache) -> None:
+        self.bundle = bundle
+        self.previewer = previewer
+        self.local = Previews(bundle=bundle, previewer=previewer, cache=cache)
+        self.others: OrderedDict[str, Previews] = OrderedDict()
+
+
 class TenantPreviews:
-    """`Previews` of each tenant, over one previewer and one cache."""
+    """`Previews` of each tenant, over one model at a time and one cache.
+
+    A request asks `of` once and keeps what it got: so it ends with the model that it began with, and a model that was
+    replaced is freed when the last such request has ended.
+    """
 
     def __init__(self, *, bundle: Bundle, previewer: OnnxPreviewer, cache: TieredCache) -> None:
-        self._bundle = bundle
-        self._previewer = previewer
         self._cache = cache
-        self._local = Previews(bundle=bundle, previewer=previewer, cache=cache)
-        self._others: OrderedDict[str, Previews] = OrderedDict()
+        self._queue = previewer.queue
+        self._serving = _Serving(bundle, previewer, cache)
+
+    @property
+    def bundle(self) -> Bundle:
+        """What previews are made with from now on."""
+        return self._serving.bundle
+
+    @property
+    def previewer(self) -> OnnxPreviewer:
+        return self._serving.previewer
 
     @property
     def drawn(self) -> int:
         """Times that something was drawn since the start, for whomever."""
-        return self._local.drawn
+        return self._queue.drawn
+
+    def swap(self, bundle: Bundle, previewer: OnnxPreviewer) -> None:
+        """Make previews with another model from now on."""
+        self._serving = _Serving(bundle, previewer, self._cache)
 
     @property
     def is_busy(self) -> bool:
         """True while pictures that must be made are answered small."""
-        return self._previewer.is_busy
+        return self._queue.is_busy
 
     def of(self, tenant: str) -> Previews:
         """Return the previews of `tenant`."""
+        serving = self._serving
         if tenant == LOCAL_TENANT:
-            return self._local
-        if tenant not in self._others:
+            return serving.local
+        if tenant not in serving.others:
             cache = TenantCache(self._cache, tenant)
-            self._others[tenant] = Previews(bundle=self._bundle, previewer=self._previewer, cache=cache)
-            if len(self._others) > TENANTS_MAX:
-                self._others.popitem(last=False)
-        self._others.move_to_end(tenant)
-        return self._others[tenant]
+            serving.others[tenant] = Previews(bundle=serving.bundle, previewer=serving.previewer, cache=cache)
+            if len(serving.others) > TENANTS_MAX:
+                serving.others.popitem(last=False)
+        serving.others.move_to_end(tenant)
+        return serving.others[tenant]

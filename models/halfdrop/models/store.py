@@ -35,7 +35,8 @@ ALIASES_MAX = 1_000
 PREFIX_MIN_CHARS = 8
 """Shortest beginning of a digest that names a bundle: 32 bits, which the bundles of a store do not share by chance."""
 
-_ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}@[a-z0-9][a-z0-9._-]{0,31}")
+ALIAS_FORM = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}@[a-z0-9][a-z0-9._-]{0,31}")
+ALIAS_ALLOWED = 'NAME@LABEL in lower case, such as "house@stable"'
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PREFIX = re.compile(rf"[0-9a-f]{{{PREFIX_MIN_CHARS},64}}")
 
@@ -154,7 +155,7 @@ class ModelStore:
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise PermanentError(f"{path}: {error}; mend or remove it", code="bad-aliases") from error
         for alias, digest in aliases.items():
-            if not _ALIAS.fullmatch(alias) or not _DIGEST.fullmatch(digest):
+            if not ALIAS_FORM.fullmatch(alias) or not _DIGEST.fullmatch(digest):
                 detail = f"{path}: {alias[:80]!r} is no alias for a digest; mend or remove the file"
                 raise PermanentError(detail, code="bad-aliases")
         return aliases
@@ -164,8 +165,8 @@ class ModelStore:
 
         Raises InvalidInput for an alias in another form or beyond ALIASES_MAX, and NotFound as `find` does.
         """
-        if not _ALIAS.fullmatch(alias):
-            raise InvalidInput("alias", got=alias, allowed='NAME@LABEL in lower case, such as "house@stable"')
+        if not ALIAS_FORM.fullmatch(alias):
+            raise InvalidInput("alias", got=alias, allowed=ALIAS_ALLOWED)
         self.find(reference)
         self.directory.mkdir(parents=True, exist_ok=True)
         with hold_store(self.directory):

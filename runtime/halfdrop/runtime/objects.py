@@ -3,6 +3,7 @@
 A missing object is None; an outage raises Unavailable. Writes are atomic: a reader sees the whole object or none.
 """
 
+import builtins
 import os
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -64,6 +65,15 @@ class ObjectStore:
         try:
             result = await obstore.get_async(self._store, self._folder + path)
             return bytes(await result.bytes_async())
+        except FileNotFoundError:
+            return None
+        except (BaseError, OSError) as error:
+            raise _unavailable("read", path, error) from error
+
+    async def get_range(self, path: str, start: int, length: int) -> bytes | None:
+        """Return up to `length` bytes from `start`, which lies inside the object; None if there is no object."""
+        try:
+            return bytes(await obstore.get_range_async(self._store, self._folder + path, start=start, length=length))
         except FileNotFoundError:
             return None
         except (BaseError, OSError) as error:
@@ -137,6 +147,14 @@ class BlockingObjectStore(ObjectStore):
             return
         except (BaseError, OSError) as error:
             raise _unavailable("delete", path, error) from error
+
+    async def list(self, prefix: str) -> "builtins.list[str]":
+        try:
+            batches = obstore.list(self._store, self._folder + prefix)
+            found = [entry["path"].removeprefix(self._folder) for batch in batches for entry in batch]
+        except (BaseError, OSError) as error:
+            raise _unavailable("list", prefix, error) from error
+        return sorted(found)
 
 
 def open_objects(url: str, *, kind: type[ObjectStore] = ObjectStore) -> ObjectStore:

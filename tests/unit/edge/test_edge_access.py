@@ -28,7 +28,8 @@ def bearer(key: str) -> list[tuple[bytes, bytes]]:
 
 
 def test_only_what_is_meant_to_be_public_is() -> None:
-    assert {path for handler in API_HANDLERS if not handler.guards for path in handler.paths} == PUBLIC
+    served = [handler for handler in API_HANDLERS if handler.http_methods != {"OPTIONS"}]
+    assert {path for handler in served if not handler.guards for path in handler.paths} == PUBLIC
 
 
 async def test_a_key_opens_the_door_until_it_is_revoked(objects: ObjectStore) -> None:
