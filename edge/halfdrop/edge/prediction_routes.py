@@ -132,7 +132,7 @@ async def list_predictions(request: Request[Any, Any, Any], edge: EdgeServices) 
     return Response(msgspec.json.encode(page), media_type=MediaType.JSON, headers={"Cache-Control": "no-store"})
 
 
-@route("/v1/predictions", http_method="OPTIONS", status_code=204)
+@route("/v1/predictions", http_method="OPTIONS", status_code=204, guards=[needs("orders")])
 async def list_prediction_methods() -> Response[None]:
     """Say both methods: the framework's own answer knows those of the first handler of a path only."""
     return Response(None, status_code=204, headers={"Allow": "GET, OPTIONS, POST"})
