@@ -296,7 +296,11 @@ async def test_a_disk_that_is_nearly_full_takes_nothing_in_and_everything_is_ser
     assert "disk" in await said_by(drawn)
     found = await edge.client.get(drawn.headers["content-location"])
     assert found.content == drawn.content
-    assert HEADER not in found.headers  # a year in somebody's cache is no place for the state of a disk
+    # Made now, and not from the shelf: a year in somebody's cache is no place for the state of a disk.
+    other = await edge.client.get(f"/p/{drawn.headers['halfdrop-key']}.webp?px=128")
+    assert other.headers["cache-status"].startswith("halfdrop; fwd=miss")
+    assert "max-age" in other.headers["cache-control"]
+    assert HEADER not in other.headers
 
 
 async def test_a_full_outbox_refuses_orders_clearly_loses_none_and_recovers(
