@@ -14,6 +14,7 @@ from halfdrop.edge.image_routes import create_images
 from halfdrop.edge.metrics import get_metrics
 from halfdrop.edge.model_routes import (
     create_model_prediction,
+    get_listed_model,
     get_model,
     get_model_version,
     list_model_versions,
@@ -48,7 +49,7 @@ API_HANDLERS = [
     get_file,
     create_images,
     list_models,
-    get_model,
+    get_listed_model,
     create_model_prediction,
     get_model,
     list_model_versions,

@@ -128,6 +128,24 @@ LISTENING = Family(
     name="halfdrop_clients_waiting", kind="gauge", meaning="open streams, and requests that wait for their order's end"
 )
 
+HOT = Family(name="halfdrop_hot_set_pictures", kind="gauge", meaning="pictures in the region's hot set")
+PREFETCHED = Family(
+    name="halfdrop_prefetched_total", kind="counter", meaning="pictures brought into memory before they were asked for"
+)
+PREFETCHED_BYTES = Family(
+    name="halfdrop_prefetched_bytes_total", kind="counter", meaning="of those, from Redis or the object store"
+)
+PREFETCH_USED = Family(
+    name="halfdrop_prefetched_used_total", kind="counter", meaning="prefetched pictures that were asked for afterwards"
+)
+PREFETCH_BUSY = Family(
+    name="halfdrop_prefetch_breaks_total", kind="counter", meaning="rounds broken off because previews were being drawn"
+)
+SWAPS = Family(name="halfdrop_model_swaps_total", kind="counter", meaning="models put in another's place while serving")
+REFUSED = Family(
+    name="halfdrop_model_refused", kind="gauge", meaning="1 while the bundle that the alias means was refused"
+)
+
 FAMILIES = tuple(value for value in list(globals().values()) if isinstance(value, Family))
 
 
@@ -158,6 +176,14 @@ def read_metrics(edge: Services) -> Iterator[Metric]:
     yield FAILURES.of(edge.link.failures)
     yield CONNECTED.of(edge.broker.is_connected)
     yield LISTENING.of(edge.listeners.count)
+    hot = edge.hot.stats()
+    yield HOT.of(hot.hot)
+    yield PREFETCHED.of(hot.prefetched)
+    yield PREFETCHED_BYTES.of(hot.prefetched_bytes)
+    yield PREFETCH_USED.of(hot.used)
+    yield PREFETCH_BUSY.of(hot.skipped_busy)
+    yield SWAPS.of(edge.models.swaps if edge.models else 0)
+    yield REFUSED.of(bool(edge.models and edge.models.refused))
 
 
 def _read_traffic(edge: Services) -> Iterator[Metric]:
