@@ -91,7 +91,7 @@ async def test_an_outage_is_never_remembered_as_a_miss(clock: ManualClock) -> No
         assert await cache.look("key") is Absence.OUTAGE
         truth.is_away = False
         await cache.probe(PROBE_KEY)
-        assert await cache.get("key") == Found(data=b"data", tier_name="truth")
+        assert await cache.get("key") == Found(data=b"data", tier_name="truth", is_remote=True)
 
 
 async def test_a_put_overrides_what_was_missing_also_while_it_is_looked_for(clock: ManualClock) -> None:
