@@ -23,6 +23,7 @@ from halfdrop.edge.keys import create_key, read_keys, revoke_key
 from halfdrop.edge.signing_keys import read_signing_keys, rotate_signing_key
 from halfdrop.runtime.broker import open_broker
 from halfdrop.runtime.objects import open_objects
+from halfdrop.runtime.streams import ensure_hub_streams
 
 if TYPE_CHECKING:
     from tests.conftest import WaitUntil
@@ -147,7 +148,8 @@ async def order(edge: "LiveEdge", key: str, **headers: str) -> httpx.Response:
 async def finish_next_order(hub_nats: NatsServer, objects_url: str) -> None:
     """Do a hub's part of the next order: files into the store, and word that it is done."""
     async with open_broker(hub_nats.url, name="test", domain=HUB_DOMAIN) as hub:
-        subscription = await hub.js.pull_subscribe("jobs.>", stream=JOBS_STREAM, durable="test")
+        await ensure_hub_streams(hub.js)  # the edge may not have come to it yet
+    subscription = await hub.js.pull_subscribe("jobs.>", stream=JOBS_STREAM, durable="test")
         (message,) = await subscription.fetch(1, timeout=10)
         job, artifacts = decode_job(message.data), []
         for name, media_type in (("master.png", "image/png"), ("plate-1-ff0000.png", "image/png"),
