@@ -63,7 +63,8 @@ import asyncio, sys
 import uvloop
 from litestar import Litestar, Response, get
 from halfdrop.edge.access import Door
-from halfdrop.edge.front import Front, Shelf
+from halfdrop.edge.front import Front
+from halfdrop.edge.shelf import Shelf
 from halfdrop.edge.server import serve
 
 async def main(kind, port, target, file):

@@ -149,7 +149,7 @@ async def finish_next_order(hub_nats: NatsServer, objects_url: str) -> None:
     """Do a hub's part of the next order: files into the store, and word that it is done."""
     async with open_broker(hub_nats.url, name="test", domain=HUB_DOMAIN) as hub:
         await ensure_hub_streams(hub.js)  # the edge may not have come to it yet
-    subscription = await hub.js.pull_subscribe("jobs.>", stream=JOBS_STREAM, durable="test")
+        subscription = await hub.js.pull_subscribe("jobs.>", stream=JOBS_STREAM, durable="test")
         (message,) = await subscription.fetch(1, timeout=10)
         job, artifacts = decode_job(message.data), []
         for name, media_type in (("master.png", "image/png"), ("plate-1-ff0000.png", "image/png"),

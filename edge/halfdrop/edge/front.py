@@ -6,132 +6,27 @@ foreign Host names, and HEAD.
 """
 
 import re
-import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-import msgspec
-import xxhash
 from granian._granian import RSGIHTTPProtocol
 from granian.rsgi import Scope as RsgiScope
-from moka_py import Moka
 
 from halfdrop.contracts.errors import HalfdropError, TransientError
 from halfdrop.edge.access import KEY_HEADERS, SCOPE_NAME, Access, Door, Unauthorized
 from halfdrop.edge.limits import Limit, QuotaExceeded, RateLimits, find_exceeded, limit_headers
-from halfdrop.edge.names import shelf_targets
 from halfdrop.edge.observing import PROBLEM_NAME, Observer
 from halfdrop.edge.problems import MisdirectedRequest, code_of, encode_problem, problem_of
+from halfdrop.edge.shelf import Shelf, matches_etag
 from halfdrop.edge.signing import AddressRefused, without_signature
 
-CACHE_CONTROL = "public, max-age=31536000, immutable, stale-while-revalidate=86400, stale-if-error=604800"
-"""A key names one picture for ever: whoever has it need not ask again."""
-
-PRIVATE_CACHE_CONTROL = CACHE_CONTROL.replace("public", "private")
-"""Where pictures are a tenant's own: no cache that others share may keep them."""
-
-CACHE_NAME = "halfdrop"
-_SHELF_STATUS = f"{CACHE_NAME}; hit; detail=memory"
 _ALLOWED_HOSTS = frozenset({b"127.0.0.1", b"[::1]", b"localhost"})
 _PORT = re.compile(rb":\d*$")
-_ENTRY_OVERHEAD_BYTES = 2048
-"""Headers and their lists."""
-
-
-READ_MAX_S = 15.0
-"""No read of a picture takes longer: what was under way when it was invalidated is not shelved for so long."""
-
-GONE_MAX = 4096
-"""Invalidated pictures that are remembered for that time."""
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
-
-
-class Shelved(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One picture as a finished answer."""
-
-    etag: str
-    data: bytes
-    headers: list[tuple[str, str]]
-    unchanged_headers: list[tuple[str, str]]
-    """Of the 304 for a client that has it."""
-
-    key: str
-    """The picture's cache key, tenant included; empty if nobody counts it."""
-
-
-class Shelf:
-    """Pictures as finished answers, by path and query; bounded in bytes, the popular ones stay.
-
-    It is above the cache and forgets what that forgets: `halfdrop.cache.tiered.Above`.
-    """
-
-    def __init__(
-        self, capacity_bytes: int, *, is_private: bool = False, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self.cache_control = PRIVATE_CACHE_CONTROL if is_private else CACHE_CONTROL
-        self.sent = self.sent_unchanged = 0
-        """How often the front answered from here, with 200 and with 304. Nothing else is noted of a hit, and not in a
-        dictionary, which costs a hit several times what an attribute does."""
-
-        self._shelved: Moka[str, Shelved] = Moka(capacity_bytes, weigher=_weigh)
-        self._clock = clock
-        self._gone: OrderedDict[str, float] = OrderedDict()
-        self._cleared_s = float("-inf")
-
-    def peek(self, target: str) -> Shelved | None:
-        """Return the answer for `target`, a path or "path?px=256", behind its tenant's shelf_prefix."""
-        return self._shelved.get(target)
-
-    def answered(self) -> dict[tuple[str, str], int]:
-        """Return those counts by method and status."""
-        return {
-            ("GET", "200"): self.sent,
-            ("GET", "304"): self.sent_unchanged,
-        }
-
-    def put_picture(self, key: str, webp: bytes) -> None:
-        """Keep the picture with this cache key at each of its addresses, unless it was invalidated just now."""
-        if self._clock() < max(self._cleared_s, self._gone.get(key, self._cleared_s)) + READ_MAX_S:
-            return
-        for target in shelf_targets(key):
-            self.put(target, webp, key=key)
-
-    def forget(self, key: str) -> None:
-        self._gone[key] = self._clock()
-        self._gone.move_to_end(key)
-        if len(self._gone) > GONE_MAX:
-            self._gone.popitem(last=False)
-        for target in shelf_targets(key):
-            self._shelved.remove(target)
-
-    def clear(self) -> None:
-        self._cleared_s = self._clock()
-        self._shelved.clear()
-
-    def put(self, target: str, data: bytes, *, media_type: str = "image/webp", key: str = "") -> None:
-        """Keep `data` as the answer for `target`."""
-        etag = make_etag(data)
-        kept = [("etag", etag), ("cache-control", self.cache_control), ("cache-status", _SHELF_STATUS)]
-        sized = [("content-type", media_type), ("content-length", str(len(data)))]
-        shelved = Shelved(etag=etag, data=data, headers=[*sized, *kept], unchanged_headers=kept, key=key)
-        self._shelved.set(target, shelved)
-
-
-def make_etag(data: bytes) -> str:
-    """Return a strong entity tag: a digest of the bytes, so that another encoder's file has another one."""
-    return f'"{xxhash.xxh3_64_hexdigest(data)}"'
-
-
-def matches_etag(if_none_match: str, etag: str) -> bool:
-    """True if a client that sent `if_none_match` has what `etag` names; weak comparison, as RFC 9110 wants it."""
-    if if_none_match == etag:
-        return True
-    return if_none_match.strip() == "*" or etag in (t.strip().removeprefix("W/") for t in if_none_match.split(","))
 
 
 class Front:
@@ -321,7 +216,3 @@ def _without_body(send: Send) -> Send:
         await send(message)
 
     return send_headers
-
-
-def _weigh(target: str, shelved: Shelved) -> int:
-    return len(target) + len(shelved.data) + _ENTRY_OVERHEAD_BYTES

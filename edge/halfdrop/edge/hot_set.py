@@ -21,8 +21,8 @@ from halfdrop.cache.popularity import Popularity
 from halfdrop.cache.tiered import TieredCache
 from halfdrop.contracts.popularity import HOT_KEYS_MAX, HotReport, decode_hot_report, encode_hot_report
 from halfdrop.contracts.subjects import hot_pictures
-from halfdrop.edge.front import Shelf
 from halfdrop.edge.previewer import DrawingQueue
+from halfdrop.edge.shelf import Shelf
 from halfdrop.runtime.bandwidth import Bandwidth
 from halfdrop.runtime.broker import Broker
 

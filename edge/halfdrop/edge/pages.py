@@ -9,7 +9,7 @@ from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 
 from halfdrop.contracts.errors import NotFound
-from halfdrop.edge.front import make_etag, matches_etag
+from halfdrop.edge.shelf import make_etag, matches_etag
 
 INDEX = "index.html"
 POLICY = "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"

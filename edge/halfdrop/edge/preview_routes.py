@@ -8,13 +8,13 @@ from litestar import MediaType, Request, Response, get, post
 from halfdrop.contracts.patterns import PatternSpec
 from halfdrop.edge.access import Access, access_of, needs
 from halfdrop.edge.degradation import note_reduced
-from halfdrop.edge.front import CACHE_NAME, make_etag, matches_etag
 from halfdrop.edge.names import picture_key
 from halfdrop.edge.picture_files import PictureForm, read_address
 from halfdrop.edge.previews import Picture
 from halfdrop.edge.requests import PreviewRequest, check_preview_size, read_body
 from halfdrop.edge.reuse import Reuse, choose_pattern, note_pattern
 from halfdrop.edge.services import EdgeServices
+from halfdrop.edge.shelf import CACHE_NAME, make_etag, matches_etag
 
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):

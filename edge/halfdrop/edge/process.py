@@ -24,7 +24,6 @@ from halfdrop.edge.at_rest import PatternForm
 from halfdrop.edge.degradation import Degradation
 from halfdrop.edge.follower import follow_events
 from halfdrop.edge.forwarder import forward_orders
-from halfdrop.edge.front import Shelf
 from halfdrop.edge.hot_set import HotSet, keep_hot, share_hot_set
 from halfdrop.edge.hub_link import HubLink
 from halfdrop.edge.idempotency import IdempotencyKeys
@@ -42,6 +41,7 @@ from halfdrop.edge.reuse import ReusePools
 from halfdrop.edge.server import claim_port, serve
 from halfdrop.edge.services import Services
 from halfdrop.edge.settings import PREFIX, EdgeSettings, choose_bundle_dir, count_threads, is_open
+from halfdrop.edge.shelf import Shelf
 from halfdrop.edge.tenants import TenantPreviews
 from halfdrop.models.bundle import open_bundle, shipped_bundle_dir
 from halfdrop.runtime.bandwidth import Bandwidth

@@ -7,7 +7,6 @@ from litestar.params import SkipValidation
 from halfdrop.cache.tiered import TieredCache
 from halfdrop.edge.access import Door
 from halfdrop.edge.degradation import Degradation
-from halfdrop.edge.front import Shelf
 from halfdrop.edge.hot_set import HotSet
 from halfdrop.edge.hub_link import HubLink
 from halfdrop.edge.idempotency import IdempotencyKeys
@@ -17,6 +16,7 @@ from halfdrop.edge.model_swap import ModelSwap
 from halfdrop.edge.observing import Observer
 from halfdrop.edge.orders import OrderBook
 from halfdrop.edge.reuse import ReusePools
+from halfdrop.edge.shelf import Shelf
 from halfdrop.edge.tenants import TenantPreviews
 from halfdrop.runtime.broker import Broker
 from halfdrop.runtime.objects import ObjectStore

@@ -7,9 +7,10 @@ import msgspec
 import pytest
 
 from halfdrop.edge.access import Access, Door
-from halfdrop.edge.front import Front, Shelf, matches_etag
+from halfdrop.edge.front import Front
 from halfdrop.edge.keys import create_key, read_keys
 from halfdrop.edge.limits import Limit, RateLimits
+from halfdrop.edge.shelf import Shelf, matches_etag
 from halfdrop.edge.signing_keys import ensure_signing_keys
 from halfdrop.runtime.objects import ObjectStore, open_objects
 

@@ -9,9 +9,9 @@ import pytest
 from halfdrop.cache.memory import MemoryTier
 from halfdrop.cache.tiered import TieredCache
 from halfdrop.contracts.popularity import HOT_KEYS_MAX, HotReport, decode_hot_report, encode_hot_report
-from halfdrop.edge.front import READ_MAX_S, Shelf
 from halfdrop.edge.hot_set import HALF_LIFE_S, REPORT_KEPT_S, HotSet
 from halfdrop.edge.previewer import DrawingQueue
+from halfdrop.edge.shelf import READ_MAX_S, Shelf
 from halfdrop.runtime.bandwidth import Bandwidth
 
 

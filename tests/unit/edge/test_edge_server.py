@@ -14,10 +14,11 @@ from litestar.response import Stream
 
 from halfdrop.deploy.ports import choose_port
 from halfdrop.edge.access import Door
-from halfdrop.edge.front import Front, Shelf, make_etag
+from halfdrop.edge.front import Front
 from halfdrop.edge.keys import KeyRecord, create_key, digest_key, read_keys
 from halfdrop.edge.rsgi_bridge import UNREADABLE
 from halfdrop.edge.server import serve
+from halfdrop.edge.shelf import Shelf, make_etag
 from halfdrop.edge.signing_keys import ensure_signing_keys
 from halfdrop.runtime.objects import open_objects
 
