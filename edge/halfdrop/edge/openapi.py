@@ -7,7 +7,6 @@ reads this description finds nothing that the edge does otherwise.
 
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Any
 
 import msgspec
 from litestar import MediaType, Response, get
@@ -25,12 +24,13 @@ from halfdrop.edge.model_answers import ListedModel, ModelList
 from halfdrop.edge.model_routes import Model, ModelVersion, ModelVersionPage
 from halfdrop.edge.names import ID_LENGTH, ID_PATTERN
 from halfdrop.edge.openai_errors import ErrorBody
+from halfdrop.edge.openapi_parts import body_of, describe_operation, describe_refusal, header, json_of, parameter
 from halfdrop.edge.order_terms import CANCEL_AFTER, CANCEL_AFTER_PATTERN, WAIT_DEFAULT_S
 from halfdrop.edge.picture_files import QUALITY_MAX, SIZES_PX
 from halfdrop.edge.prediction_streams import EVENT_FORMS
 from halfdrop.edge.predictions import OWNER, Output, Prediction, PredictionPage
 from halfdrop.edge.preview_routes import Preview
-from halfdrop.edge.problems import MEDIA_TYPE, Problem
+from halfdrop.edge.problems import Problem
 from halfdrop.edge.requests import PredictionInput, PredictionRequest, PreviewRequest
 from halfdrop.edge.schemas import REFERENCE, Json, make_schemas
 from halfdrop.edge.services import EdgeServices
@@ -61,21 +61,6 @@ _STRUCTS = (
     Health,
     Problem,
 )
-
-_PROBLEMS = {
-    400: "The body is not JSON",
-    401: "No API key, or one that opens nothing; an open edge asks for none",
-    403: "The key lacks the scope that this needs, or the address is altered or has expired",
-    404: "No such thing",
-    408: "The body did not arrive in time",
-    409: "The first request with this Idempotency-Key is still being answered",
-    413: "The body is too large",
-    415: "The body is not declared to be application/json",
-    421: "The Host header names another server",
-    422: "A member is outside its limits; the problem names it, what was got and what is allowed",
-    429: "Too much to do, or more than the tier's quota; try again after Retry-After seconds",
-    503: "Something behind the edge is away or slow; try again after Retry-After seconds",
-}
 
 _BODY_PROBLEMS = (400, 408, 413, 415, 422)
 
@@ -126,7 +111,9 @@ def describe_api(*, models: tuple[str, ...] = (), asks_keys: bool = False) -> Js
             "/v1/predictions/{order_id}/files/{name}": {"get": _get_file()},
             "/v1/images/generations": {"post": _create_images()},
             "/v1/models": {
-                "get": _operation("List the names of the model, as OpenAI's clients do", 200, _json(ModelList), ())
+                "get": describe_operation(
+                    "List the names of the model, as OpenAI's clients do", 200, json_of(ModelList), ()
+                )
             },
             "/v1/models/{name}": {"get": _get_listed_model()},
             "/v1/models/{owner}/{name}": {"get": _about_model("Describe the model", Model)},
@@ -136,11 +123,15 @@ def describe_api(*, models: tuple[str, ...] = (), asks_keys: bool = False) -> Js
             },
             "/v1/models/{owner}/{name}/versions/{version}": {"get": _get_model_version()},
             "/metrics": {
-                "get": _operation("Metrics for Prometheus", 200, {"text/plain": {"schema": {"type": "string"}}}, ())
+                "get": describe_operation(
+                    "Metrics for Prometheus", 200, {"text/plain": {"schema": {"type": "string"}}}, ()
+                )
             },
-            "/healthz": {"get": _operation("Tell each part's state", 200, _json(Health), problems=(), is_public=True)},
+            "/healthz": {
+                "get": describe_operation("Tell each part's state", 200, json_of(Health), problems=(), is_public=True)
+            },
             "/schema/openapi.json": {
-                "get": _operation(
+                "get": describe_operation(
                     "This description", 200, {"application/json": {"schema": {"type": "object"}}}, (), is_public=True
                 )
             },
@@ -159,18 +150,18 @@ def describe_api(*, models: tuple[str, ...] = (), asks_keys: bool = False) -> Js
 def _create_preview() -> Json:
     answers = {
         "image/webp": {"schema": {"type": "string", "format": "binary"}},
-        **_json(Preview, examples.preview()),
+        **json_of(Preview, examples.preview()),
     }
-    operation = _operation(
+    operation = describe_operation(
         "Draw a pattern, or find it: a WebP tile, or JSON about it", 200, answers, (*_BODY_PROBLEMS, 429, 503)
     )
-    operation["requestBody"] = _body(PreviewRequest, examples.PREVIEW_REQUEST)
+    operation["requestBody"] = body_of(PreviewRequest, examples.PREVIEW_REQUEST)
     operation["responses"]["200"]["headers"] = {
-        "Halfdrop-Key": _header("The pattern's key"),
-        "Content-Location": _header("Where the picture is, for ever"),
-        "ETag": _header("Digest of the picture"),
-        "Cache-Status": _header("RFC 9211: whether it was drawn now or found, and where; variant or near: reused"),
-        HEADER: _header(_DEGRADED),
+        "Halfdrop-Key": header("The pattern's key"),
+        "Content-Location": header("Where the picture is, for ever"),
+        "ETag": header("Digest of the picture"),
+        "Cache-Status": header("RFC 9211: whether it was drawn now or found, and where; variant or near: reused"),
+        HEADER: header(_DEGRADED),
     }
     return operation
 
@@ -178,30 +169,30 @@ def _create_preview() -> Json:
 def _get_picture() -> Json:
     binary = {"schema": {"type": "string", "format": "binary"}}
     answers = {f"image/{kind}": binary for kind in ("webp", "png", "jpeg")}
-    operation = _operation("The picture of a key, immutable", 200, answers, (404, 422, 429, 503))
-    operation["responses"]["200"]["headers"] = {HEADER: _header(_DEGRADED)}
+    operation = describe_operation("The picture of a key, immutable", 200, answers, (404, 422, 429, 503))
+    operation["responses"]["200"]["headers"] = {HEADER: header(_DEGRADED)}
     operation["responses"]["304"] = {"description": "You have it already (If-None-Match)"}
     operation["security"] = _KEY_OR_ADDRESS
     name = {"type": "string", "pattern": r"^[0-9a-f]{32}\.(webp|png|jpg)$"}
     size = {"type": "integer", "enum": list(SIZES_PX), "default": PREVIEW_SIZE_PX}
     quality = {"type": "integer", "minimum": 1, "maximum": QUALITY_MAX, "default": QUALITY_MAX}
     operation["parameters"] = [
-        _parameter("name", "path", name, "The key and .webp, .png or .jpg", examples.PICTURE_NAME),
-        _parameter("px", "query", size, "Width and height in pixels", 512),
-        _parameter("quality", "query", quality, "Of JPEG and WebP; WebP loses nothing at 100", 90),
+        parameter("name", "path", name, "The key and .webp, .png or .jpg", examples.PICTURE_NAME),
+        parameter("px", "query", size, "Width and height in pixels", 512),
+        parameter("quality", "query", quality, "Of JPEG and WebP; WebP loses nothing at 100", 90),
         *_SIGNATURE,
     ]
     return operation
 
 
 def _create_images() -> Json:
-    answers = _json(Images) | {"text/event-stream": {"schema": {"$ref": REFERENCE.format(name=ImageEvent.__name__)}}}
+    answers = json_of(Images) | {"text/event-stream": {"schema": {"$ref": REFERENCE.format(name=ImageEvent.__name__)}}}
     problems = (400, 408, 413, 415, 429, 503)
-    operation = _operation("Draw pictures, in the shape of OpenAI's Images API", 200, answers, problems)
+    operation = describe_operation("Draw pictures, in the shape of OpenAI's Images API", 200, answers, problems)
     for status, refusal in operation["responses"].items():
         if status != "200":
-            refusal["content"] = _json(ErrorBody)
-    content = _json(ImageRequest)
+            refusal["content"] = json_of(ErrorBody)
+    content = json_of(ImageRequest)
     content["application/json"]["examples"] = {
         name: {"value": example} for name, example in examples.IMAGES_REQUESTS.items()
     }
@@ -210,46 +201,50 @@ def _create_images() -> Json:
 
 
 def _get_listed_model() -> Json:
-    operation = _operation("Describe a model by one of its names, as OpenAI's clients do", 200, _json(ListedModel), ())
+    operation = describe_operation(
+        "Describe a model by one of its names, as OpenAI's clients do", 200, json_of(ListedModel), ()
+    )
     operation["parameters"] = [
-        _parameter("name", "path", {"type": "string"}, "house, house-3 or a digest", "house"),
+        parameter("name", "path", {"type": "string"}, "house, house-3 or a digest", "house"),
     ]
-    operation["responses"]["404"] = _refusal(404)
+    operation["responses"]["404"] = describe_refusal(404)
     return operation
 
 
 def _create_prediction() -> Json:
     problems = (*_BODY_PROBLEMS, 409, 429, 503)
-    operation = _operation("Order the files of a pattern", 201, _json(Prediction, examples.prediction()), problems)
-    operation["requestBody"] = _body(PredictionRequest, examples.ORDER_REQUEST)
+    operation = describe_operation(
+        "Order the files of a pattern", 201, json_of(Prediction, examples.prediction()), problems
+    )
+    operation["requestBody"] = body_of(PredictionRequest, examples.ORDER_REQUEST)
     prefer = f"`wait` or `wait=n`: answer when finished, or after n seconds ({WAIT_DEFAULT_S:g} at most)"
     after = 'Cancel the order if it has not finished by then: seconds, or such as "90s", "1m30s", "2h"'
     key = f"The same key and body again give the first answer again, for {IDEMPOTENCY_KEPT_S / 3600:g} hours"
     written = {"type": "string", "pattern": rf'^"?[!#-\[\]-~]{{1,{KEY_MAX_CHARS}}}"?$'}
     operation["parameters"] = [
-        _parameter("Prefer", "header", {"type": "string"}, prefer, "wait=10"),
-        _parameter(CANCEL_AFTER, "header", {"type": "string", "pattern": CANCEL_AFTER_PATTERN}, after, "5m"),
-        _parameter(IDEMPOTENCY_HEADER, "header", written, key, examples.IDEMPOTENCY_KEY),
+        parameter("Prefer", "header", {"type": "string"}, prefer, "wait=10"),
+        parameter(CANCEL_AFTER, "header", {"type": "string", "pattern": CANCEL_AFTER_PATTERN}, after, "5m"),
+        parameter(IDEMPOTENCY_HEADER, "header", written, key, examples.IDEMPOTENCY_KEY),
     ]
     operation["responses"]["201"]["headers"] = {
-        "Location": _header("Address of the prediction"),
-        HEADER: _header(_DEGRADED),
+        "Location": header("Address of the prediction"),
+        HEADER: header(_DEGRADED),
     }
     return operation
 
 
 def _list_predictions() -> Json:
     page = {"results": [examples.prediction()], "next": None, "previous": None}
-    operation = _operation("List orders, newest first", 200, _json(PredictionPage, page), (422, 503))
+    operation = describe_operation("List orders, newest first", 200, json_of(PredictionPage, page), (422, 503))
     cursor = {"type": "string", "pattern": ID_PATTERN}
     operation["parameters"] = [
-        _parameter("cursor", "query", cursor, "From `next` of the page before", examples.ORDER_ID)
+        parameter("cursor", "query", cursor, "From `next` of the page before", examples.ORDER_ID)
     ]
     return operation
 
 
 def _tell_order(summary: str) -> Json:
-    return _about_order(summary, _json(Prediction, examples.prediction()), (404, 503))
+    return _about_order(summary, json_of(Prediction, examples.prediction()), (404, 503))
 
 
 def _stream_prediction() -> Json:
@@ -261,7 +256,7 @@ def _stream_prediction() -> Json:
         "`snapshots`: the whole prediction at each change, events `status`, then one `completed`; `replicate`: events "
         "`logs`, `output` with a file's address, `error`, and `done` as the last"
     )
-    operation["parameters"].append(_parameter("events", "query", form, meaning, EVENT_FORMS[1]))
+    operation["parameters"].append(parameter("events", "query", form, meaning, EVENT_FORMS[1]))
     return operation
 
 
@@ -269,64 +264,32 @@ def _get_file() -> Json:
     binary = {"schema": {"type": "string", "format": "binary"}}
     answers = {"image/png": binary, "image/svg+xml": binary, "application/octet-stream": binary}
     operation = _about_order("Send a file of a finished order", answers, (404, 503))
-    operation["parameters"].append(_parameter("name", "path", {"type": "string"}, "File name", "master.png"))
+    operation["parameters"].append(parameter("name", "path", {"type": "string"}, "File name", "master.png"))
     operation["parameters"] += _SIGNATURE
     operation["security"] = _KEY_OR_ADDRESS
     return operation
 
 
 def _about_order(summary: str, answers: Json, problems: tuple[int, ...]) -> Json:
-    operation = _operation(summary, 200, answers, problems)
+    operation = describe_operation(summary, 200, answers, problems)
     schema = {"type": "string", "minLength": ID_LENGTH, "maxLength": ID_LENGTH}
-    operation["parameters"] = [_parameter("order_id", "path", schema, "The prediction's id", examples.ORDER_ID)]
+    operation["parameters"] = [parameter("order_id", "path", schema, "The prediction's id", examples.ORDER_ID)]
     return operation
 
 
 def _about_model(summary: str, kind: type[msgspec.Struct]) -> Json:
-    return _named(_operation(summary, 200, _json(kind), ()))
+    return _named(describe_operation(summary, 200, json_of(kind), ()))
 
 
 def _get_model_version() -> Json:
     operation = _about_model("Describe a version of the model", ModelVersion)
-    operation["parameters"].append(_parameter("version", "path", {"type": "string"}, "Name or digest", "house"))
+    operation["parameters"].append(parameter("version", "path", {"type": "string"}, "Name or digest", "house"))
     return operation
 
 
 def _named(operation: Json) -> Json:
     names = (("owner", OWNER), ("name", "house"))
-    named = [_parameter(name, "path", {"type": "string"}, f"The model's {name}", known) for name, known in names]
+    named = [parameter(name, "path", {"type": "string"}, f"The model's {name}", known) for name, known in names]
     operation["parameters"] = [*named, *operation.get("parameters", [])]
-    operation["responses"].setdefault("404", _refusal(404))
+    operation["responses"].setdefault("404", describe_refusal(404))
     return operation
-
-
-def _operation(summary: str, status: int, answers: Json, problems: tuple[int, ...], *, is_public: bool = False) -> Json:
-    # A key that opens nothing is refused everywhere; where none is needed, nobody lacks a scope.
-    codes = {*problems, 401, 421, 503} | (set() if is_public else {403, 429})
-    refused = {str(code): _refusal(code) for code in sorted(codes)}
-    operation: Json = {"summary": summary, "responses": {str(status): {"description": summary, "content": answers}}}
-    operation["responses"].update(refused)
-    return {**operation, "security": [{}]} if is_public else operation
-
-
-def _refusal(code: int) -> Json:
-    problem = {MEDIA_TYPE: {"schema": {"$ref": REFERENCE.format(name=Problem.__name__)}}}
-    return {"description": _PROBLEMS[code], "content": problem}
-
-
-def _json(kind: type[msgspec.Struct], example: Json | None = None) -> Json:
-    content: Json = {"schema": {"$ref": REFERENCE.format(name=kind.__name__)}}
-    return {"application/json": {**content, "example": example} if example else content}
-
-
-def _body(kind: type[msgspec.Struct], example: Json) -> Json:
-    return {"required": True, "content": _json(kind, example)}
-
-
-def _parameter(name: str, place: str, schema: Json, description: str, example: Any) -> Json:
-    found = {"name": name, "in": place, "schema": schema, "description": description, "example": example}
-    return {**found, "required": True} if place == "path" else found
-
-
-def _header(description: str) -> Json:
-    return {"description": description, "schema": {"type": "string"}}
