@@ -4,7 +4,8 @@ import asyncio
 import hashlib
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
@@ -12,6 +13,9 @@ from PIL import Image
 from halfdrop.contracts.errors import InvalidInput, NotFound
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.edge.client import HalfdropClient
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import LiveEdge
 
 PROMPT = "red polka dots on white"
 
@@ -87,3 +91,34 @@ def digest(path: Path) -> str:
 
 def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_file())
+
+
+async def test_an_order_whose_answer_was_lost_is_said_again_and_placed_once(edge: "LiveEdge") -> None:
+    lost: list[bytes] = []
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry one connection to the edge; the first answer of all does not come through."""
+        target = urlsplit(edge.url)
+        far_reader, far_writer = await asyncio.open_connection(target.hostname, target.port)
+
+        async def carry_requests() -> None:
+            while data := await reader.read(65_536):
+                far_writer.write(data)
+
+        asking = asyncio.create_task(carry_requests())
+        while data := await far_reader.read(65_536):
+            if not lost:
+                lost.append(data)
+                break
+            writer.write(data)
+        asking.cancel()
+        for each in (writer, far_writer):
+            each.close()
+
+    async with await asyncio.start_server(relay, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        with HalfdropClient(f"http://{host}:{port}") as client:
+            ordered = await asyncio.to_thread(client.order, PROMPT, size_px=512)
+            assert lost[0].startswith(b"HTTP/1.1 201 ")
+            listed = await asyncio.to_thread(client.list)
+            assert [each.id for each in listed.results] == [ordered.id]

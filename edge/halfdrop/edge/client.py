@@ -5,13 +5,14 @@
         prediction = client.wait(client.order("red polka dots on white, half-drop", seed=7, size_px=4096).id)
         client.download(prediction, "master.png", Path("dots.png"))
 
-Calls that change nothing are tried again, a few times, when the edge is away or busy. An order is sent once: whether
-it arrived cannot be known when the answer is lost, and two orders cost twice.
+Calls are tried again, a few times, when the edge is away or busy. An order goes with an Idempotency-Key of its own, so
+that one whose answer was lost is not placed twice.
 """
 
 import os
 import re
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -36,7 +37,7 @@ from halfdrop.edge.event_stream import ServerEvent, read_events
 KEY_VARIABLE = "HALFDROP_API_KEY"
 
 ATTEMPTS_MAX = 4
-"""Tries of a call that is safe to repeat, the first included."""
+"""Tries of a call, the first included."""
 
 RETRY_MAX_S = 5.0
 """Longest pause between two tries, whatever Retry-After asks for: a person may be waiting."""
@@ -103,9 +104,9 @@ class HalfdropClient:
         reuse: what else may answer; "variant" any seed's where none is given, "near" another wording's as well.
         """
         body = _encode_pattern(prompt, size_px, pattern) | {"reuse": reuse}
-        response = self._call("POST", "/v1/previews", body=body, is_repeatable=True)
+        response = self._call("POST", "/v1/previews", body=body)
         preview = _decode(response, Preview)
-        picture = self._call("GET", preview.url, is_repeatable=True, accept="image/webp")
+        picture = self._call("GET", preview.url, accept="image/webp")
         return msgspec.structs.replace(
             preview,
             data=picture.content,
@@ -114,18 +115,19 @@ class HalfdropClient:
         )
 
     def order(self, prompt: str, *, size_px: int = 4096, **pattern: Unpack[PatternOptions]) -> Prediction:
-        """Order the print files of a pattern. Raises HalfdropError; never tried twice."""
+        """Order the print files of a pattern, once, however often it has to be said. Raises HalfdropError."""
         body = {"input": _encode_pattern(prompt, size_px, pattern)}
-        return _decode(self._call("POST", "/v1/predictions", body=body, is_repeatable=False), Prediction)
+        once = {"idempotency-key": f'"{uuid.uuid4()}"'}
+        return _decode(self._call("POST", "/v1/predictions", body=body, headers=once), Prediction)
 
     def get(self, prediction_id: str) -> Prediction:
         """Return what is known of an order. Raises NotFound."""
-        return _decode(self._call("GET", f"/v1/predictions/{prediction_id}", is_repeatable=True), Prediction)
+        return _decode(self._call("GET", f"/v1/predictions/{prediction_id}"), Prediction)
 
     def list(self, *, cursor: str | None = None) -> PredictionPage:
         """Return a page of orders, newest first."""
         parameters = {"cursor": cursor} if cursor else {}
-        response = self._call("GET", "/v1/predictions", is_repeatable=True, parameters=parameters)
+        response = self._call("GET", "/v1/predictions", parameters=parameters)
         page = _decode(response, PredictionPage)
         query = parse_qs(urlsplit(page.next or "").query)
         return msgspec.structs.replace(page, next=query["cursor"][0] if "cursor" in query else page.next)
@@ -133,7 +135,7 @@ class HalfdropClient:
     def cancel(self, prediction_id: str) -> Prediction:
         """Cancel an order; one that is final stays as it is. Raises NotFound."""
         path = f"/v1/predictions/{prediction_id}/cancel"
-        return _decode(self._call("POST", path, is_repeatable=True), Prediction)
+        return _decode(self._call("POST", path), Prediction)
 
     def watch(self, prediction_id: str, *, timeout_s: float | None = None) -> Iterator[Prediction]:
         """Yield an order at each change, from now until it is final; reconnects when the stream breaks.
@@ -224,25 +226,24 @@ class HalfdropClient:
         method: str,
         url: str,
         *,
-        is_repeatable: bool,
         body: object = None,
         parameters: dict[str, str] | None = None,
         accept: str = "application/json",
+        headers: dict[str, str] | None = None,
     ) -> httpx.Response:
-        """Send one request, again if that is safe and may help. Raises HalfdropError."""
+        """Send one request, again if that may help. Raises HalfdropError."""
         for attempt in range(1, ATTEMPTS_MAX + 1):
             try:
-                return self._send(method, url, body, parameters, accept)
+                return self._send(method, url, body, parameters, {"accept": accept, **(headers or {})})
             except TransientError as error:
-                if not is_repeatable or attempt == ATTEMPTS_MAX:
+                if attempt == ATTEMPTS_MAX:
                     raise
                 _pause(error, attempt, None)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _send(
-        self, method: str, url: str, body: object, parameters: dict[str, str] | None, accept: str
+        self, method: str, url: str, body: object, parameters: dict[str, str] | None, headers: dict[str, str]
     ) -> httpx.Response:
-        headers = {"accept": accept}
         content = None
         if body is not None:
             headers["content-type"] = "application/json"
