@@ -3,7 +3,8 @@
 The real processes; between the edge's NATS and the hub's runs a cable that is cut for `--minutes`. Orders come all the
 time, each with an Idempotency-Key and some of them twice; some are canceled; half-way the edge is killed and started
 again. When the cable is mended every order must end once, as what was asked: `lost` and `double` count those that do
-not, `canceled_but_rendered` the cancels that came too late for no reason. Previews go on all the while.
+not. `canceled_but_rendered` counts cancels that lost their race: an order leaves the outbox before its cancel does, and
+a free worker can have it by then. Previews go on all the while.
 """
 
 import argparse
