@@ -96,18 +96,18 @@ async def test_wrong_bytes_are_never_served_and_are_written_anew(
     await damage_lmdb(tmp_path / "lmdb", damage)
     await damage_redis(valkey, damage)
     async with TieredCache(tiers("lmdb", "redis", "objects")) as cache:
-        assert await cache.look("key") == Found(data=content("key"), tier_name="objects")
+        assert await cache.look("key") == Found(data=content("key"), tier_name="objects", is_remote=True)
         assert [tier.damaged for tier in cache.stats().tiers] == [1, 1, 0]
         assert await cache.look("key") == Found(data=content("key"), tier_name="lmdb")
     async with TieredCache(tiers("redis", "objects")) as cache:
-        assert await cache.look("key") == Found(data=content("key"), tier_name="redis")
+        assert await cache.look("key") == Found(data=content("key"), tier_name="redis", is_remote=True)
     await damage_objects(objects_url, damage)
     async with TieredCache(tiers("objects")) as cache:
         assert await cache.look("key") is Absence.MISS
         assert cache.stats().tiers[0].damaged == 1
         assert await cache.get_or_fill("key", lambda: make("key")) == Found(data=content("key"), tier_name=FILL)
     async with TieredCache(tiers("objects")) as cache:
-        assert await cache.look("key") == Found(data=content("key"), tier_name="objects")
+        assert await cache.look("key") == Found(data=content("key"), tier_name="objects", is_remote=True)
 
 
 async def test_what_another_edge_puts_is_no_longer_missing_here_at_once(
