@@ -140,6 +140,9 @@ class TieredCache:
         self._fills: SingleFlight[Found] = SingleFlight()
         self._writes = BackgroundWrites()
         self._fill_count = 0
+        self._was_read = False
+        """Until then nothing above can have been made of our values: the usual reset right after a start spares it."""
+
         self._spared = 0
 
     async def __aenter__(self) -> Self:
@@ -262,6 +265,7 @@ class TieredCache:
 
     async def _look_locally(self, key: str) -> Found | None:
         _check_key(key)
+        self._was_read = True
         for place, tier in enumerate(self._local):
             data = await tier.get(key)
             if isinstance(data, bytes):
@@ -350,7 +354,7 @@ class TieredCache:
         for tier in self._local:
             if has_missed or isinstance(tier.tier, MemoryTier):
                 await tier.clear()
-        if self._above is not None:
+        if self._above is not None and self._was_read:
             self._above.clear()
 
     async def _store(self, key: str, data: bytes, tiers: Sequence[GuardedTier]) -> None:

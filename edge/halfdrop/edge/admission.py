@@ -45,6 +45,7 @@ class TooManyAtOnce(QuotaExceeded):
         detail = f"your tier allows {quota} {what} at once; wait for an answer to one, or ask for another tier"
         TransientError.__init__(self, detail, retry_after_s=RETRY_AFTER_S)
         self.violated = (f"{kind}-at-once",)
+        self.stands = []
 
 
 class BodyTooSlow(TransientError):
