@@ -42,7 +42,7 @@ async def previews(objects: ObjectStore) -> AsyncIterator[TenantPreviews]:
         TieredCache([MemoryTier(2**24)]) as cache,
         open_previewer(bundle, threads=1, waiting_max=8) as previewer,
     ):
-        made = TenantPreviews(bundle=bundle, previewer=previewer, cache=cache, objects=objects)
+        made = TenantPreviews(bundle=bundle, previewer=previewer, cache=cache)
         del previewer
         yield made
 

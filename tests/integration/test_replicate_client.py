@@ -16,6 +16,7 @@ import httpx
 import msgspec
 import pytest
 import replicate
+from nats.js.errors import NotFoundError
 from replicate.exceptions import ModelError, ReplicateError
 
 from halfdrop.contracts.jobs import Job, JobError, JobState, JobStatus, accepted_status, decode_job, encode_status
@@ -272,7 +273,10 @@ async def next_job(hub_nats: NatsServer, number: int, wait_until: "WaitUntil") -
     async with open_broker(hub_nats.url, name="test", domain=HUB_DOMAIN) as broker:
 
         async def has_come() -> bool:
-            return bool((await broker.js.stream_info(JOBS_STREAM)).state.last_seq >= number)
+            try:
+                return bool((await broker.js.stream_info(JOBS_STREAM)).state.last_seq >= number)
+            except NotFoundError:  # the edge has not come to it yet
+                return False
 
         await wait_until(has_come, timeout_s=30)
         return decode_job((await broker.js.get_msg(JOBS_STREAM, seq=number)).data or b"")

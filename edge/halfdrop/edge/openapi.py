@@ -32,7 +32,7 @@ from halfdrop.edge.predictions import OWNER, Output, Prediction, PredictionPage
 from halfdrop.edge.preview_routes import Preview
 from halfdrop.edge.problems import Problem
 from halfdrop.edge.requests import PredictionInput, PredictionRequest, PreviewRequest
-from halfdrop.edge.schemas import REFERENCE, Json, make_schemas
+from halfdrop.edge.schemas import Json, make_schemas
 from halfdrop.edge.services import EdgeServices
 from halfdrop.runtime.streams import IDEMPOTENCY_KEPT_S
 
@@ -61,6 +61,13 @@ _STRUCTS = (
     Health,
     Problem,
 )
+
+_EVENTS: Json = {
+    "text/event-stream": {
+        "schema": {"type": "object", "properties": {"event": {"type": "string"}, "data": {"type": "string"}}}
+    }
+}
+"""Each event of a stream."""
 
 _BODY_PROBLEMS = (400, 408, 413, 415, 422)
 
@@ -186,9 +193,14 @@ def _get_picture() -> Json:
 
 
 def _create_images() -> Json:
-    answers = json_of(Images) | {"text/event-stream": {"schema": {"$ref": REFERENCE.format(name=ImageEvent.__name__)}}}
+    answers = json_of(Images) | _EVENTS
     problems = (400, 408, 413, 415, 429, 503)
-    operation = describe_operation("Draw pictures, in the shape of OpenAI's Images API", 200, answers, problems)
+    operation = describe_operation(
+        "Draw pictures, in the shape of OpenAI's Images API; the data of streamed events are ImageEvent",
+        200,
+        answers,
+        problems,
+    )
     for status, refusal in operation["responses"].items():
         if status != "200":
             refusal["content"] = json_of(ErrorBody)
@@ -249,7 +261,7 @@ def _tell_order(summary: str) -> Json:
 
 def _stream_prediction() -> Json:
     summary = "Send what happens to an order as server-sent events, until it is final"
-    answers = {"text/event-stream": {"schema": {"type": "string"}}}
+    answers = _EVENTS
     operation = _about_order(summary, answers, (404, 422, 503))
     form = {"type": "string", "enum": list(EVENT_FORMS), "default": EVENT_FORMS[0]}
     meaning = (

@@ -77,8 +77,8 @@ def read_address(name: str, query: Mapping[str, str]) -> tuple[str, PictureForm]
             raise InvalidInput(parameter, got="an unknown parameter", allowed="only px and quality")
     size_px = _read_number("px", query.get("px", str(PREVIEW_SIZE_PX)), SIZES_PX)
     quality = _read_number("quality", query.get("quality", str(QUALITY_MAX)), range(1, QUALITY_MAX + 1))
-    if kind == "png" and quality != QUALITY_MAX:
-        raise InvalidInput("quality", got=quality, allowed="100: a PNG loses nothing")
+    if kind == "png":
+        quality = QUALITY_MAX  # whatever is asked for: a PNG loses nothing
     return found[1], PictureForm(kind=kind, size_px=size_px, quality=quality)
 
 

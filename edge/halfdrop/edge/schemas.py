@@ -20,7 +20,7 @@ from halfdrop.contracts.patterns import (
     STEPS_MAX,
 )
 from halfdrop.contracts.repeats import DROP_DENOMINATOR_MAX, UNITS_MAX
-from halfdrop.edge.image_requests import IMAGES_MAX, PARTIAL_IMAGES_MAX, SIZES, ImageRequest
+from halfdrop.edge.image_requests import IMAGES_MAX, PARTIAL_IMAGES_MAX, SIZES, ImageRequest, PatternMembers
 from halfdrop.edge.order_terms import WEBHOOK_MAX_CHARS, WEBHOOK_PATTERN
 from halfdrop.edge.picture_files import QUALITY_MAX
 from halfdrop.edge.predictions import Output
@@ -66,7 +66,9 @@ _LIMITS: dict[str, dict[str, Json]] = {
         "seed": _PATTERN_LIMITS["seed"],
         "partial_images": {"minimum": 0, "maximum": PARTIAL_IMAGES_MAX, "default": 0},
         "output_compression": {"minimum": 1, "maximum": QUALITY_MAX, "default": QUALITY_MAX},
+        "background": {"enum": ["auto", "opaque", None]},
     },
+    PatternMembers.__name__: {name: _PATTERN_LIMITS[name] for name in ("negative_prompt", "palette")},
     "Repeat": {"units": {"minimum": 1, "maximum": UNITS_MAX}},
     PredictionRequest.__name__: {
         "webhook": {
@@ -88,6 +90,23 @@ _LATTICES: list[Json] = [
 """A drop of its own goes with the layout "drop" only."""
 
 
+_WHOLE: Json = {"stream": {"enum": [False, None]}, "partial_images": {"enum": [0, None]}}
+_STREAMED: Json = {
+    "stream": {"const": True},
+    "n": {"enum": [1, None]},
+    "response_format": {"enum": ["b64_json", None]},
+}
+_LOSSLESS: Json = {"output_format": {"enum": ["png", None]}, "output_compression": {"enum": [QUALITY_MAX, None]}}
+_LOSSY: Json = {"output_format": {"enum": ["jpeg", "webp"]}}
+_IMAGES: list[Json] = [
+    {"properties": {**_WHOLE, **_LOSSLESS}},
+    {"properties": {**_WHOLE, **_LOSSY}, "required": ["output_format"]},
+    {"properties": {**_STREAMED, **_LOSSLESS}, "required": ["stream"]},
+    {"properties": {**_STREAMED, **_LOSSY}, "required": ["stream", "output_format"]},
+]
+"""Which members of an images request go together."""
+
+
 def make_schemas(structs: Iterable[type[msgspec.Struct]], models: Sequence[str] = ()) -> Json:
     """Return the schemas of `structs` and of all that they hold, by name. models: names that the edge's bundle has."""
     _, schemas = msgspec.json.schema_components(structs, ref_template=REFERENCE)
@@ -96,10 +115,13 @@ def make_schemas(structs: Iterable[type[msgspec.Struct]], models: Sequence[str] 
             schemas[name]["properties"][member].update(limit)
     if "Repeat" in schemas:
         schemas["Repeat"]["anyOf"] = _LATTICES
+    if ImageRequest.__name__ in schemas:
+        schemas[ImageRequest.__name__]["anyOf"] = _IMAGES
     if models:
         for name in (PreviewRequest.__name__, PredictionInput.__name__):
             schemas[name]["properties"]["model"]["enum"] = list(models)
         schemas[PredictionRequest.__name__]["properties"]["version"]["enum"] = [*models, None]
+        schemas[ImageRequest.__name__]["properties"]["model"]["enum"] = [*models, None]
     return schemas
 
 

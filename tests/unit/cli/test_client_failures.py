@@ -98,11 +98,14 @@ def test_patience_with_an_edge_that_stays_away_is_bounded(pauses: list[float]) -
     assert sum(pauses) < 2
 
 
-def test_an_order_is_never_sent_twice() -> None:
-    handle, seen = answer_in_turn(problem(503, detail="away"))
-    with open_client(handle) as client, pytest.raises(Unavailable):
+def test_an_order_is_sent_again_under_the_same_key_and_each_order_has_its_own() -> None:
+    handle, seen = answer_in_turn(problem(503, detail="away"), httpx.Response(201, json=PREDICTION))
+    with open_client(handle) as client:
         client.order("red dots")
-    assert len(seen) == 1
+        client.order("red dots")
+    keys = [request.headers["idempotency-key"] for request in seen]
+    assert keys[0] == keys[1] != keys[2]
+    assert len(keys) == 3
 
 
 def test_an_order_carries_the_pattern_and_the_size() -> None:
