@@ -91,6 +91,8 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self._status = message["status"]
             self._headers = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in message["headers"]]
+            if any(n == "content-type" and v.startswith("text/event-stream") for n, v in self._headers):
+                await self._stream(b"")  # its first event may be long in coming, and the client waits for the head
             return
         body, has_more = message.get("body", b""), message.get("more_body", False)
         if self._transport is None and not has_more:
