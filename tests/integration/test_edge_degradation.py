@@ -126,12 +126,12 @@ class Load:
     async def draw(self) -> httpx.Response:
         number = next(self._numbers)
         body = {"prompt": PROMPTS[number % len(PROMPTS)], "seed": number // 2}  # every second one is new
-        return self._check(await self._client.post("/v1/previews", json=body), {200})
+        return self._check(await self._client.post("/v1/previews", json=body), {200, 503})
 
     async def fetch(self) -> httpx.Response:
         number = next(self._numbers)
         address = list(self.pictures)[number % len(self.pictures)]
-        return self._check(await self._client.get(address), {200})
+        return self._check(await self._client.get(address), {200, 503})
 
     async def miss(self) -> httpx.Response:
         return self._check(await self._client.get(f"/p/{next(self._numbers):032x}.webp"), {404, 503})
