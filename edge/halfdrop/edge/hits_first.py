@@ -12,9 +12,12 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+import structlog
 from granian._granian import CallbackScheduler, RSGIHTTPProtocol, RSGIWorker
 from granian.rsgi import Scope
 from granian.server.embed import AsyncWorker
+
+log = structlog.get_logger()
 
 TryHit = Callable[[Scope, RSGIHTTPProtocol], bool]
 Serve = Callable[[Scope, RSGIHTTPProtocol], Awaitable[None]]
@@ -47,7 +50,12 @@ def _make_scheduler(target: HitsFirst, loop: asyncio.AbstractEventLoop) -> Callb
         watcher.taskref(loop.create_task(answer(watcher)))
 
     def schedule(watcher: Any) -> None:
-        if target.try_hit(watcher.scope, watcher.proto):
+        try:
+            is_answered = target.try_hit(watcher.scope, watcher.proto)
+        except Exception:  # raised from here it would end the server's thread, and no request were answered any more
+            log.exception("hit_failed")
+            is_answered = False
+        if is_answered:
             watcher.done()
         else:
             loop.call_soon_threadsafe(start, watcher, context=context)

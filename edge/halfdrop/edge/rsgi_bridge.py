@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from granian._granian import RSGIHTTPProtocol, RSGIProtocolClosed
+from granian._granian import RSGIHTTPProtocol, RSGIProtocolClosed, RSGIProtocolError
 from granian.rsgi import Scope
 
 UNREADABLE = "\N{REPLACEMENT CHARACTER}".encode()
@@ -22,7 +22,8 @@ class _Transport(Protocol):
 
 async def run_asgi(app: AsgiApp, scope: Scope, proto: RSGIHTTPProtocol) -> None:
     """Answer one request by `app`."""
-    exchange = _Exchange(proto)
+    length = scope.headers.get("content-length", "")
+    exchange = _Exchange(proto, body_bytes=int(length) if length.isdigit() else 0)
     await app(make_asgi_scope(scope), exchange.receive, exchange.send)
 
 
@@ -56,8 +57,10 @@ def _address(text: str) -> tuple[str, int] | None:
 class _Exchange:
     """Body and disconnect of one request, start and body of its answer."""
 
-    def __init__(self, proto: RSGIHTTPProtocol) -> None:
+    def __init__(self, proto: RSGIHTTPProtocol, *, body_bytes: int) -> None:
+        """body_bytes: how long the body is said to be; 0 if that is not said."""
         self._proto = proto
+        self._missing_bytes = body_bytes
         self._chunks = aiter(proto)
         self._is_read = False
         self._status, self._headers = 0, list[tuple[str, str]]()
@@ -78,12 +81,12 @@ class _Exchange:
             return {"type": "http.disconnect"}
         try:
             chunk = await anext(self._chunks)
-        except StopAsyncIteration:
+        except (StopAsyncIteration, RSGIProtocolError, RSGIProtocolClosed):
             chunk = b""
-        except Exception:  # granian raises its own kinds for a connection that ended in the middle of a body
-            self._is_read = True
-            return {"type": "http.disconnect"}
         self._is_read = not chunk
+        self._missing_bytes -= len(chunk)
+        if self._is_read and self._missing_bytes > 0:  # RSGI ends a body that was cut short as if it were whole
+            return {"type": "http.disconnect"}
         return {"type": "http.request", "body": chunk, "more_body": bool(chunk)}
 
     async def send(self, message: dict[str, Any]) -> None:

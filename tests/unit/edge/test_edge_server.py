@@ -159,6 +159,36 @@ async def test_a_field_that_is_not_ascii_is_there_and_unreadable(client: httpx.A
     assert ["x-even", "fine"] in said["headers"]
 
 
+async def test_a_body_that_is_cut_short_ends_in_a_disconnect_and_not_as_if_it_were_whole() -> None:
+    heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def listen(_scope: Any, receive: Any, send: Any) -> None:
+        while True:
+            message = await receive()
+            heard.put_nowait(message)
+            if message["type"] == "http.disconnect":
+                return
+
+    async with serving(listen) as client:
+        _, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabc")
+        writer.write_eof()
+        async with asyncio.timeout(5):
+            assert (await heard.get())["body"] == b"abc"
+            assert (await heard.get())["type"] == "http.disconnect"
+        writer.close()
+
+
+async def test_a_bug_in_the_short_cut_costs_nobody_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bool:
+        raise ValueError("broken")
+
+    monkeypatch.setattr(Front, "try_hit", fail)
+    async with serving(echo) as client:
+        for _ in range(3):
+            assert (await client.get(PATH)).status_code == 299
+
+
 async def test_an_answer_is_streamed_part_by_part_as_it_comes() -> None:
     go_on = asyncio.Event()
 
