@@ -231,7 +231,7 @@ class TieredCache:
     async def invalidate(self, key: str) -> None:
         """Have every tier, the slowest first, and every edge of the region forget `key`.
 
-        An edge that cannot hear it empties its memory when it hears again; its disk forgets only what it heard.
+        An edge that cannot hear it empties its memory when it hears again, and its disk if news was missed.
         Raises Unavailable if a remote tier or the region cannot be told: repeat it then.
         """
         _check_key(key)

@@ -107,7 +107,7 @@ async def _events(
         said, seed = say_pattern(pattern, wanted.remark), pattern.spec.seed
         last = _describe(COMPLETED, picture, wanted, usage=usage, revised_prompt=said, seed=seed, key=pattern.key)
         yield _event(last)
-    except Exception as error:
+    except Exception as error:  # the 200 has gone out: whatever is wrong can only be told as an event
         problem, _ = problem_of(error, request.scope["path"])
         yield b"event: error\ndata: %b\n\n" % encode_problem(problem, request.scope["path"])[1]
 
