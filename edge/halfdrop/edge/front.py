@@ -55,7 +55,8 @@ class Front:
 
     def try_hit(self, scope: RsgiScope, proto: RSGIHTTPProtocol) -> bool:
         """Answer from the shelf and return True, or leave the request as it is. Runs in the server's thread."""
-        if scope.method != "GET":
+        is_head = scope.method == "HEAD"
+        if not is_head and scope.method != "GET":
             return False
         query, headers = scope.query_string, scope.headers
         access, seconds = self._door.local_access, None
@@ -75,19 +76,18 @@ class Front:
         if seconds is not None:
             fields = [field for field in fields if field[0] != "cache-control"]
             fields.append(("cache-control", _lifetime(seconds)))
+        self._shelf.count(is_head=is_head, is_known=is_known)
         if is_known:
-            self._shelf.sent_unchanged += 1
             proto.response_empty(304, fields)
         else:
-            self._shelf.sent += 1
-            proto.response_bytes(200, fields, shelved.data)
+            proto.response_bytes(200, fields, b"" if is_head else shelved.data)
         return True
 
     def _admit_quietly(self, scope: RsgiScope) -> tuple[Access | None, int | None]:
         """Return who asks, and for how many seconds a signed address is good; nobody where __call__ says why."""
         query = scope.query_string.encode()
         try:
-            if self._door.asks_signature("GET", query):
+            if self._door.asks_signature(scope.method, query):
                 access, signed = self._door.admit_signed(scope.path, query)
                 return access, self._door.signer.seconds_left(signed)
             shown = ((name, scope.headers.get(name)) for name in KEY_HEADERS)

@@ -52,9 +52,9 @@ class Shelf:
         self, capacity_bytes: int, *, is_private: bool = False, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.cache_control = PRIVATE_CACHE_CONTROL if is_private else CACHE_CONTROL
-        self.sent = self.sent_unchanged = 0
-        """How often the front answered from here, with 200 and with 304. Nothing else is noted of a hit, and not in a
-        dictionary, which costs a hit several times what an attribute does."""
+        self._sent = self._sent_unchanged = self._heads = self._heads_unchanged = 0
+        """How often the front answered from here, by method and by 200 or 304. Nothing else is noted of a hit, and not
+        in a dictionary, which costs a hit several times what an attribute does."""
 
         self._shelved: Moka[str, Shelved] = Moka(capacity_bytes, weigher=_weigh)
         self._clock = clock
@@ -65,11 +65,25 @@ class Shelf:
         """Return the answer for `target`, a path or "path?px=256", behind its tenant's shelf_prefix."""
         return self._shelved.get(target)
 
+    def count(self, *, is_head: bool, is_known: bool) -> None:
+        """Note one answer from here; is_known: a 304."""
+        if is_head:
+            if is_known:
+                self._heads_unchanged += 1
+            else:
+                self._heads += 1
+        elif is_known:
+            self._sent_unchanged += 1
+        else:
+            self._sent += 1
+
     def answered(self) -> dict[tuple[str, str], int]:
-        """Return those counts by method and status."""
+        """Return how often, by method and status."""
         return {
-            ("GET", "200"): self.sent,
-            ("GET", "304"): self.sent_unchanged,
+            ("GET", "200"): self._sent,
+            ("GET", "304"): self._sent_unchanged,
+            ("HEAD", "200"): self._heads,
+            ("HEAD", "304"): self._heads_unchanged,
         }
 
     def put_picture(self, key: str, webp: bytes) -> None:
