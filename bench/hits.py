@@ -59,13 +59,16 @@ http {{
 """
 
 SERVER = """
-import asyncio, sys
+import asyncio, logging, sys
+import structlog
 import uvloop
 from litestar import Litestar, Response, get
 from halfdrop.edge.access import Door
 from halfdrop.edge.front import Front
 from halfdrop.edge.shelf import Shelf
 from halfdrop.edge.server import serve
+
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))  # an edge's usual level
 
 async def main(kind, port, target, file):
     picture = open(file, "rb").read()
