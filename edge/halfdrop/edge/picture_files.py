@@ -63,6 +63,15 @@ class PictureForm(msgspec.Struct, frozen=True, kw_only=True):
         return f"/p/{key}{suffix}?px={self.size_px}{quality}"
 
 
+FILE_FORMS = tuple(
+    form
+    for kind in _SUFFIXES.values()
+    for size_px in SIZES_PX
+    if not (form := PictureForm(kind=kind, size_px=size_px)).is_preview
+)
+"""What is composed of the plates when it is asked for, at full quality."""
+
+
 def read_address(name: str, query: Mapping[str, str]) -> tuple[str, PictureForm]:
     """Return the key and the form that an address names. Raises NotFound and InvalidInput.
 

@@ -8,7 +8,7 @@ from litestar import MediaType, Request, Response, get, post
 from halfdrop.contracts.patterns import PatternSpec
 from halfdrop.edge.access import Access, access_of, needs
 from halfdrop.edge.degradation import note_reduced
-from halfdrop.edge.names import picture_key
+from halfdrop.edge.names import picture_key, plates_key
 from halfdrop.edge.picture_files import PictureForm, read_address
 from halfdrop.edge.previews import Picture
 from halfdrop.edge.requests import PreviewRequest, check_preview_size, read_body
@@ -103,7 +103,7 @@ async def _answer_file(
     """Answer a picture that no tier keeps: composed now, and kept on the shelf while it is asked for."""
     access = access_of(request)
     data = await edge.previews.of(access.tenant).find_file(key, form)
-    edge.shelf.put(access.shelf_prefix + form.address(key), data, media_type=form.media_type)
+    edge.shelf.put_file(access.shelf_prefix + plates_key(key), form, data)
     headers = {
         "Halfdrop-Key": key,
         "ETag": make_etag(data),

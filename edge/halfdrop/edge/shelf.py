@@ -8,7 +8,8 @@ import msgspec
 import xxhash
 from moka_py import Moka
 
-from halfdrop.edge.names import shelf_targets
+from halfdrop.edge.names import KeyKind, shelf_targets, split_key
+from halfdrop.edge.picture_files import FILE_FORMS, QUALITY_MAX, PictureForm
 
 CACHE_CONTROL = "public, max-age=31536000, immutable, stale-while-revalidate=86400, stale-if-error=604800"
 """A key names one picture for ever: whoever has it need not ask again."""
@@ -88,18 +89,29 @@ class Shelf:
 
     def put_picture(self, key: str, webp: bytes) -> None:
         """Keep the picture with this cache key at each of its addresses, unless it was invalidated just now."""
-        if self._clock() < max(self._cleared_s, self._gone.get(key, self._cleared_s)) + READ_MAX_S:
-            return
-        for target in shelf_targets(key):
-            self.put(target, webp, key=key)
+        if not self._was_forgotten(key):
+            for target in shelf_targets(key):
+                self.put(target, webp, key=key)
+
+    def put_file(self, plates_key: str, form: PictureForm, data: bytes) -> None:
+        """Keep a file composed of the plates with this cache key, unless those were invalidated just now.
+
+        One of reduced quality is not kept: it could not be found again to be forgotten.
+        """
+        if form.quality == QUALITY_MAX and not self._was_forgotten(plates_key):
+            self.put(_file_target(plates_key, form), data, media_type=form.media_type)
 
     def forget(self, key: str) -> None:
         self._gone[key] = self._clock()
         self._gone.move_to_end(key)
         if len(self._gone) > GONE_MAX:
             self._gone.popitem(last=False)
-        for target in shelf_targets(key):
+        made = [_file_target(key, form) for form in FILE_FORMS] if split_key(key)[1] is KeyKind.PLATES else ()
+        for target in (*shelf_targets(key), *made):
             self._shelved.remove(target)
+
+    def _was_forgotten(self, key: str) -> bool:
+        return self._clock() < max(self._cleared_s, self._gone.get(key, self._cleared_s)) + READ_MAX_S
 
     def clear(self) -> None:
         self._cleared_s = self._clock()
@@ -124,6 +136,11 @@ def matches_etag(if_none_match: str, etag: str) -> bool:
     if if_none_match == etag:
         return True
     return if_none_match.strip() == "*" or etag in (t.strip().removeprefix("W/") for t in if_none_match.split(","))
+
+
+def _file_target(plates_key: str, form: PictureForm) -> str:
+    tenant, colon, _ = plates_key.rpartition(":")
+    return tenant + colon + form.address(split_key(plates_key)[0])
 
 
 def _weigh(target: str, shelved: Shelved) -> int:

@@ -10,6 +10,8 @@ from halfdrop.cache.memory import MemoryTier
 from halfdrop.cache.tiered import TieredCache
 from halfdrop.contracts.popularity import HOT_KEYS_MAX, HotReport, decode_hot_report, encode_hot_report
 from halfdrop.edge.hot_set import HALF_LIFE_S, REPORT_KEPT_S, HotSet
+from halfdrop.edge.names import plates_key
+from halfdrop.edge.picture_files import PictureForm
 from halfdrop.edge.previewer import DrawingQueue
 from halfdrop.edge.shelf import READ_MAX_S, Shelf
 from halfdrop.runtime.bandwidth import Bandwidth
@@ -181,3 +183,22 @@ async def test_the_shelf_forgets_what_the_cache_forgets_and_what_was_read_before
         clock.now_s += READ_MAX_S
         shelf.put_picture(key(1), b"RIFF")
         assert shelf.peek(path) is not None
+
+
+async def test_files_on_the_shelf_are_forgotten_with_the_plates_they_were_made_of() -> None:
+    shelf = Shelf(2**20)
+    png, reduced = PictureForm(kind="png", size_px=1024), PictureForm(kind="jpeg", size_px=256, quality=50)
+    pattern = f"{1:032x}"
+    async with TieredCache([MemoryTier(2**20)], above=shelf) as cache:
+        for tenant in ("", "acme:"):
+            shelf.put_file(tenant + plates_key(pattern), png, b"PNG")
+        shelf.put_file(plates_key(pattern), reduced, b"JPEG")
+        assert shelf.peek(reduced.address(pattern)) is None
+        kept = shelf.peek(png.address(pattern))
+        assert kept is not None
+        assert ("content-type", "image/png") in kept.headers
+        await cache.invalidate(plates_key(pattern))
+        assert shelf.peek(png.address(pattern)) is None
+        assert shelf.peek("acme:" + png.address(pattern)) is not None
+        shelf.put_file(plates_key(pattern), png, b"PNG")  # a request that was under way
+        assert shelf.peek(png.address(pattern)) is None
