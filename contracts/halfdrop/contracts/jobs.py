@@ -11,6 +11,7 @@ import msgspec
 
 from halfdrop.contracts.patterns import PatternSpec, Wording
 from halfdrop.contracts.plates import Plates
+from halfdrop.contracts.work import work_of
 
 JobClass = Literal["realtime", "standard", "bulk"]
 
@@ -130,6 +131,12 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, tag="status.v1"):
     cancel_at: float | msgspec.UnsetType = msgspec.UNSET
     """All three as in the job."""
 
+    work: float | msgspec.UnsetType = msgspec.UNSET
+    """What the job asks of a pool, as `contracts.work` counts it."""
+
+    region: str | msgspec.UnsetType = msgspec.UNSET
+    """Region whose hub has the job; unset while it waits at the edge."""
+
     refiner_digest: str | msgspec.UnsetType = msgspec.UNSET
     """Digest of the bundle that refined the plates for the files; unset where they are just as they were previewed."""
 
@@ -149,6 +156,7 @@ def accepted_status(job: Job, pattern_key: str) -> JobStatus:
         wording=job.wording,
         webhook=job.webhook,
         cancel_at=job.cancel_at,
+        work=work_of(size_px=job.size_px, steps=0 if job.plates is not None else job.spec.num_inference_steps),
     )
 
 

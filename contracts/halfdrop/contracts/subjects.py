@@ -30,6 +30,20 @@ DEAD_STREAM = "DEAD"
 """On the hub's server: jobs given up on, with the cause."""
 
 
+LOCAL_REGION = "local"
+"""Where there is one region only, this is its name."""
+
+
+def hub_domain(region: str) -> str:
+    """JetStream domain of a region's hub."""
+    return HUB_DOMAIN if region == LOCAL_REGION else f"{HUB_DOMAIN}-{region}"
+
+
+def worker_state(region: str, worker: str) -> str:
+    """Plain subject, in no stream: what a worker knows of its pool, every second. Leaf nodes carry it to the edges."""
+    return f"pools.{region}.{worker}"
+
+
 def edge_domain(edge: str) -> str:
     """JetStream domain of an edge's own server."""
     return f"edge-{edge}"

@@ -19,6 +19,7 @@ from halfdrop.contracts.jobs import (
 )
 from halfdrop.contracts.patterns import PatternSpec, Wording, pattern_key
 from halfdrop.contracts.plates import FIELDS_BYTES, Plates, decode_plates, encode_plates
+from halfdrop.contracts.work import UNITS_PER_STEP
 
 SPEC = PatternSpec(prompt="dots", model_digest="sha256:0f")
 KEY = pattern_key(SPEC)
@@ -52,8 +53,15 @@ def test_a_job_with_its_plates_survives_the_wire_and_fits_a_message() -> None:
 
 def test_the_bytes_of_a_status_never_change() -> None:
     golden = GOLDEN_STATUS.replace(b"KEY", KEY.encode())
-    assert encode_status(STATUS) == golden
-    assert decode_status(golden) == STATUS
+    as_it_was = msgspec.structs.replace(STATUS, work=msgspec.UNSET)
+    assert encode_status(as_it_was) == golden
+    assert decode_status(golden) == as_it_was
+
+
+def test_plates_save_a_job_its_sampling() -> None:
+    sampled = accepted_status(msgspec.structs.replace(JOB, plates=None), KEY)
+    assert STATUS.work == 16.0
+    assert sampled.work == 16.0 + 4 * UNITS_PER_STEP
 
 
 def test_the_wording_of_a_job_is_in_all_its_statuses_and_on_the_wire_only_when_there_is_one() -> None:

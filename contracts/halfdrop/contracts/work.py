@@ -1,0 +1,15 @@
+"""How much a job asks of a pool: what counts against its tenant's share, and what waiting times are reckoned from.
+
+The unit is the finishing of one megapixel (2^20). Pools measure how many units they do in a second, so only the
+proportions matter: a step of sampling stands for as much as two megapixels of files.
+"""
+
+MEGAPIXEL = 2**20
+UNITS_PER_STEP = 2.0
+WORK_MIN = 0.05
+"""Taking a job and settling it costs something, however small its files."""
+
+
+def work_of(*, size_px: int, steps: int) -> float:
+    """Return the units of work of one image of size_px x size_px, sampled in `steps`; 0 steps: it brings its plates."""
+    return max(WORK_MIN, steps * UNITS_PER_STEP + size_px * size_px / MEGAPIXEL)
