@@ -27,7 +27,7 @@ def encode_picture(pixels: NDArray[np.uint8], spec: PatternSpec) -> bytes:
     """Return the PNG of [height, width, 3] sRGB pixels, with its profile, 300 dpi and the spec in its XMP."""
     height, width, _ = pixels.shape
     image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels), width, height, 3, "uchar")
-    image = _at_print_resolution(image, "srgb")
+    image = at_print_resolution(image, "srgb")
     image.set_type(pyvips.GValue.blob_type, "xmp-data", describe_provenance(spec))
     return bytes(image.write_to_buffer(".png", profile="srgb", **_OPTIONS))
 
@@ -36,8 +36,9 @@ def encode_coverage(plane: NDArray[np.uint8]) -> bytes:
     """Return the greyscale PNG of [height, width] coverage: 255 where the ink covers all of a pixel, 300 dpi."""
     height, width = plane.shape
     image = pyvips.Image.new_from_memory(np.ascontiguousarray(plane), width, height, 1, "uchar")
-    return bytes(_at_print_resolution(image, "b-w").write_to_buffer(".png", **_OPTIONS))
+    return bytes(at_print_resolution(image, "b-w").write_to_buffer(".png", **_OPTIONS))
 
 
-def _at_print_resolution(image: pyvips.Image, interpretation: str) -> pyvips.Image:
-    return image.copy(interpretation=interpretation, xres=DPI / _MM_PER_INCH, yres=DPI / _MM_PER_INCH)
+def at_print_resolution(image: pyvips.Image, interpretation: str, *, dpi: int = DPI) -> pyvips.Image:
+    """Return the image with its kind and its resolution said."""
+    return image.copy(interpretation=interpretation, xres=dpi / _MM_PER_INCH, yres=dpi / _MM_PER_INCH)
