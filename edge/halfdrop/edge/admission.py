@@ -25,10 +25,12 @@ AT_ONCE: dict[Tier, dict[Kind, int]] = {
     "plus": {"requests": 256, "streams": 256},
     "unlimited": {"requests": 1024, "streams": 1024},
 }
-"""Requests: those that draw, or wait for an order's end. Streams: events of orders, and files on their way. A page in a
-browser has six of both together. "unlimited" still ends where this process would suffer."""
+"""Requests: those that draw, or wait for an order's end. Streams: events of orders, files and results on their
+way. A page in a browser has six of both together. "unlimited" still ends where this process would suffer."""
 
 RETRY_AFTER_S = 1.0
+
+BATCHES_PATH = "/v1/batches"
 
 _BODY_HEADERS = (b"content-length", b"transfer-encoding")
 """Who sends one of them will send a body."""
@@ -59,11 +61,13 @@ class AnswerTooSlow(TransientError):
 class Admission:
     """An ASGI application around another. Raises TooManyAtOnce and AnswerTooSlow before anything was sent."""
 
-    def __init__(self, inner: App, *, body_s: float, answer_s: float) -> None:
-        """body_s: for the whole body; answer_s: until an answer begins, beside the wait that a client prefers."""
+    def __init__(self, inner: App, *, body_s: float, answer_s: float, batch_s: float = 0) -> None:
+        """body_s: for the whole body; answer_s: until an answer begins, beside the wait that a client prefers; batch_s:
+        more of both for a batch, which is megabytes and checked line by line."""
         self._inner = inner
         self._body_s = body_s
         self._answer_s = answer_s
+        self._batch_s = batch_s
         self._counts: Counter[tuple[str, Kind]] = Counter()
 
     async def __call__(self, scope: Any, receive: Receive, send: Any) -> None:
@@ -72,7 +76,7 @@ class Admission:
             return
         with self._hold(scope.get(SCOPE_NAME), _kind_of(scope["path"])):
             if any(name in _BODY_HEADERS for name, _ in scope["headers"]):
-                receive = _in_time(receive, self._body_s)
+                receive = _in_time(receive, self._body_s + self._more_s(scope))
             await self._answer_in_time(scope, receive, send)
 
     @contextmanager
@@ -93,7 +97,7 @@ class Admission:
                 del self._counts[held]
 
     async def _answer_in_time(self, scope: Any, receive: Receive, send: Any) -> None:
-        limit_s = self._answer_s + (WAIT_MAX_S if _waits(scope) else 0)
+        limit_s = self._answer_s + (WAIT_MAX_S if _waits(scope) else 0) + self._more_s(scope)
 
         async def send_in_time(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -109,12 +113,16 @@ class Admission:
             detail = f"no answer within {limit_s:g} s: something behind this edge is slow; what was begun may go on"
             raise AnswerTooSlow(detail, retry_after_s=RETRY_AFTER_S) from error
 
+    def _more_s(self, scope: Any) -> float:
+        is_batch = scope["method"] == "POST" and scope["path"].rstrip("/") == BATCHES_PATH
+        return self._batch_s if is_batch else 0.0
+
 
 def _kind_of(path: str) -> Kind | None:
     """Return what a request counts as; the framework forgives slashes at the end."""
     if not path.startswith(("/v1/", "/p/")):
         return None
-    return "streams" if path.rstrip("/").endswith("/stream") or "/files/" in path else "requests"
+    return "streams" if path.rstrip("/").endswith(("/stream", "/results")) or "/files/" in path else "requests"
 
 
 def _waits(scope: Any) -> bool:

@@ -8,6 +8,17 @@ from litestar.exceptions import HTTPException
 
 from halfdrop.contracts.errors import HalfdropError
 from halfdrop.edge.admission import Admission
+from halfdrop.edge.batch_results import get_batch_errors, get_batch_results
+from halfdrop.edge.batch_routes import (
+    cancel_batch,
+    create_batch,
+    get_batch,
+    list_batch_methods,
+    list_batches,
+    pause_batch,
+    resume_batch,
+    stream_batch,
+)
 from halfdrop.edge.front import Front
 from halfdrop.edge.health import get_health
 from halfdrop.edge.image_routes import create_images
@@ -47,6 +58,16 @@ API_HANDLERS = [
     cancel_prediction,
     stream_prediction,
     get_file,
+    list_batch_methods,
+    create_batch,
+    list_batches,
+    get_batch,
+    pause_batch,
+    resume_batch,
+    cancel_batch,
+    stream_batch,
+    get_batch_results,
+    get_batch_errors,
     create_images,
     list_models,
     get_listed_model,
@@ -60,7 +81,7 @@ API_HANDLERS = [
 ]
 
 
-def make_app(services: Services, *, body_s: float, answer_s: float) -> Front:
+def make_app(services: Services, *, body_s: float, answer_s: float, batch_s: float = 0) -> Front:
     """Return the ASGI application that serves `services`; the time limits are Admission's."""
     inner = Litestar(
         route_handlers=[*API_HANDLERS, *studio_handlers(load_studio(STUDIO_DIR))],
@@ -74,7 +95,7 @@ def make_app(services: Services, *, body_s: float, answer_s: float) -> Front:
         openapi_config=None,  # openapi.py says more than can be derived
         logging_config=None,
     )
-    admission = Admission(services.degradation.marking(inner), body_s=body_s, answer_s=answer_s)
+    admission = Admission(services.degradation.marking(inner), body_s=body_s, answer_s=answer_s, batch_s=batch_s)
     return Front(
         services.shelf,
         admission,

@@ -34,6 +34,7 @@ PREVIEW_PARTS: tuple[str, ...] = ("redis", "objects", "disk")
 ORDER_PARTS: tuple[str, ...] = ("nats", "hub", "outbox", "objects")
 _PARTS_BY_PATH: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("/v1/predictions", ORDER_PARTS),
+    ("/v1/batches", ORDER_PARTS),
     ("/v1/models/", ORDER_PARTS),
     ("/v1/previews", PREVIEW_PARTS),
     ("/v1/images/", PREVIEW_PARTS),

@@ -7,7 +7,7 @@ of two around the border between them, which is the price of one INCR per policy
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -57,6 +57,13 @@ POLICIES: dict[Tier, dict[str, Policy]] = {
 }
 """Requests: twenty a second are ten designers who never stop typing. Orders: each is seconds of a hub."""
 
+LINE_POLICIES: dict[Tier, tuple[Policy, ...]] = {
+    "standard": (Policy(name="batch-lines", quota=10_000, window_s=86_400),),
+    "plus": (Policy(name="batch-lines", quota=100_000, window_s=86_400),),
+    "unlimited": (),
+}
+"""Lines of batches, a day: they run in the bulk class, behind everybody's orders, so they may be more than those."""
+
 
 class QuotaExceeded(TransientError):
     """A tenant asked for more than its tier allows; carries the policies that were violated, and where it stands."""
@@ -84,6 +91,13 @@ class RateLimits:
         A limit whose count is above its quota was exceeded by this request.
         """
         policies = [p for p in POLICIES[access.tier].values() if is_order or p.name != "orders"]
+        return await self._count_all(access, policies, times)
+
+    async def count_lines(self, access: Access, lines: int) -> list[Limit]:
+        """Count the lines of a batch, or with a negative number give them back; returns as `count` does."""
+        return await self._count_all(access, LINE_POLICIES[access.tier], lines)
+
+    async def _count_all(self, access: Access, policies: Sequence[Policy], times: int) -> list[Limit]:
         now = self._clock()
         return [await self._count(access.counted_as, policy, now, times) for policy in policies]
 

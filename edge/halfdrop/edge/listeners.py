@@ -5,7 +5,7 @@ and needs no queue.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 
 from halfdrop.contracts.errors import Overloaded
@@ -62,6 +62,8 @@ class Listeners:
         self._by_order: dict[str, set[Listener]] = {}
         self._count = 0
         self._is_closed = False
+        self.watchers: list[Callable[[JobStatus], None]] = []
+        """Told of each order's news, before who listens to that order."""
 
     @property
     def count(self) -> int:
@@ -87,6 +89,8 @@ class Listeners:
 
     def tell(self, status: JobStatus) -> None:
         """Hand `status` to everybody who listens to its order."""
+        for watch in self.watchers:
+            watch(status)
         for listener in self._by_order.get(status.id, ()):
             listener.tell(status)
 

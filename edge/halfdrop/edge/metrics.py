@@ -146,6 +146,17 @@ REFUSED = Family(
     name="halfdrop_model_refused", kind="gauge", meaning="1 while the bundle that the alias means was refused"
 )
 
+BATCHES_OPEN = Family(name="halfdrop_batches_open", kind="gauge", meaning="batches of this edge that are not over")
+LINES_WAITING = Family(
+    name="halfdrop_batch_lines_waiting", kind="gauge", meaning="their lines that are not placed as orders yet"
+)
+LINES_PLACED = Family(
+    name="halfdrop_batch_lines_placed_total", kind="counter", meaning="lines of batches that became orders"
+)
+LINES_REFUSED = Family(
+    name="halfdrop_batch_lines_refused_total", kind="counter", meaning="lines of batches that were wrong"
+)
+
 FAMILIES = tuple(value for value in list(globals().values()) if isinstance(value, Family))
 
 
@@ -184,6 +195,11 @@ def read_metrics(edge: Services) -> Iterator[Metric]:
     yield PREFETCH_BUSY.of(hot.skipped_busy)
     yield SWAPS.of(edge.models.swaps if edge.models else 0)
     yield REFUSED.of(bool(edge.models and edge.models.refused))
+    batches = edge.batches.open()
+    yield BATCHES_OPEN.of(len(batches))
+    yield LINES_WAITING.of(sum(batch.counts().waiting for batch in batches))
+    yield LINES_PLACED.of(edge.batches.lines_placed)
+    yield LINES_REFUSED.of(edge.batches.room.lines_refused)
 
 
 def _read_traffic(edge: Services) -> Iterator[Metric]:

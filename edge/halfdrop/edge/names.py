@@ -14,6 +14,13 @@ ID_LENGTH = 26
 
 ID_PATTERN = f"^[{_ALPHABET}]{{{ID_LENGTH}}}$"
 
+BATCH_ID_LENGTH = 22
+BATCH_ID_PATTERN = f"^[{_ALPHABET}]{{{BATCH_ID_LENGTH}}}$"
+"""A batch's id begins the id of each of its orders; the other four characters are the number of the line. So a line has
+one id for ever, an order says which batch it is of, and the orders of a batch lie together where ids are sorted."""
+
+BATCH_LINES_MAX = 2 ** (5 * (ID_LENGTH - BATCH_ID_LENGTH)) - 1
+
 
 class KeyKind(Enum):
     """What a cache key names of a pattern."""
@@ -89,3 +96,27 @@ def new_order_id() -> str:
 def is_order_id(text: str) -> bool:
     """True if `text` has the form of an order's id; anything else must not reach a subject or a path."""
     return len(text) == ID_LENGTH and all(c in _ALPHABET for c in text)
+
+
+def new_batch_id() -> str:
+    """Return a fresh id of a batch; it sorts among those of orders by age."""
+    return new_order_id()[:BATCH_ID_LENGTH]
+
+
+def is_batch_id(text: str) -> bool:
+    """True if `text` has the form of a batch's id."""
+    return len(text) == BATCH_ID_LENGTH and all(c in _ALPHABET for c in text)
+
+
+def batch_order_id(batch_id: str, line: int) -> str:
+    """Return the id of the order of a line, 1 to BATCH_LINES_MAX."""
+    assert 0 < line <= BATCH_LINES_MAX, line
+    return batch_id + "".join(_ALPHABET[(line >> shift) & 31] for shift in (15, 10, 5, 0))
+
+
+def line_of(order_id: str) -> int:
+    """Return the number of the line that an order of a batch is of."""
+    number = 0
+    for letter in order_id[BATCH_ID_LENGTH:]:
+        number = number << 5 | _ALPHABET.index(letter)
+    return number

@@ -22,8 +22,9 @@ from halfdrop.edge.image_requests import ImageRequest
 from halfdrop.edge.keys import TENANT_PATTERN
 from halfdrop.edge.model_answers import ListedModel, ModelList
 from halfdrop.edge.model_routes import Model, ModelVersion, ModelVersionPage
-from halfdrop.edge.names import ID_LENGTH, ID_PATTERN
+from halfdrop.edge.names import BATCH_ID_PATTERN, ID_LENGTH, ID_PATTERN
 from halfdrop.edge.openai_errors import ErrorBody
+from halfdrop.edge.openapi_batches import BATCH_ID, BATCH_STRUCTS, describe_batches
 from halfdrop.edge.openapi_parts import body_of, describe_operation, describe_refusal, header, json_of, parameter
 from halfdrop.edge.order_terms import CANCEL_AFTER, CANCEL_AFTER_PATTERN, WAIT_DEFAULT_S
 from halfdrop.edge.picture_files import QUALITY_MAX, SIZES_PX
@@ -60,6 +61,7 @@ _STRUCTS = (
     ModelList,
     Health,
     Problem,
+    *BATCH_STRUCTS,
 )
 
 _EVENTS: Json = {
@@ -116,6 +118,7 @@ def describe_api(*, models: tuple[str, ...] = (), asks_keys: bool = False) -> Js
             },
             "/v1/predictions/{order_id}/stream": {"get": _stream_prediction()},
             "/v1/predictions/{order_id}/files/{name}": {"get": _get_file()},
+            **describe_batches(_idempotency_key(), _EVENTS),
             "/v1/images/generations": {"post": _create_images()},
             "/v1/models": {
                 "get": describe_operation(
@@ -231,12 +234,10 @@ def _create_prediction() -> Json:
     operation["requestBody"] = body_of(PredictionRequest, examples.ORDER_REQUEST)
     prefer = f"`wait` or `wait=n`: answer when finished, or after n seconds ({WAIT_DEFAULT_S:g} at most)"
     after = 'Cancel the order if it has not finished by then: seconds, or such as "90s", "1m30s", "2h"'
-    key = f"The same key and body again give the first answer again, for {IDEMPOTENCY_KEPT_S / 3600:g} hours"
-    written = {"type": "string", "pattern": rf'^"?[!#-\[\]-~]{{1,{KEY_MAX_CHARS}}}"?$'}
     operation["parameters"] = [
         parameter("Prefer", "header", {"type": "string"}, prefer, "wait=10"),
         parameter(CANCEL_AFTER, "header", {"type": "string", "pattern": CANCEL_AFTER_PATTERN}, after, "5m"),
-        parameter(IDEMPOTENCY_HEADER, "header", written, key, examples.IDEMPOTENCY_KEY),
+        _idempotency_key(),
     ]
     operation["responses"]["201"]["headers"] = {
         "Location": header("Address of the prediction"),
@@ -245,12 +246,19 @@ def _create_prediction() -> Json:
     return operation
 
 
+def _idempotency_key() -> Json:
+    key = f"The same key and body again give the first answer again, for {IDEMPOTENCY_KEPT_S / 3600:g} hours"
+    written = {"type": "string", "pattern": rf'^"?[!#-\[\]-~]{{1,{KEY_MAX_CHARS}}}"?$'}
+    return parameter(IDEMPOTENCY_HEADER, "header", written, key, examples.IDEMPOTENCY_KEY)
+
+
 def _list_predictions() -> Json:
     page = {"results": [examples.prediction()], "next": None, "previous": None}
-    operation = describe_operation("List orders, newest first", 200, json_of(PredictionPage, page), (422, 503))
+    operation = describe_operation("List orders, newest first", 200, json_of(PredictionPage, page), (404, 422, 503))
     cursor = {"type": "string", "pattern": ID_PATTERN}
     operation["parameters"] = [
-        parameter("cursor", "query", cursor, "From `next` of the page before", examples.ORDER_ID)
+        parameter("cursor", "query", cursor, "From `next` of the page before", examples.ORDER_ID),
+        parameter("batch", "query", {"type": "string", "pattern": BATCH_ID_PATTERN}, "Those of a batch only", BATCH_ID),
     ]
     return operation
 

@@ -15,7 +15,7 @@ _PROBLEMS = {
     408: "The body did not arrive in time",
     409: "The first request with this Idempotency-Key is still being answered",
     413: "The body is too large",
-    415: "The body is not declared to be application/json",
+    415: "The body is not declared to be what it must be: application/json, or JSON Lines for a batch",
     421: "The Host header names another server",
     422: "A member is outside its limits; the problem names it, what was got and what is allowed",
     429: "Too much to do, or more than the tier's quota; try again after Retry-After seconds",

@@ -116,9 +116,14 @@ class OrderBook:
             raise NotFound(f"no prediction has the id {order_id[:40]!r}")
         return status
 
-    async def newest(self, tenant: str, *, before: str | None, limit: int) -> list[JobStatus]:
-        """Return up to `limit` orders of `tenant`, newest first, those older than the id `before`."""
+    async def newest(self, tenant: str, *, before: str | None, limit: int, prefix: str = "") -> list[JobStatus]:
+        """Return up to `limit` orders of `tenant`, newest first, those older than the id `before`.
+
+        prefix: of their ids; a batch's id is that of its orders.
+        """
         ids = self._ids.get(tenant, [])
+        if prefix:
+            ids = ids[bisect_left(ids, prefix) : bisect_left(ids, prefix + "~")]
         end = bisect_left(ids, before) if before else len(ids)
         found: list[JobStatus] = []
         for order_id in reversed(ids[:end]):

@@ -105,6 +105,7 @@ async def submit_order(
     job = Job(
         id=order_id,
         tenant=access.tenant,
+        job_class=body.job_class or "standard",
         origin=edge.name,
         spec=pattern.spec,
         size_px=body.input.size_px,
@@ -125,9 +126,13 @@ async def list_predictions(request: Request[Any, Any, Any], edge: EdgeServices) 
     cursor = request.query_params.get("cursor")
     if cursor is not None and not is_order_id(cursor):
         raise InvalidInput("cursor", got=cursor, allowed="the cursor of a `next` address")
-    statuses = await edge.orders.newest(access_of(request).tenant, before=cursor, limit=PAGE_SIZE)
+    tenant, batch = access_of(request).tenant, request.query_params.get("batch", "")
+    if batch:
+        edge.batches.find(batch, tenant)
+    statuses = await edge.orders.newest(tenant, before=cursor, limit=PAGE_SIZE, prefix=batch)
     has_more = len(statuses) == PAGE_SIZE
-    address = f"{base_url(request)}/v1/predictions?cursor={statuses[-1].id}" if has_more else None
+    only = f"&batch={batch}" if batch else ""
+    address = f"{base_url(request)}/v1/predictions?cursor={statuses[-1].id}{only}" if has_more else None
     page = PredictionPage(results=[describe(request, edge, status) for status in statuses], next=address)
     return Response(msgspec.json.encode(page), media_type=MediaType.JSON, headers={"Cache-Control": "no-store"})
 

@@ -31,6 +31,8 @@ from halfdrop.contracts.errors import (
 )
 from halfdrop.edge.access import Forbidden, Unauthorized
 from halfdrop.edge.admission import AnswerTooSlow, BodyTooSlow
+from halfdrop.edge.batch_intake import BatchRefused
+from halfdrop.edge.batch_lines import LineError
 from halfdrop.edge.idempotency import InFlight, KeyReused
 from halfdrop.edge.limits import QuotaExceeded, limit_headers
 from halfdrop.edge.observing import PROBLEM_NAME
@@ -60,6 +62,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     got: str | None = None
     allowed: str | None = None
     violated_policies: tuple[str, ...] | None = msgspec.field(default=None, name="violated-policies")
+    errors: tuple[LineError, ...] | None = None
+    """Of a batch that was refused: what is wrong with which line, the first thousand."""
 
 
 class MisdirectedRequest(PermanentError):
@@ -78,6 +82,7 @@ _TABLE: tuple[tuple[type[HalfdropError], int, str], ...] = (
     (NotFound, 404, "Not found"),
     (InFlight, 409, "Request in flight"),
     (KeyReused, 422, "Idempotency key reused"),
+    (BatchRefused, 422, "Batch refused"),
     (BodyTooSlow, 408, "Request timeout"),
     (QuotaExceeded, 429, "Quota exceeded"),
     (Overloaded, 429, "Too many requests"),
@@ -159,7 +164,10 @@ def _halfdrop_problem(error: HalfdropError, instance: str) -> tuple[Problem, dic
     if status >= 500:
         log.error("internal_error", instance=instance, exc_info=error)
     headers = {"WWW-Authenticate": 'Bearer realm="halfdrop"'} if isinstance(error, Unauthorized) else {}
-    return _problem(status, error.code, title, detail, instance), headers
+    problem = _problem(status, error.code, title, detail, instance)
+    if isinstance(error, BatchRefused):
+        problem = msgspec.structs.replace(problem, errors=error.errors)
+    return problem, headers
 
 
 def _http_problem(error: HTTPException, instance: str, methods: Sequence[str]) -> tuple[Problem, dict[str, str]]:

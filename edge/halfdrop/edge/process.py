@@ -21,6 +21,9 @@ from halfdrop.contracts.subjects import HUB_DOMAIN, IDEMPOTENCY_BUCKET, edge_dom
 from halfdrop.edge.access import Door, follow_keys, load_keys
 from halfdrop.edge.app import make_app
 from halfdrop.edge.at_rest import PatternForm
+from halfdrop.edge.batch_book import open_batches
+from halfdrop.edge.batch_feeder import feed_batches
+from halfdrop.edge.batch_intake import BatchLimits
 from halfdrop.edge.degradation import Degradation
 from halfdrop.edge.follower import follow_events
 from halfdrop.edge.forwarder import forward_orders
@@ -89,6 +92,8 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
         hot = HotSet()
         link = HubLink(broker.jetstream(HUB_DOMAIN))
         orders = await open_orders(broker, listeners)
+        batches = await open_batches(broker, objects, settings)
+        listeners.watchers.append(batches.note)
         degradation = Degradation(
             cache=cache, disk=lmdb_tier, broker=broker, link=link, orders=orders, previews=previews
         )
@@ -104,6 +109,8 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
             shelf=shelf,
             hot=hot,
             orders=orders,
+            batches=batches,
+            batch_limits=BatchLimits(lines_max=settings.batch_lines_max, bytes_max=settings.batch_max_mib * MIB),
             idempotency=IdempotencyKeys(await ensure_bucket(broker.js, IDEMPOTENCY_BUCKET, kept_s=IDEMPOTENCY_KEPT_S)),
             listeners=listeners,
             link=link,
@@ -117,6 +124,7 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
             tasks.create_task(forward_orders(broker, link, tracing)),
             tasks.create_task(follow_events(link, settings.name, orders, tracing)),
             tasks.create_task(cancel_overdue(orders)),
+            tasks.create_task(feed_batches(batches, orders, previews, objects, origin=settings.name)),
             tasks.create_task(degradation.follow()),
             tasks.create_task(share_hot_set(broker, hot, edge=settings.name, region=settings.region)),
         ]
@@ -128,7 +136,7 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
             background.append(tasks.create_task(models.follow()))
         if not door.is_open:
             background.append(tasks.create_task(follow_keys(objects, door)))
-        app = make_app(services, body_s=settings.body_s, answer_s=settings.answer_s)
+        app = make_app(services, body_s=settings.body_s, answer_s=settings.answer_s, batch_s=settings.batch_s)
         with serve_metrics(
             make_registry(partial(read_metrics, services)),
             host=settings.metrics_host,
@@ -141,5 +149,6 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
                 await stop.wait()
                 log.info("edge_stopping")
                 listeners.close()
+                batches.close()
         for task in background:
             task.cancel()

@@ -9,7 +9,7 @@ from litestar import Request
 from msgspec.inspect import StructType, type_info
 
 from halfdrop.contracts.errors import InvalidInput, PermanentError
-from halfdrop.contracts.jobs import WebhookEvent
+from halfdrop.contracts.jobs import JobClass, WebhookEvent
 from halfdrop.contracts.patterns import PREVIEW_SIZE_PX, PREVIEW_SIZES_PX, PatternRequest, ReuseAllowed
 
 BODY_MAX_BYTES = 64 * 1024
@@ -48,6 +48,9 @@ class PredictionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
     stream: bool = False
     """Accepted for clients that always send it: every prediction can be streamed."""
+
+    job_class: JobClass | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="class")
+    """Who comes first where pools are shared: "realtime", somebody waits for it; "standard", the default; "bulk"."""
 
     webhook: str | msgspec.UnsetType | None = msgspec.UNSET
     """Address to be told of the order's course: http or https, up to 2,000 characters. Kept with the order and shown
@@ -177,14 +180,17 @@ def _limit(reason: str) -> str:
 
 def _member_names(kind: type[msgspec.Struct], steps: list[str]) -> list[str]:
     found = _struct_at(kind, steps)
-    return [field.name for field in msgspec.structs.fields(found)] if found else []
+    return [field.encode_name for field in msgspec.structs.fields(found)] if found else []
 
 
 def _literals(kind: type[msgspec.Struct], steps: list[str]) -> tuple[object, ...]:
     while steps and steps[-1].isdigit():  # an item of a list: its member says what items may be
         steps = steps[:-1]
     owner = _struct_at(kind, steps[:-1])
-    return _flatten(typing.get_type_hints(owner).get(steps[-1])) if owner and steps else ()
+    if owner is None or not steps:
+        return ()
+    names = {field.encode_name: field.name for field in msgspec.structs.fields(owner)}
+    return _flatten(typing.get_type_hints(owner).get(names.get(steps[-1], "")))
 
 
 def _flatten(annotation: object) -> tuple[object, ...]:
@@ -199,7 +205,7 @@ def _struct_at(kind: type[msgspec.Struct], steps: list[str]) -> type[msgspec.Str
     """Return the Struct that the members named by `steps` lead to."""
     info: Any = type_info(kind)
     for step in steps:
-        fields = {f.name: f.type for f in info.fields} if isinstance(info, StructType) else {}
+        fields = {f.encode_name: f.type for f in info.fields} if isinstance(info, StructType) else {}
         info = fields.get(step)
         options = getattr(info, "types", (info,))
         info = next((o for o in options if isinstance(o, StructType)), info)

@@ -20,6 +20,7 @@ from halfdrop.contracts.patterns import (
     STEPS_MAX,
 )
 from halfdrop.contracts.repeats import DROP_DENOMINATOR_MAX, UNITS_MAX
+from halfdrop.edge.batch_lines import CUSTOM_ID_PATTERN, LineRequest
 from halfdrop.edge.image_requests import IMAGES_MAX, PARTIAL_IMAGES_MAX, SIZES, ImageRequest, PatternMembers
 from halfdrop.edge.order_terms import WEBHOOK_MAX_CHARS, WEBHOOK_PATTERN
 from halfdrop.edge.picture_files import QUALITY_MAX
@@ -67,6 +68,10 @@ _LIMITS: dict[str, dict[str, Json]] = {
         "partial_images": {"minimum": 0, "maximum": PARTIAL_IMAGES_MAX, "default": 0},
         "output_compression": {"minimum": 1, "maximum": QUALITY_MAX, "default": QUALITY_MAX},
         "background": {"enum": ["auto", "opaque", None]},
+    },
+    LineRequest.__name__: {
+        "custom_id": {"pattern": CUSTOM_ID_PATTERN},
+        "webhook": {"maxLength": WEBHOOK_MAX_CHARS, "pattern": WEBHOOK_PATTERN},
     },
     PatternMembers.__name__: {name: _PATTERN_LIMITS[name] for name in ("negative_prompt", "palette")},
     "Repeat": {"units": {"minimum": 1, "maximum": UNITS_MAX}},
@@ -120,7 +125,8 @@ def make_schemas(structs: Iterable[type[msgspec.Struct]], models: Sequence[str] 
     if models:
         for name in (PreviewRequest.__name__, PredictionInput.__name__):
             schemas[name]["properties"]["model"]["enum"] = list(models)
-        schemas[PredictionRequest.__name__]["properties"]["version"]["enum"] = [*models, None]
+        for name in (PredictionRequest.__name__, LineRequest.__name__):
+            schemas[name]["properties"]["version"]["enum"] = [*models, None]
         schemas[ImageRequest.__name__]["properties"]["model"]["enum"] = [*models, None]
     return schemas
 

@@ -6,6 +6,8 @@ from litestar.params import SkipValidation
 
 from halfdrop.cache.tiered import TieredCache
 from halfdrop.edge.access import Door
+from halfdrop.edge.batch_book import Batches
+from halfdrop.edge.batch_intake import BatchLimits
 from halfdrop.edge.degradation import Degradation
 from halfdrop.edge.hot_set import HotSet
 from halfdrop.edge.hub_link import HubLink
@@ -38,6 +40,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     shelf: Shelf
     hot: HotSet
     orders: OrderBook
+    batches: Batches
+    batch_limits: BatchLimits
     idempotency: IdempotencyKeys
     listeners: Listeners
     link: HubLink

@@ -96,6 +96,22 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Time until an answer begins, beside a wait that the client prefers. The slowest of a healthy edge is a preview
     behind a full queue, about a second."""
 
+    batch_lines_max: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
+    """Lines of a batch: they take four seconds to check, and a byte each in its state."""
+
+    batch_max_mib: Annotated[int, Meta(ge=1, le=256)] = 16
+    """Size of a batch's body, in MiB: 10,000 lines of 1.6 KB. Up to four are held in memory at once."""
+
+    batch_window: Annotated[int, Meta(ge=4, le=4096)] = 256
+    """Orders of one batch that may be unfinished at once, if workers begin them at once: one batch does not fill OUTBOX
+    or a hub's queue, and a pause finds little under way."""
+
+    batch_s: Annotated[float, Meta(ge=0, le=3600)] = 120.0
+    """Time that a batch's body and its answer may take beyond `body_s` and `answer_s`: 16 MiB at 140 KB/s."""
+
+    batches_open_max: Annotated[int, Meta(ge=1, le=10_000)] = 50
+    """Batches of one tenant that are not over; more are refused with 429."""
+
     grace_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
     """Time for requests in flight when asked to stop."""
 

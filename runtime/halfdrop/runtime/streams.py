@@ -20,6 +20,9 @@ STATUS_KEPT_S = 7 * DAY_S
 IDEMPOTENCY_KEPT_S = DAY_S
 """How long an Idempotency-Key is remembered: longer than anybody tries again by machine."""
 
+BATCHES_KEPT_S = 30 * DAY_S
+"""How long a batch is remembered after its last change."""
+
 DUPLICATE_WINDOW_S = 3_600.0
 """An outage up to this long cannot enqueue a job twice; after a longer one results are still idempotent by job id."""
 

@@ -11,6 +11,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from halfdrop.contracts.errors import InvalidInput
 from halfdrop.contracts.patterns import normalise_prompt
 from halfdrop.edge.app import API_HANDLERS
+from halfdrop.edge.batch_lines import LineRequest
 from halfdrop.edge.image_requests import ImageRequest, check_images
 from halfdrop.edge.openapi import describe_api
 from halfdrop.edge.requests import PredictionRequest, PreviewRequest, decode_body
@@ -52,6 +53,8 @@ def test_every_operation_has_an_example_that_is_accepted_and_fits_its_schema() -
             for parameter in operation.get("parameters", []):
                 jsonschema.validate(parameter["example"], parameter["schema"])
             if "requestBody" in operation:
+                if "application/jsonl" in operation["requestBody"]["content"]:
+                    continue  # test_the_lines_of_the_example_of_a_batch_are_accepted_and_fit_their_schema
                 content = operation["requestBody"]["content"]["application/json"]
                 if "examples" in content:
                     continue  # test_examples_of_pictures_are_accepted_and_fit_their_schema
@@ -63,6 +66,17 @@ def test_every_operation_has_an_example_that_is_accepted_and_fits_its_schema() -
                     schema = {**schemas[_name(content)], "components": {"schemas": schemas}}
                     jsonschema.validate(content["example"], schema)
     assert checked >= 8
+
+
+def test_the_lines_of_the_example_of_a_batch_are_accepted_and_fit_their_schema() -> None:
+    schemas = describe_api()["components"]["schemas"]
+    content = describe_api()["paths"]["/v1/batches"]["post"]["requestBody"]["content"]
+    assert set(content) == {"application/jsonl", "application/x-ndjson"}
+    for body in content.values():
+        assert len(body["example"]) >= 2
+        for line in body["example"]:
+            assert decode_body(msgspec.json.encode(line), LineRequest).custom_id == line["custom_id"]
+            jsonschema.validate(line, {**schemas["LineRequest"], "components": {"schemas": schemas}})
 
 
 def _name(content: dict[str, Any]) -> str:
