@@ -7,6 +7,7 @@ hub's server, the newest of each pool under `plan_key`; nothing but the newest c
 """
 
 import math
+from itertools import pairwise
 from typing import Literal
 
 import msgspec
@@ -94,10 +95,9 @@ def find_absurdity(plan: DemandPlan, *, now: float) -> str:
         return f"it was made {plan.made_at - now:.0f} s in the future"
     if not (math.isfinite(plan.step_s) and 1 <= plan.step_s <= 86_400):
         return f"its step is {plan.step_s} s; allowed: 1 to 86400"
-    if not 1 <= len(plan.quantiles) <= QUANTILES_MAX or not all(0 < q < 1 for q in plan.quantiles):
-        return "its quantiles are not 1 to 32 numbers between 0 and 1"
-    if any(low >= high for low, high in zip(plan.quantiles, plan.quantiles[1:], strict=False)):
-        return "its quantiles do not rise"
+    rises = all(low < high for low, high in pairwise((0.0, *plan.quantiles, 1.0)))
+    if not 1 <= len(plan.quantiles) <= QUANTILES_MAX or not rises:
+        return f"its quantiles are {list(plan.quantiles)[:4]}; allowed: 1 to {QUANTILES_MAX} that rise between 0 and 1"
     if not plan.series:
         return "it holds no series"
     return next((reason for series in plan.series if (reason := _series_absurdity(plan, series))), "")
