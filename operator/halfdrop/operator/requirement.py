@@ -1,0 +1,91 @@
+"""From a plan to replicas: which quantile, how far ahead, and what of it is to be believed. Pure."""
+
+import math
+import zlib
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from halfdrop.contracts.jobs import JobClass
+from halfdrop.contracts.plans import DemandPlan, DemandSeries, find_absurdity
+from halfdrop.operator.policies import ALL_CLASSES, Fallback, Objective
+
+QUANTILE_DEFAULT = 0.99
+"""Held at most 1 % late jobs on every trace that was tried."""
+
+
+class Distrust(Struct, frozen=True, kw_only=True):
+    """Why a plan is not followed."""
+
+    reason: str
+    """PlanMissing, PlanStale or PlanAbsurd."""
+
+    message: str
+
+
+def wanted_quantile(objective: Objective) -> float:
+    """Return the quantile of demand that a policy wants to be ready for."""
+    if objective.costs is not None:
+        late, idle = objective.costs.late_replica_minute, objective.costs.idle_replica_minute
+        return late / (late + idle)
+    if objective.late_share is not None:
+        return 1.0 - objective.late_share
+    return objective.quantile if objective.quantile is not None else QUANTILE_DEFAULT
+
+
+def stagger_of(pool: str, stagger_s: float) -> float:
+    """Return this pool's own part of `stagger_s`: always the same, spread evenly over pools."""
+    return stagger_s * (zlib.crc32(pool.encode()) / 2**32)
+
+
+def distrust(plan: DemandPlan | None, *, problem: str, fallback: Fallback, now: float) -> Distrust | None:
+    """Return why not to follow the plan, or None. `problem`: why there is none, where there is none."""
+    if plan is None:
+        return Distrust(reason="PlanMissing", message=problem or "no plan was published for this pool")
+    if absurdity := find_absurdity(plan, now=now):
+        return Distrust(reason="PlanAbsurd", message=f"the plan is not believed: {absurdity}")
+    if (age_s := now - plan.made_at) > fallback.stale_after_seconds:
+        return Distrust(
+            reason="PlanStale",
+            message=f"the plan is {age_s:.0f} s old; allowed: {fallback.stale_after_seconds}",
+        )
+    longest = max(len(series.busy) for series in plan.series)
+    if plan.starts_at + longest * plan.step_s <= now:
+        return Distrust(reason="PlanStale", message="the plan ends before now")
+    return None
+
+
+def planned_replicas(
+    plan: DemandPlan,
+    *,
+    classes: Iterable[JobClass],
+    quantile: float,
+    jobs_per_replica: int,
+    now: float,
+    ahead_s: float,
+) -> int:
+    """Return the most replicas that the plan asks for between now and `ahead_s` from now.
+
+    plan: one that `distrust` let pass. The smallest of its quantiles that is not below `quantile` is read, or its
+    largest; a plan that ends too early is read as far as it goes.
+    """
+    column = next(
+        (index for index, given in enumerate(plan.quantiles) if given >= quantile - 1e-9), len(plan.quantiles) - 1
+    )
+    first = max(0, math.floor((now - plan.starts_at) / plan.step_s))
+    last = max(first, math.floor((now + ahead_s - plan.starts_at) / plan.step_s))
+    chosen = _series_of(plan, frozenset(classes))
+    sums = (
+        sum(series.busy[step][column] for series in chosen if step < len(series.busy))
+        for step in range(first, min(last + 1, max((len(series.busy) for series in chosen), default=0)))
+    )
+    return math.ceil(max(sums, default=0.0) / jobs_per_replica - 1e-9)
+
+
+def _series_of(plan: DemandPlan, classes: frozenset[JobClass]) -> list[DemandSeries]:
+    """The whole if all classes are asked for and it is there; else the classes, whose sum is on the safe side."""
+    whole = [series for series in plan.series if series.job_class == "all"]
+    parts = [series for series in plan.series if series.job_class in classes]
+    if whole and (classes >= set(ALL_CLASSES) or not parts):
+        return whole[:1]
+    return parts
