@@ -17,6 +17,8 @@ from halfdrop.cache.tiered import CacheStats
 from halfdrop.contracts.jobs import JobState
 from halfdrop.edge.access import needs
 from halfdrop.edge.services import EdgeServices, Services
+from halfdrop.edge.webhooks.metrics import FAMILIES as WEBHOOK_FAMILIES
+from halfdrop.edge.webhooks.metrics import read_webhooks
 from halfdrop.runtime.exposition import Family, encode_metrics, make_registry
 
 PICTURE_ROUTE = "/p/{name}"
@@ -146,7 +148,7 @@ REFUSED = Family(
     name="halfdrop_model_refused", kind="gauge", meaning="1 while the bundle that the alias means was refused"
 )
 
-FAMILIES = tuple(value for value in list(globals().values()) if isinstance(value, Family))
+FAMILIES = (*(value for value in list(globals().values()) if isinstance(value, Family)), *WEBHOOK_FAMILIES)
 
 
 @get("/metrics", guards=[needs("admin")])
@@ -184,6 +186,7 @@ def read_metrics(edge: Services) -> Iterator[Metric]:
     yield PREFETCH_BUSY.of(hot.skipped_busy)
     yield SWAPS.of(edge.models.swaps if edge.models else 0)
     yield REFUSED.of(bool(edge.models and edge.models.refused))
+    yield from read_webhooks(edge.webhooks)
 
 
 def _read_traffic(edge: Services) -> Iterator[Metric]:

@@ -43,6 +43,7 @@ from halfdrop.edge.services import Services
 from halfdrop.edge.settings import PREFIX, EdgeSettings, choose_bundle_dir, count_threads, is_open
 from halfdrop.edge.shelf import Shelf
 from halfdrop.edge.tenants import TenantPreviews
+from halfdrop.edge.webhooks.opening import choose_policy, make_describe, open_webhooks
 from halfdrop.models.bundle import open_bundle, shipped_bundle_dir
 from halfdrop.runtime.bandwidth import Bandwidth
 from halfdrop.runtime.broker import open_broker
@@ -89,6 +90,10 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
         hot = HotSet()
         link = HubLink(broker.jetstream(HUB_DOMAIN))
         orders = await open_orders(broker, listeners)
+        describe = make_describe(settings, previews=previews, orders=orders, link=link, door=door)
+        policy = choose_policy(settings, is_open=door.is_open)
+        webhooks = await open_webhooks(broker, objects, policy=policy, describe=describe)
+        orders.on_news = webhooks.record
         degradation = Degradation(
             cache=cache, disk=lmdb_tier, broker=broker, link=link, orders=orders, previews=previews
         )
@@ -105,6 +110,7 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
             hot=hot,
             orders=orders,
             idempotency=IdempotencyKeys(await ensure_bucket(broker.js, IDEMPOTENCY_BUCKET, kept_s=IDEMPOTENCY_KEPT_S)),
+            webhooks=webhooks,
             listeners=listeners,
             link=link,
             broker=broker,
@@ -117,6 +123,7 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
             tasks.create_task(forward_orders(broker, link, tracing)),
             tasks.create_task(follow_events(link, settings.name, orders, tracing)),
             tasks.create_task(cancel_overdue(orders)),
+            tasks.create_task(webhooks.run()),
             tasks.create_task(degradation.follow()),
             tasks.create_task(share_hot_set(broker, hot, edge=settings.name, region=settings.region)),
         ]

@@ -96,6 +96,13 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Time until an answer begins, beside a wait that the client prefers. The slowest of a healthy edge is a preview
     behind a full queue, about a second."""
 
+    webhook_private: bool = False
+    """Deliver webhooks to private addresses, too: for a closed network whose tenants may reach all that the edge can.
+    An open edge delivers to this machine's loopback addresses anyway, so that a developer can try."""
+
+    webhook_http: bool = False
+    """Deliver webhooks over http, too. What is sent can then be read, and signed addresses in it used, on the way."""
+
     grace_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
     """Time for requests in flight when asked to stop."""
 
