@@ -207,12 +207,12 @@ async def test_webhook_members_are_kept_with_the_order_and_checked(edge: "LiveEd
         )
         kept = fetch_json(client, asked.id)
         assert (kept["webhook"], kept["webhook_events_filter"]) == (url, ["start", "completed"])
-        everything = client.predictions.create(version="house", input=SMALL, webhook="http://[::1]:8000")
+        everything = client.predictions.create(version="house", input=SMALL, webhook="https://hooks.example.com:8443")
         assert fetch_json(client, everything.id)["webhook_events_filter"] == ["start", "output", "logs", "completed"]
         nothing = fetch_json(client, client.predictions.create(version="house", input=SMALL).id)
         assert (nothing["webhook"], nothing["webhook_events_filter"], nothing["deadline"]) == (None, None, None)
         for wrong in ("ftp://example.com", "example.com", "https://", "https://u:p@example.com", "https://e.com/\n",
-                      "https://e.com/" + "a" * 2_000):  # fmt: skip
+                      "https://e.com/" + "a" * 2_000, "http://example.com", "https://[::1]:8000"):  # fmt: skip
             with pytest.raises(ReplicateError) as refused:
                 client.predictions.create(version="house", input=SMALL, webhook=wrong)
             assert refused.value.status == 422

@@ -40,6 +40,8 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
 
     url: str
     events: tuple[WebhookEvent, ...]
+    edge_url: str | msgspec.UnsetType = msgspec.UNSET
+    """Scheme and host of the edge as its client wrote them: the addresses of files in what is sent begin with it."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job.v1"):

@@ -15,6 +15,7 @@ from halfdrop.deploy.cli_keys import keys_app
 from halfdrop.deploy.cli_models import models_app
 from halfdrop.deploy.cli_patterns import preview, render
 from halfdrop.deploy.cli_system import doctor, up
+from halfdrop.deploy.cli_webhooks import webhooks_app
 
 EXIT_FAILED = 1
 EXIT_WRONG_INPUT = 2
@@ -38,6 +39,7 @@ app.command()(up)
 app.command()(doctor)
 app.add_typer(models_app)
 app.add_typer(keys_app)
+app.add_typer(webhooks_app)
 
 
 def main() -> None:

@@ -45,6 +45,7 @@ from halfdrop.edge.prediction_streams import stream_prediction
 from halfdrop.edge.preview_routes import create_preview, get_picture
 from halfdrop.edge.problems import answer_problem
 from halfdrop.edge.services import Services
+from halfdrop.edge.webhook_routes import WEBHOOK_HANDLERS
 
 STUDIO_DIR = Path(__file__).parent / "studio"
 
@@ -75,6 +76,7 @@ API_HANDLERS = [
     get_model,
     list_model_versions,
     get_model_version,
+    *WEBHOOK_HANDLERS,
     get_health,
     get_metrics,
     get_openapi,

@@ -32,6 +32,7 @@ from halfdrop.contracts.errors import (
 from halfdrop.contracts.patterns import PatternRequest, ReuseAllowed
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.edge.client_answers import Prediction, PredictionPage, Preview, translate_problem
+from halfdrop.edge.client_webhooks import WebhookCalls
 from halfdrop.edge.event_stream import ServerEvent, read_events
 
 KEY_VARIABLE = "HALFDROP_API_KEY"
@@ -95,6 +96,11 @@ class HalfdropClient:
     def close(self) -> None:
         """Close every connection."""
         self._http.close()
+
+    @property
+    def webhooks(self) -> WebhookCalls:
+        """Calls about webhooks."""
+        return WebhookCalls(self._call)
 
     def preview(
         self, prompt: str, *, size_px: int = 256, reuse: ReuseAllowed = "exact", **pattern: Unpack[PatternOptions]

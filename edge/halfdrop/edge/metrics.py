@@ -17,6 +17,8 @@ from halfdrop.cache.tiered import CacheStats
 from halfdrop.contracts.jobs import JobState
 from halfdrop.edge.access import needs
 from halfdrop.edge.services import EdgeServices, Services
+from halfdrop.edge.webhooks.metrics import FAMILIES as WEBHOOK_FAMILIES
+from halfdrop.edge.webhooks.metrics import read_webhooks
 from halfdrop.runtime.exposition import Family, encode_metrics, make_registry
 
 PICTURE_ROUTE = "/p/{name}"
@@ -157,7 +159,7 @@ LINES_REFUSED = Family(
     name="halfdrop_batch_lines_refused_total", kind="counter", meaning="lines of batches that were wrong"
 )
 
-FAMILIES = tuple(value for value in list(globals().values()) if isinstance(value, Family))
+FAMILIES = (*(value for value in list(globals().values()) if isinstance(value, Family)), *WEBHOOK_FAMILIES)
 
 
 @get("/metrics", guards=[needs("admin")])
@@ -200,6 +202,7 @@ def read_metrics(edge: Services) -> Iterator[Metric]:
     yield LINES_WAITING.of(sum(batch.counts().waiting for batch in batches))
     yield LINES_PLACED.of(edge.batches.lines_placed)
     yield LINES_REFUSED.of(edge.batches.room.lines_refused)
+    yield from read_webhooks(edge.webhooks)
 
 
 def _read_traffic(edge: Services) -> Iterator[Metric]:

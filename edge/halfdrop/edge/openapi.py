@@ -26,6 +26,7 @@ from halfdrop.edge.names import BATCH_ID_PATTERN, ID_LENGTH, ID_PATTERN
 from halfdrop.edge.openai_errors import ErrorBody
 from halfdrop.edge.openapi_batches import BATCH_ID, BATCH_STRUCTS, describe_batches
 from halfdrop.edge.openapi_parts import body_of, describe_operation, describe_refusal, header, json_of, parameter
+from halfdrop.edge.openapi_webhooks import WEBHOOK_STRUCTS, describe_webhooks
 from halfdrop.edge.order_terms import CANCEL_AFTER, CANCEL_AFTER_PATTERN, WAIT_DEFAULT_S
 from halfdrop.edge.picture_files import QUALITY_MAX, SIZES_PX
 from halfdrop.edge.prediction_streams import EVENT_FORMS
@@ -62,6 +63,7 @@ _STRUCTS = (
     Health,
     Problem,
     *BATCH_STRUCTS,
+    *WEBHOOK_STRUCTS,
 )
 
 _EVENTS: Json = {
@@ -132,6 +134,7 @@ def describe_api(*, models: tuple[str, ...] = (), asks_keys: bool = False) -> Js
                 "get": _about_model("List the versions that can be ordered", ModelVersionPage)
             },
             "/v1/models/{owner}/{name}/versions/{version}": {"get": _get_model_version()},
+            **describe_webhooks(),
             "/metrics": {
                 "get": describe_operation(
                     "Metrics for Prometheus", 200, {"text/plain": {"schema": {"type": "string"}}}, ()

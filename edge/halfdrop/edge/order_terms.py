@@ -12,6 +12,7 @@ import msgspec
 
 from halfdrop.contracts.errors import InvalidInput
 from halfdrop.contracts.jobs import Webhook, WebhookEvent
+from halfdrop.edge.webhooks.addresses import AddressPolicy, check_address
 
 WAIT_DEFAULT_S, WAIT_MAX_S = 60.0, 60.0
 
@@ -20,10 +21,6 @@ CANCEL_AFTER_PATTERN = (
     "^(?:(?:[5-9]|[1-9][0-9]{1,4})s?|[1-9][0-9]{0,2}m(?:[0-9]{1,2}s)?|[1-9][0-9]?h(?:[0-9]{1,2}m)?(?:[0-9]{1,2}s)?)$"
 )
 """From five seconds (a shorter one could end on the way to a hub) to four days: one rule for us and for clients."""
-
-WEBHOOK_MAX_CHARS = 2_000
-WEBHOOK_PATTERN = r"^https?://(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:[/?][!-~]*)?$"
-"""Scheme, host, port, path; no name and password, which would end up in logs and answers."""
 
 WEBHOOK_EVENTS: tuple[WebhookEvent, ...] = get_args(WebhookEvent)
 
@@ -48,13 +45,20 @@ def read_cancel_after(text: str | None) -> int | None:
 
 
 def read_webhook(
-    url: str | msgspec.UnsetType | None, events: Sequence[WebhookEvent] | msgspec.UnsetType | None
+    url: str | msgspec.UnsetType | None,
+    events: Sequence[WebhookEvent] | msgspec.UnsetType | None,
+    policy: AddressPolicy,
+    edge_url: str,
 ) -> Webhook | msgspec.UnsetType:
-    """Return the webhook that an order's members name. Raises InvalidInput for what is no address."""
+    """Return the webhook that an order's members name. Raises InvalidInput for an address that nothing is sent to.
+
+    edge_url: scheme and host of this edge as the client wrote them.
+    """
     if not isinstance(url, str):
         return msgspec.UNSET
-    if len(url) > WEBHOOK_MAX_CHARS or not re.fullmatch(WEBHOOK_PATTERN, url):
-        allowed = f"an http or https address without a password, up to {WEBHOOK_MAX_CHARS} characters"
-        raise InvalidInput("webhook", got=url, allowed=allowed)
     asked = events if isinstance(events, Sequence) else WEBHOOK_EVENTS
-    return Webhook(url=url, events=tuple(name for name in WEBHOOK_EVENTS if name in asked))
+    return Webhook(
+        url=check_address(url, policy),
+        events=tuple(name for name in WEBHOOK_EVENTS if name in asked),
+        edge_url=edge_url,
+    )

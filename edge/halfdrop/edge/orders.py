@@ -6,7 +6,7 @@ away for days. This process is the only writer of its ORDERS bucket, so a lock i
 
 import asyncio
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 import msgspec
@@ -65,6 +65,10 @@ class OrderBook:
         """All ids by tenant, oldest first: they sort by age. 75 bytes each."""
         self._open: dict[str, JobStatus] = {}
         """Newest status of orders that are not finished."""
+
+        self.on_news: Callable[[JobStatus | None, JobStatus], Awaitable[None]] | None = None
+        """Told of each status that is news, and of the one before, until it has kept what it wants of it; what it
+        raises, the status is not taken in, and whoever brought it brings it again."""
 
         self.accepted = 0
         """Orders taken since the start."""
@@ -158,6 +162,8 @@ class OrderBook:
             current = self._open.get(status.id) or await self._read(status.id)
             if current is not None and not supersedes(status, current):
                 return current
+            if self.on_news is not None:
+                await self.on_news(current, status)
             with translated("record a status"):
                 await self._bucket.put(status.id, encode_status(status))
             self._note(status)

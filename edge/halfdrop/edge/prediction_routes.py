@@ -42,7 +42,9 @@ async def answer_new_prediction(request: Request[Any, Any, Any], edge: EdgeServi
     key = request.headers.get(HEADER)
     if key is None:
         order_id = new_order_id()
-        status = await submit_order(edge, access_of(request), body, order_id, cancel_after_s)
+        status = await submit_order(
+            edge, access_of(request), body, order_id, cancel_after_s, edge_url=base_url(request)
+        )
         return _answer_created(request, edge, order_id, await _tell(request, edge, status, asked))
     async with edge.idempotency.attempt(access_of(request).tenant, key, body) as attempt:
         order_id, answer = attempt.remembered.order_id, attempt.remembered.answer
@@ -66,7 +68,7 @@ async def _find_or_submit(
     try:
         return await edge.orders.find(order_id, access.tenant)  # accepted, and this edge died before it said so
     except NotFound:
-        return await submit_order(edge, access, body, order_id, cancel_after_s)
+        return await submit_order(edge, access, body, order_id, cancel_after_s, edge_url=base_url(request))
 
 
 async def _tell(request: Request[Any, Any, Any], edge: EdgeServices, status: JobStatus, asked: float) -> Prediction:
@@ -94,10 +96,19 @@ def _answer_created(
 
 
 async def submit_order(
-    edge: EdgeServices, access: Access, body: PredictionRequest, order_id: str, cancel_after_s: int | None
+    edge: EdgeServices,
+    access: Access,
+    body: PredictionRequest,
+    order_id: str,
+    cancel_after_s: int | None,
+    *,
+    edge_url: str,
 ) -> JobStatus:
-    """Understand the order, make or find its plates, and accept it durably under `order_id`."""
-    webhook = read_webhook(body.webhook, body.webhook_events_filter)
+    """Understand the order, make or find its plates, and accept it durably under `order_id`.
+
+    edge_url: scheme and host as the client wrote them, for the addresses in its webhooks.
+    """
+    webhook = read_webhook(body.webhook, body.webhook_events_filter, edge.webhooks.policy, edge_url)
     previews = edge.previews.of(access.tenant)
     pattern = _understand(previews, body)
     plates = await previews.plates(pattern)

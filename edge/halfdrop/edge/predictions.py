@@ -120,7 +120,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     """When it is canceled if it has not finished, from Cancel-After."""
 
     webhook: str | None
-    """As it was ordered; nothing is sent to it yet."""
+    """As it was ordered."""
 
     webhook_events_filter: tuple[WebhookEvent, ...] | None
 

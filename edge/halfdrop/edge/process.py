@@ -46,6 +46,7 @@ from halfdrop.edge.services import Services
 from halfdrop.edge.settings import PREFIX, EdgeSettings, choose_bundle_dir, count_threads, is_open
 from halfdrop.edge.shelf import Shelf
 from halfdrop.edge.tenants import TenantPreviews
+from halfdrop.edge.webhooks.opening import choose_policy, make_describe, open_webhooks
 from halfdrop.models.bundle import open_bundle, shipped_bundle_dir
 from halfdrop.runtime.bandwidth import Bandwidth
 from halfdrop.runtime.broker import open_broker
@@ -94,6 +95,10 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
         orders = await open_orders(broker, listeners)
         batches = await open_batches(broker, objects, settings)
         listeners.watchers.append(batches.note)
+        describe = make_describe(settings, previews=previews, orders=orders, link=link, door=door)
+        policy = choose_policy(settings, is_open=door.is_open)
+        webhooks = await open_webhooks(broker, objects, policy=policy, describe=describe)
+        orders.on_news = webhooks.record
         degradation = Degradation(
             cache=cache, disk=lmdb_tier, broker=broker, link=link, orders=orders, previews=previews
         )
@@ -112,6 +117,7 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
             batches=batches,
             batch_limits=BatchLimits(lines_max=settings.batch_lines_max, bytes_max=settings.batch_max_mib * MIB),
             idempotency=IdempotencyKeys(await ensure_bucket(broker.js, IDEMPOTENCY_BUCKET, kept_s=IDEMPOTENCY_KEPT_S)),
+            webhooks=webhooks,
             listeners=listeners,
             link=link,
             broker=broker,
@@ -125,6 +131,7 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
             tasks.create_task(follow_events(link, settings.name, orders, tracing)),
             tasks.create_task(cancel_overdue(orders)),
             tasks.create_task(feed_batches(batches, orders, previews, objects, origin=settings.name)),
+            tasks.create_task(webhooks.run()),
             tasks.create_task(degradation.follow()),
             tasks.create_task(share_hot_set(broker, hot, edge=settings.name, region=settings.region)),
         ]

@@ -53,8 +53,7 @@ class PredictionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Who comes first where pools are shared: "realtime", somebody waits for it; "standard", the default; "bulk"."""
 
     webhook: str | msgspec.UnsetType | None = msgspec.UNSET
-    """Address to be told of the order's course: http or https, up to 2,000 characters. Kept with the order and shown
-    in the prediction; nothing is sent to it yet."""
+    """Address to be told of the order's course, as Standard Webhooks has it: of a public server, over https."""
 
     webhook_events_filter: tuple[WebhookEvent, ...] | msgspec.UnsetType | None = msgspec.UNSET
     """What to tell of; absent: everything."""

@@ -22,10 +22,10 @@ from halfdrop.contracts.patterns import (
 from halfdrop.contracts.repeats import DROP_DENOMINATOR_MAX, UNITS_MAX
 from halfdrop.edge.batch_lines import CUSTOM_ID_PATTERN, LineRequest
 from halfdrop.edge.image_requests import IMAGES_MAX, PARTIAL_IMAGES_MAX, SIZES, ImageRequest, PatternMembers
-from halfdrop.edge.order_terms import WEBHOOK_MAX_CHARS, WEBHOOK_PATTERN
 from halfdrop.edge.picture_files import QUALITY_MAX
 from halfdrop.edge.predictions import Output
 from halfdrop.edge.requests import PredictionInput, PredictionRequest, PreviewRequest
+from halfdrop.edge.webhooks.addresses import HTTPS_PATTERN, URL_MAX_CHARS
 
 Json = dict[str, Any]
 
@@ -42,6 +42,8 @@ BLANK_CHARACTERS = (
 
 _TEXT = f"^[^{CONTROL_CHARACTERS}]*$"
 _TEXT_WITH_SOMETHING = f"^[^{CONTROL_CHARACTERS}]*[^{CONTROL_CHARACTERS}{BLANK_CHARACTERS}][^{CONTROL_CHARACTERS}]*$"
+
+WEBHOOK_ADDRESS: Json = {"maxLength": URL_MAX_CHARS, "pattern": HTTPS_PATTERN}
 
 _PATTERN_LIMITS: dict[str, Json] = {
     "prompt": {
@@ -74,12 +76,13 @@ _LIMITS: dict[str, dict[str, Json]] = {
         "webhook": {"maxLength": WEBHOOK_MAX_CHARS, "pattern": WEBHOOK_PATTERN},
     },
     PatternMembers.__name__: {name: _PATTERN_LIMITS[name] for name in ("negative_prompt", "palette")},
+    "WebhookAddress": {"url": WEBHOOK_ADDRESS},
     "Repeat": {"units": {"minimum": 1, "maximum": UNITS_MAX}},
     PredictionRequest.__name__: {
         "webhook": {
-            "maxLength": WEBHOOK_MAX_CHARS,
-            "pattern": WEBHOOK_PATTERN,
-            "description": "Where to tell of the order's course. Kept and shown with it; not delivered to yet.",
+            **WEBHOOK_ADDRESS,
+            "description": "Where to tell of the order's course, as Standard Webhooks has it: a public server. Some "
+            "edges also take http, an IP address, or a private one.",
         },
         "webhook_events_filter": {"description": "Of what to tell; absent: of everything."},
     },

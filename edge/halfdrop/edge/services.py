@@ -20,6 +20,7 @@ from halfdrop.edge.orders import OrderBook
 from halfdrop.edge.reuse import ReusePools
 from halfdrop.edge.shelf import Shelf
 from halfdrop.edge.tenants import TenantPreviews
+from halfdrop.edge.webhooks.deliveries import Deliveries
 from halfdrop.runtime.broker import Broker
 from halfdrop.runtime.objects import ObjectStore
 from halfdrop.runtime.tracing import Tracing
@@ -43,6 +44,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     batches: Batches
     batch_limits: BatchLimits
     idempotency: IdempotencyKeys
+    webhooks: Deliveries
     listeners: Listeners
     link: HubLink
     broker: Broker

@@ -112,6 +112,13 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     batches_open_max: Annotated[int, Meta(ge=1, le=10_000)] = 50
     """Batches of one tenant that are not over; more are refused with 429."""
 
+    webhook_private: bool = False
+    """Deliver webhooks to private addresses, too: for a closed network whose tenants may reach all that the edge can.
+    An open edge delivers to this machine's loopback addresses anyway, so that a developer can try."""
+
+    webhook_http: bool = False
+    """Deliver webhooks over http, too. What is sent can then be read, and signed addresses in it used, on the way."""
+
     grace_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
     """Time for requests in flight when asked to stop."""
 

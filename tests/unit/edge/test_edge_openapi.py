@@ -16,6 +16,11 @@ from halfdrop.edge.image_requests import ImageRequest, check_images
 from halfdrop.edge.openapi import describe_api
 from halfdrop.edge.requests import PredictionRequest, PreviewRequest, decode_body
 from halfdrop.edge.schemas import BLANK_CHARACTERS, CONTROL_CHARACTERS
+from halfdrop.edge.webhook_routes import WebhookAddress
+
+BODIES: dict[str, type[msgspec.Struct]] = {
+    kind.__name__: kind for kind in (PreviewRequest, PredictionRequest, WebhookAddress)
+}
 
 
 def test_the_document_is_valid() -> None:
@@ -29,7 +34,7 @@ def test_every_route_is_described_and_nothing_else() -> None:
         for handler in API_HANDLERS
         for path in handler.paths
         for method in handler.http_methods
-        if method in ("GET", "POST")
+        if method in ("GET", "POST", "DELETE")
     }
     described = {(path, method) for path, operations in describe_api()["paths"].items() for method in operations}
     assert served == described
@@ -58,7 +63,7 @@ def test_every_operation_has_an_example_that_is_accepted_and_fits_its_schema() -
                 content = operation["requestBody"]["content"]["application/json"]
                 if "examples" in content:
                     continue  # test_examples_of_pictures_are_accepted_and_fit_their_schema
-                kind = {"PreviewRequest": PreviewRequest, "PredictionRequest": PredictionRequest}[_name(content)]
+                kind = BODIES[_name(content)]
                 assert decode_body(msgspec.json.encode(content["example"]), kind)
             for content in _json_contents(operation):
                 if "example" in content:
