@@ -11,6 +11,7 @@ import structlog
 
 from halfdrop.contracts.errors import HalfdropError
 from halfdrop.contracts.subjects import HUB_DOMAIN
+from halfdrop.hub.interruption import watch_for_interruption
 from halfdrop.hub.metrics import read_metrics
 from halfdrop.hub.refining import PlateRefiner
 from halfdrop.hub.sampler import Sampler
@@ -29,7 +30,7 @@ log = structlog.get_logger()
 
 
 def main() -> None:
-    """Run until SIGTERM or SIGINT. What cannot even start says why in one line and exits with 1."""
+    """Run until SIGTERM or SIGINT, or a warning. What cannot even start says why in one line and exits with 1."""
     try:
         settings = load_settings(HubSettings, prefix=PREFIX, environ=os.environ)
         configure_logs(settings.name)
@@ -72,6 +73,7 @@ async def _run(settings: HubSettings, tracing: Tracing) -> None:
                 log.info("hub_ready", objects_url=settings.objects_url)
                 async with asyncio.TaskGroup() as tasks:
                     warming = tasks.create_task(_warm_once_bound(hub)) if settings.warm else None
+                    tasks.create_task(watch_for_interruption(settings.interruption_file, stop))
                     await run_worker(hub, stop)
                     if warming is not None:
                         warming.cancel()

@@ -9,12 +9,13 @@ import structlog
 from nats.errors import Error as NatsError
 from nats.js.api import Header
 
-from halfdrop.contracts.errors import PermanentError, Unavailable
+from halfdrop.contracts.errors import PermanentError, TransientError, Unavailable
 from halfdrop.contracts.jobs import JobStatus, decode_status, encode_status
 from halfdrop.contracts.subjects import artifact_path, dead_job
 from halfdrop.hub.delivery import Delivery
-from halfdrop.hub.outcomes import Outcome, Verdict
+from halfdrop.hub.outcomes import Outcome, Verdict, finished_before
 from halfdrop.hub.reporting import announce
+from halfdrop.hub.saved_work import SAVED_NAME
 from halfdrop.runtime.broker import Broker
 from halfdrop.runtime.objects import ObjectStore
 from halfdrop.runtime.tracing import carry
@@ -49,7 +50,7 @@ async def settle(broker: Broker, objects: ObjectStore, delivery: Delivery, outco
             if earlier is None:
                 path = artifact_path(status.tenant, status.id, RESULT_NAME)
                 await objects.put(path, encode_status(status), media_type="application/json")
-            await announce(broker, earlier or status)
+            await announce(broker, finished_before(earlier, status).status if earlier else status)
             await delivery.ack()
         case Verdict.REPEAT:
             await announce(broker, status)
@@ -59,17 +60,29 @@ async def settle(broker: Broker, objects: ObjectStore, delivery: Delivery, outco
             if earlier is None:
                 for path in await objects.list(artifact_path(status.tenant, status.id, "").rstrip("/")):
                     await objects.delete(path)
-            await announce(broker, earlier or status)
+            await announce(broker, finished_before(earlier, status).status if earlier else status)
             await delivery.ack()
         case Verdict.RETRY:
-            # The nak first: telling is worth less than another worker's early start.
-            await delivery.nak(outcome.retry_after_s)
-            await announce(broker, status)
+            # The news first: it carries the account of the job's deliveries, which the next worker reads.
+            try:
+                await announce(broker, status)
+            finally:
+                await delivery.nak(outcome.retry_after_s)
         case Verdict.BURY:
             cause = status.error.code if status.error is not None else "unknown"
             await _copy_to_dead(broker, delivery, status.id, cause)
             await announce(broker, status)
             await delivery.term(cause)
+    if outcome.is_saved and status.state.is_final:
+        await _forget_progress(objects, status)
+
+
+async def _forget_progress(objects: ObjectStore, status: JobStatus) -> None:
+    """Remove what was saved of the job's progress: it has ended. Left behind it harms nobody."""
+    try:
+        await objects.delete(artifact_path(status.tenant, status.id, SAVED_NAME))
+    except TransientError as error:
+        log.warning("saved_work_left_behind", job_id=status.id, error=error.detail)
 
 
 async def bury_unreadable(broker: Broker, delivery: Delivery, error: PermanentError) -> None:
