@@ -14,9 +14,8 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from halfdrop.contracts.errors import Overloaded, PermanentError
-from halfdrop.edge.batch_lines import LINE_MAX_BYTES, BatchLine, LineError, check_line, refuse_line
+from halfdrop.edge.batch_lines import LINE_MAX_BYTES, BatchLine, LineError, LineRules, check_line, refuse_line
 from halfdrop.edge.batch_state import LineCode
-from halfdrop.edge.previews import Previews
 from halfdrop.edge.requests import DRAIN_MAX_BYTES, BodyTooLarge, MalformedBody, UnsupportedMediaType
 
 ERRORS_LISTED_MAX = 1_000
@@ -79,7 +78,7 @@ class IntakeRoom:
         """Bad lines since the start."""
 
     async def read(
-        self, body: AsyncIterator[bytes], content_type: str, previews: Previews, limits: BatchLimits
+        self, body: AsyncIterator[bytes], content_type: str, rules: LineRules, limits: BatchLimits
     ) -> Intake:
         """Read and check a whole body.
 
@@ -94,14 +93,14 @@ class IntakeRoom:
             raise Overloaded(f"{self._taken} batches are being read already", retry_after_s=2.0)
         self._taken += 1
         try:
-            found = await _read(body, previews, limits)
+            found = await _read(body, rules, limits)
         finally:
             self._taken -= 1
         self.lines_refused += found.refused
         return found
 
 
-async def _read(body: AsyncIterator[bytes], previews: Previews, limits: BatchLimits) -> Intake:
+async def _read(body: AsyncIterator[bytes], rules: LineRules, limits: BatchLimits) -> Intake:
     good, states, errors = bytearray(), bytearray(), list[LineError]()
     taken: set[str] = set()
     digest = hashlib.sha256()
@@ -110,7 +109,7 @@ async def _read(body: AsyncIterator[bytes], previews: Previews, limits: BatchLim
         if len(states) >= limits.lines_max:
             await _drain(body)
             raise _too_large(f"{limits.lines_max} lines")
-        outcome = _check(len(states) + 1, raw, previews, taken)
+        outcome = _check(len(states) + 1, raw, rules, taken)
         if outcome is None:
             states.append(LineCode.BLANK)
         elif isinstance(outcome, BatchLine):
@@ -128,7 +127,7 @@ async def _read(body: AsyncIterator[bytes], previews: Previews, limits: BatchLim
     return Intake(lines=bytes(good), states=bytes(states), errors=tuple(errors), digest=digest.hexdigest())
 
 
-def _check(number: int, raw: bytes | None, previews: Previews, taken: set[str]) -> BatchLine | LineError | None:
+def _check(number: int, raw: bytes | None, rules: LineRules, taken: set[str]) -> BatchLine | LineError | None:
     """Return the line, what is wrong with it, or None for a blank one. raw: None for one that is too long."""
     if raw is None:
         detail = f"line: got more than {LINE_MAX_BYTES} bytes; allowed: up to that"
@@ -136,7 +135,7 @@ def _check(number: int, raw: bytes | None, previews: Previews, taken: set[str]) 
     if not raw.strip():
         return None
     try:
-        return check_line(number, raw, previews, taken)
+        return check_line(number, raw, rules, taken)
     except PermanentError as error:
         return refuse_line(number, error)
 

@@ -1,6 +1,7 @@
 """One line of a batch: what a client writes, how it is checked, how it is kept until it is placed."""
 
 import re
+from typing import NamedTuple
 
 import msgspec
 
@@ -10,6 +11,7 @@ from halfdrop.contracts.patterns import check_size_px
 from halfdrop.edge.order_terms import read_webhook
 from halfdrop.edge.previews import Pattern, Previews
 from halfdrop.edge.requests import BODY_MAX_BYTES, PredictionInput, decode_body
+from halfdrop.edge.webhooks.addresses import AddressPolicy
 
 LINE_MAX_BYTES = BODY_MAX_BYTES
 """As much as the body of a single order."""
@@ -53,6 +55,15 @@ class BatchLine(msgspec.Struct, frozen=True, kw_only=True, tag="line.v1"):
         return self.custom_id or f"line-{self.line}"
 
 
+class LineRules(NamedTuple):
+    """What a line is checked against: the tenant's model, and where this edge delivers webhooks to."""
+
+    previews: Previews
+    policy: AddressPolicy
+    edge_url: str
+    """Scheme and host of this edge as the client wrote them."""
+
+
 class LineError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why a line was refused: what was got, what is allowed."""
 
@@ -65,7 +76,7 @@ class LineError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     allowed: str | None = None
 
 
-def check_line(number: int, data: bytes, previews: Previews, taken: set[str]) -> BatchLine:
+def check_line(number: int, data: bytes, rules: LineRules, taken: set[str]) -> BatchLine:
     """Return the line in `data`, and note its name among those taken. Raises PermanentError for what is wrong."""
     request = decode_body(data, LineRequest)
     if request.custom_id is not None:
@@ -79,9 +90,9 @@ def check_line(number: int, data: bytes, previews: Previews, taken: set[str]) ->
         custom_id=request.custom_id,
         input=request.input,
         version=request.version,
-        webhook=read_webhook(request.webhook, request.webhook_events_filter),
+        webhook=read_webhook(request.webhook, request.webhook_events_filter, rules.policy, rules.edge_url),
     )
-    understand_line(previews, line)
+    understand_line(rules.previews, line)
     if line.custom_id is not None:
         taken.add(line.custom_id)
     return line

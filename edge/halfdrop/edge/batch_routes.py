@@ -15,6 +15,7 @@ from halfdrop.edge.access import access_of, needs
 from halfdrop.edge.batch_answers import Batch, BatchPage, make_batch
 from halfdrop.edge.batch_book import Batch as BatchNow
 from halfdrop.edge.batch_intake import BatchRefused, Intake
+from halfdrop.edge.batch_lines import LineRules
 from halfdrop.edge.batch_state import BatchPhase, BatchState
 from halfdrop.edge.idempotency import HEADER
 from halfdrop.edge.limits import QuotaExceeded, find_exceeded
@@ -45,11 +46,12 @@ class BatchTerms(msgspec.Struct, frozen=True, kw_only=True):
 @post("/v1/batches", status_code=201, guards=[needs("orders")])
 async def create_batch(request: AnyRequest, edge: EdgeServices) -> Response[bytes]:
     """Check the lines, and accept those that are right, durably."""
-    terms = _read_terms(request)
+    terms = _read_terms(request, edge)
     access = access_of(request)
     edge.batches.check_room(access.tenant)
+    rules = LineRules(edge.previews.of(access.tenant), edge.webhooks.policy, base_url(request))
     intake = await edge.batches.room.read(
-        request.stream(), request.headers.get("content-type", ""), edge.previews.of(access.tenant), edge.batch_limits
+        request.stream(), request.headers.get("content-type", ""), rules, edge.batch_limits
     )
     _check_errors(intake, terms)
     key = request.headers.get(HEADER)
@@ -69,12 +71,13 @@ async def create_batch(request: AnyRequest, edge: EdgeServices) -> Response[byte
         return _answer_created(request, batch)
 
 
-def _read_terms(request: AnyRequest) -> BatchTerms:
+def _read_terms(request: AnyRequest, edge: EdgeServices) -> BatchTerms:
     asked = request.query_params.get("on_error", ON_ERROR[0])
     on_error = next((known for known in ON_ERROR if known == asked), None)
     if on_error is None:
         raise InvalidInput("on_error", got=asked, allowed=" or ".join(ON_ERROR))
-    webhook = read_webhook(request.query_params.get("webhook", msgspec.UNSET), ("completed",))
+    asked_webhook = request.query_params.get("webhook", msgspec.UNSET)
+    webhook = read_webhook(asked_webhook, ("completed",), edge.webhooks.policy, base_url(request))
     return BatchTerms(
         on_error=on_error, webhook=webhook, cancel_after_s=read_cancel_after(request.headers.get(CANCEL_AFTER))
     )

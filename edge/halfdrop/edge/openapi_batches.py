@@ -10,8 +10,8 @@ from halfdrop.edge.batch_results import PARTIAL, RESULTS_FORMS, LineResult
 from halfdrop.edge.batch_routes import ON_ERROR
 from halfdrop.edge.names import BATCH_ID_LENGTH, BATCH_ID_PATTERN
 from halfdrop.edge.openapi_parts import describe_operation, header, json_of, parameter
-from halfdrop.edge.order_terms import CANCEL_AFTER, CANCEL_AFTER_PATTERN, WEBHOOK_MAX_CHARS, WEBHOOK_PATTERN
-from halfdrop.edge.schemas import REFERENCE, Json
+from halfdrop.edge.order_terms import CANCEL_AFTER, CANCEL_AFTER_PATTERN
+from halfdrop.edge.schemas import REFERENCE, WEBHOOK_ADDRESS, Json
 
 BATCH_STRUCTS = (LineRequest, Batch, BatchPage, LineResult, LineError)
 
@@ -83,7 +83,7 @@ def _create(key_parameter: Json) -> Json:
     body: Json = {"schema": {"type": "array", "items": line, "minItems": 1}, "example": _LINES}
     operation["requestBody"] = {"required": True, "content": dict.fromkeys(MEDIA_TYPES, body)}
     on_error = {"type": "string", "enum": list(ON_ERROR), "default": ON_ERROR[0]}
-    webhook = {"type": "string", "maxLength": WEBHOOK_MAX_CHARS, "pattern": WEBHOOK_PATTERN}
+    webhook = {"type": "string", **WEBHOOK_ADDRESS}
     after = 'Cancel what is not finished by then: seconds, or such as "90s", "1m30s", "2h"'
     operation["parameters"] = [
         parameter("on_error", "query", on_error, "`refuse`: one bad line refuses the whole batch", ON_ERROR[1]),

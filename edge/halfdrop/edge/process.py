@@ -6,9 +6,11 @@ then stops the forwarder and the follower. Whatever they had in hand is still in
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -126,23 +128,8 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
             observer=Observer(tracing),
             tracing=tracing,
         )
-        background = [
-            tasks.create_task(forward_orders(broker, link, tracing)),
-            tasks.create_task(follow_events(link, settings.name, orders, tracing)),
-            tasks.create_task(cancel_overdue(orders)),
-            tasks.create_task(feed_batches(batches, orders, previews, objects, origin=settings.name)),
-            tasks.create_task(webhooks.run()),
-            tasks.create_task(degradation.follow()),
-            tasks.create_task(share_hot_set(broker, hot, edge=settings.name, region=settings.region)),
-        ]
-        if settings.prefetch_kib_s:
-            bandwidth = Bandwidth(settings.prefetch_kib_s * KIB)
-            warming = keep_hot(hot, cache, memory_tier, shelf, queue=previews.previewer.queue, bandwidth=bandwidth)
-            background.append(tasks.create_task(warming))
-        if models is not None:
-            background.append(tasks.create_task(models.follow()))
-        if not door.is_open:
-            background.append(tasks.create_task(follow_keys(objects, door)))
+        work = _background(services, settings, memory_tier)
+        background = [tasks.create_task(endless) for endless in work]
         app = make_app(services, body_s=settings.body_s, answer_s=settings.answer_s, batch_s=settings.batch_s)
         with serve_metrics(
             make_registry(partial(read_metrics, services)),
@@ -159,3 +146,25 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
                 batches.close()
         for task in background:
             task.cancel()
+
+
+def _background(edge: Services, settings: EdgeSettings, memory: MemoryTier) -> list[Coroutine[Any, Any, None]]:
+    """Return what an edge does beside answering, each until it is cancelled."""
+    work: list[Coroutine[Any, Any, None]] = [
+        forward_orders(edge.broker, edge.link, edge.tracing),
+        follow_events(edge.link, edge.name, edge.orders, edge.tracing),
+        cancel_overdue(edge.orders),
+        feed_batches(edge.batches, edge.orders, edge.previews, edge.objects, origin=edge.name),
+        edge.webhooks.run(),
+        edge.degradation.follow(),
+        share_hot_set(edge.broker, edge.hot, edge=edge.name, region=settings.region),
+    ]
+    if settings.prefetch_kib_s:
+        bandwidth = Bandwidth(settings.prefetch_kib_s * KIB)
+        queue = edge.previews.previewer.queue
+        work.append(keep_hot(edge.hot, edge.cache, memory, edge.shelf, queue=queue, bandwidth=bandwidth))
+    if edge.models is not None:
+        work.append(edge.models.follow())
+    if not edge.door.is_open:
+        work.append(follow_keys(edge.objects, edge.door))
+    return work

@@ -73,7 +73,7 @@ _LIMITS: dict[str, dict[str, Json]] = {
     },
     LineRequest.__name__: {
         "custom_id": {"pattern": CUSTOM_ID_PATTERN},
-        "webhook": {"maxLength": WEBHOOK_MAX_CHARS, "pattern": WEBHOOK_PATTERN},
+        "webhook": WEBHOOK_ADDRESS,
     },
     PatternMembers.__name__: {name: _PATTERN_LIMITS[name] for name in ("negative_prompt", "palette")},
     "WebhookAddress": {"url": WEBHOOK_ADDRESS},
