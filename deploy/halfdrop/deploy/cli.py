@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from halfdrop.contracts.errors import HalfdropError, InvalidInput, TransientError, Unavailable
+from halfdrop.deploy.cli_batches import batch_app
 from halfdrop.deploy.cli_jobs import jobs_app
 from halfdrop.deploy.cli_keys import keys_app
 from halfdrop.deploy.cli_models import models_app
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.command()(preview)
 app.command()(render)
 app.add_typer(jobs_app)
+app.add_typer(batch_app)
 app.command()(up)
 app.command()(doctor)
 app.add_typer(models_app)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from halfdrop.contracts.errors import InvalidInput
+from halfdrop.contracts.jobs import JobClass
 from halfdrop.deploy.cli_options import (
     DEFAULT_URL,
     Avoid,
@@ -81,6 +82,10 @@ def render(
     is_waiting: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait for the files, or only order them.")
     ] = True,
+    job_class: Annotated[
+        JobClass,
+        typer.Option("--class", help="Who comes first: realtime before standard before bulk."),
+    ] = "standard",
     seed: Seed = 0,
     repeat: RepeatName = "",
     units: Units = 0,
@@ -102,7 +107,7 @@ def render(
         seed=seed, repeat=repeat, units=units, palette=palette, avoid=avoid, steps=steps, guidance=guidance
     )
     with open_client(url) as client:
-        ordered = client.order(prompt, size_px=size, **pattern)
+        ordered = client.order(prompt, size_px=size, job_class=job_class, **pattern)
         for line in say_wording(ordered):
             _say(line)
         if not is_waiting:

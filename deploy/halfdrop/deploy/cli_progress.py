@@ -17,7 +17,7 @@ from halfdrop.contracts.errors import PermanentError
 
 if TYPE_CHECKING:
     from halfdrop.edge.client import HalfdropClient
-    from halfdrop.edge.client_answers import Prediction
+    from halfdrop.edge.client_answers import Batch, Prediction
 
 STEPS_MAX = 4096
 """A total up to this counts steps; a larger one counts bytes."""
@@ -38,6 +38,26 @@ def follow(client: "HalfdropClient", prediction: "Prediction") -> "Prediction":
             stage = seen.progress.stage or ("waiting" if seen.status == "starting" else seen.status)
             bar.update(task, description=stage, completed=seen.progress.step, total=seen.progress.steps or None)
     return prediction
+
+
+def follow_batch(client: "HalfdropClient", batch: "Batch") -> "Batch":
+    """Show a bar of a batch's lines until it is over, and return it then. Raises as `watch` does."""
+    columns = (
+        TextColumn("{task.description:<10}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f} of {task.total:.0f}"),
+        TextColumn("{task.fields[left]:>12}"),
+        TimeElapsedColumn(),
+    )
+    with _open_bar(*columns) as bar:
+        counts = batch.counts
+        task = bar.add_task("waiting", total=counts.total - counts.refused, left="")
+        for seen in client.batches.watch(batch.id):
+            batch, counts = seen, seen.counts
+            left = "" if batch.eta_seconds is None else f"{batch.eta_seconds:.0f} s left"
+            ended = counts.completed + counts.failed + counts.canceled
+            bar.update(task, description=batch.status, completed=ended, left=left)
+    return batch
 
 
 def check_succeeded(prediction: "Prediction") -> None:

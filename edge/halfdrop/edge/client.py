@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypedDict, TypeVar, Unpack
+from typing import Any, Self, TypedDict, Unpack
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -25,13 +25,15 @@ import msgspec
 from halfdrop.contracts.errors import (
     InvalidInput,
     NotFound,
-    PermanentError,
     TransientError,
     Unavailable,
 )  # fmt: skip
+from halfdrop.contracts.jobs import JobClass
 from halfdrop.contracts.patterns import PatternRequest, ReuseAllowed
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.edge.client_answers import Prediction, PredictionPage, Preview, translate_problem
+from halfdrop.edge.client_batches import BatchCalls
+from halfdrop.edge.client_calls import decode_answer, pause_before
 from halfdrop.edge.client_webhooks import WebhookCalls
 from halfdrop.edge.event_stream import ServerEvent, read_events
 
@@ -39,9 +41,6 @@ KEY_VARIABLE = "HALFDROP_API_KEY"
 
 ATTEMPTS_MAX = 4
 """Tries of a call, the first included."""
-
-RETRY_MAX_S = 5.0
-"""Longest pause between two tries, whatever Retry-After asks for: a person may be waiting."""
 
 RECONNECT_S = 0.2
 """First pause when nothing answered at all: a restarted edge is back in a second or two."""
@@ -63,9 +62,6 @@ class PatternOptions(TypedDict, total=False):
     model: str
 
 
-Answer = TypeVar("Answer", bound=msgspec.Struct)
-
-
 class HalfdropClient:
     """One edge, over a pool of connections. Close it, or use it in a `with`."""
 
@@ -84,6 +80,7 @@ class HalfdropClient:
         self.base_url = base_url.rstrip("/")
         timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
         self._http = httpx.Client(base_url=self.base_url, timeout=timeout, transport=transport, headers=headers)
+        self.batches = BatchCalls(self)
 
     def __enter__(self) -> Self:
         return self
@@ -111,7 +108,7 @@ class HalfdropClient:
         """
         body = _encode_pattern(prompt, size_px, pattern) | {"reuse": reuse}
         response = self._call("POST", "/v1/previews", body=body)
-        preview = _decode(response, Preview)
+        preview = decode_answer(response, Preview)
         picture = self._call("GET", preview.url, accept="image/webp")
         return msgspec.structs.replace(
             preview,
@@ -120,28 +117,35 @@ class HalfdropClient:
             cache_status=response.headers.get("cache-status", ""),
         )
 
-    def order(self, prompt: str, *, size_px: int = 4096, **pattern: Unpack[PatternOptions]) -> Prediction:
-        """Order the print files of a pattern, once, however often it has to be said. Raises HalfdropError."""
-        body = {"input": _encode_pattern(prompt, size_px, pattern)}
+    def order(
+        self, prompt: str, *, size_px: int = 4096, job_class: JobClass = "standard", **pattern: Unpack[PatternOptions]
+    ) -> Prediction:
+        """Order the print files of a pattern, once, however often it has to be said. Raises HalfdropError.
+
+        job_class: "realtime" where somebody waits for it, "bulk" where nobody does.
+        """
+        body: dict[str, Any] = {"input": _encode_pattern(prompt, size_px, pattern)}
+        if job_class != "standard":  # which older edges do not know
+            body["class"] = job_class
         once = {"idempotency-key": f'"{uuid.uuid4()}"'}
-        return _decode(self._call("POST", "/v1/predictions", body=body, headers=once), Prediction)
+        return decode_answer(self._call("POST", "/v1/predictions", body=body, headers=once), Prediction)
 
     def get(self, prediction_id: str) -> Prediction:
         """Return what is known of an order. Raises NotFound."""
-        return _decode(self._call("GET", f"/v1/predictions/{prediction_id}"), Prediction)
+        return decode_answer(self._call("GET", f"/v1/predictions/{prediction_id}"), Prediction)
 
-    def list(self, *, cursor: str | None = None) -> PredictionPage:
-        """Return a page of orders, newest first."""
-        parameters = {"cursor": cursor} if cursor else {}
+    def list(self, *, cursor: str | None = None, batch: str | None = None) -> PredictionPage:
+        """Return a page of orders, newest first; of one batch if it is named."""
+        parameters = {name: value for name, value in (("cursor", cursor), ("batch", batch)) if value}
         response = self._call("GET", "/v1/predictions", parameters=parameters)
-        page = _decode(response, PredictionPage)
+        page = decode_answer(response, PredictionPage)
         query = parse_qs(urlsplit(page.next or "").query)
         return msgspec.structs.replace(page, next=query["cursor"][0] if "cursor" in query else page.next)
 
     def cancel(self, prediction_id: str) -> Prediction:
         """Cancel an order; one that is final stays as it is. Raises NotFound."""
         path = f"/v1/predictions/{prediction_id}/cancel"
-        return _decode(self._call("POST", path), Prediction)
+        return decode_answer(self._call("POST", path), Prediction)
 
     def watch(self, prediction_id: str, *, timeout_s: float | None = None) -> Iterator[Prediction]:
         """Yield an order at each change, from now until it is final; reconnects when the stream breaks.
@@ -152,7 +156,7 @@ class HalfdropClient:
         last_id, failures = "", 0
         while True:
             try:
-                for event in self._stream(prediction_id, last_id, deadline):
+                for event in self._stream(f"/v1/predictions/{prediction_id}/stream", last_id, deadline):
                     failures, last_id = 0, event.id or last_id
                     prediction = msgspec.json.decode(event.data, type=Prediction)
                     yield prediction
@@ -162,7 +166,7 @@ class HalfdropClient:
                 failures += 1
                 if failures >= ATTEMPTS_MAX:
                     raise
-                _pause(error, failures, deadline)
+                pause_before(error, failures, deadline)
             _check_deadline(deadline)
 
     def wait(self, prediction_id: str, *, timeout_s: float | None = None) -> Prediction:
@@ -208,19 +212,18 @@ class HalfdropClient:
         except httpx.TransportError as error:
             raise self._away(error) from error
 
-    def _stream(self, prediction_id: str, last_id: str, deadline: float | None) -> Iterator[ServerEvent]:
+    def _stream(self, path: str, last_id: str, deadline: float | None) -> Iterator[ServerEvent]:
         """Yield the events of one connection. Returns when it was quiet for READ_TIMEOUT_S; raises when it broke."""
         headers = {"accept": "text/event-stream"} | ({"last-event-id": last_id} if last_id else {})
         quiet_s = READ_TIMEOUT_S if deadline is None else min(READ_TIMEOUT_S, max(deadline - time.monotonic(), 0.05))
         timeout = httpx.Timeout(quiet_s, connect=CONNECT_TIMEOUT_S)
-        path = f"/v1/predictions/{prediction_id}/stream"
         try:
             with self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
                 if response.is_error:
                     response.read()
                     raise translate_problem(response)
                 yield from read_events(response.iter_lines())
-            detail = f"the edge at {self.base_url} ended the stream of order {prediction_id} early"
+            detail = f"the edge at {self.base_url} ended the stream {path} early"
             raise Unavailable(detail, retry_after_s=RECONNECT_S)
         except httpx.ReadTimeout:
             return
@@ -236,26 +239,30 @@ class HalfdropClient:
         parameters: dict[str, str] | None = None,
         accept: str = "application/json",
         headers: dict[str, str] | None = None,
+        content: bytes | None = None,
+        timeout_s: float = READ_TIMEOUT_S,
     ) -> httpx.Response:
         """Send one request, again if that may help. Raises HalfdropError."""
+        sent = {"accept": accept, **(headers or {})}
+        if body is not None:
+            sent["content-type"], content = "application/json", msgspec.json.encode(body)
+        timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
         for attempt in range(1, ATTEMPTS_MAX + 1):
             try:
-                return self._send(method, url, body, parameters, {"accept": accept, **(headers or {})})
+                return self._send(
+                    self._http.build_request(
+                        method, url, content=content, params=parameters, headers=sent, timeout=timeout
+                    )
+                )
             except TransientError as error:
                 if attempt == ATTEMPTS_MAX:
                     raise
-                _pause(error, attempt, None)
+                pause_before(error, attempt, None)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def _send(
-        self, method: str, url: str, body: object, parameters: dict[str, str] | None, headers: dict[str, str]
-    ) -> httpx.Response:
-        content = None
-        if body is not None:
-            headers["content-type"] = "application/json"
-            content = msgspec.json.encode(body)
+    def _send(self, request: httpx.Request) -> httpx.Response:
         try:
-            response = self._http.request(method, url, content=content, params=parameters, headers=headers)
+            response = self._http.send(request)
         except httpx.TransportError as error:
             raise self._away(error) from error
         if response.is_error:
@@ -273,22 +280,6 @@ def _encode_pattern(prompt: str, size_px: int, pattern: PatternOptions) -> dict[
     if encoded["repeat"] is None:
         del encoded["repeat"]
     return encoded | {"size_px": size_px}
-
-
-def _decode(response: httpx.Response, kind: type[Answer]) -> Answer:
-    try:
-        return msgspec.json.decode(response.content, type=kind)
-    except msgspec.MsgspecError as error:
-        detail = f"{response.request.url} is not a Halfdrop edge, or a much newer one ({error})"
-        raise PermanentError(detail, code="unexpected-answer") from error
-
-
-def _pause(error: TransientError, attempt: int, deadline: float | None) -> None:
-    """Wait as long as the error asks, doubling, but never beyond RETRY_MAX_S nor past the deadline."""
-    pause_s = min(error.retry_after_s * 2 ** (attempt - 1), RETRY_MAX_S)
-    if deadline is not None:
-        pause_s = min(pause_s, max(deadline - time.monotonic(), 0))
-    time.sleep(pause_s)
 
 
 def _check_deadline(deadline: float | None) -> None:

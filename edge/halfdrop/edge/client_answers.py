@@ -99,6 +99,60 @@ class PredictionPage(msgspec.Struct, frozen=True, kw_only=True):
     next: str | None = None
 
 
+class LineCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch's lines by where they are."""
+
+    total: int = 0
+    refused: int = 0
+    waiting: int = 0
+    queued: int = 0
+    processing: int = 0
+    completed: int = 0
+    failed: int = 0
+    canceled: int = 0
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch and how far it is."""
+
+    id: str
+    status: str
+    """running, paused, canceling, completed or canceled."""
+
+    status_reason: str | None = None
+    created_at: str | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+    deadline: str | None = None
+    counts: LineCounts = LineCounts()
+    progress: float = 0.0
+    """Share of the accepted lines that are over, 0 to 1."""
+
+    eta_seconds: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.status in ("completed", "canceled")
+
+
+class BatchPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some batches, newest first; `next` is the cursor of the following page, None on the last."""
+
+    results: tuple[Batch, ...]
+    next: str | None = None
+
+
+class LineError(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a line of a batch was refused."""
+
+    line: int
+    detail: str
+    code: str = ""
+    field: str | None = None
+    got: str | None = None
+    allowed: str | None = None
+
+
 class _ProblemDocument(msgspec.Struct, frozen=True, kw_only=True):
     """RFC 9457, as an edge writes it."""
 
@@ -108,6 +162,15 @@ class _ProblemDocument(msgspec.Struct, frozen=True, kw_only=True):
     field: str = ""
     got: str = ""
     allowed: str = ""
+    errors: tuple[LineError, ...] = ()
+
+
+class BatchRefused(PermanentError):
+    """No line of a batch can run, or one cannot and all or nothing was asked for; `errors` says why."""
+
+    def __init__(self, detail: str, errors: tuple[LineError, ...]) -> None:
+        super().__init__(detail, code="batch-refused")
+        self.errors = errors
 
 
 class _InvalidAtEdge(InvalidInput):
@@ -131,6 +194,8 @@ def translate_problem(response: httpx.Response) -> HalfdropError:
         return Unavailable(detail, retry_after_s=_read_retry_after(response))
     if response.status_code == httpx.codes.NOT_FOUND:
         return NotFound(detail)
+    if problem.errors:
+        return BatchRefused(detail, problem.errors)
     if problem.field and problem.allowed:
         return _InvalidAtEdge(problem, detail)
     return PermanentError(detail, code=problem.type.rpartition(":")[2] or f"http-{response.status_code}")
