@@ -1,1 +1,1 @@
-"""The forecaster's room. Empty until its issue is built: predicts demand in GPU-work, with quantiles."""
+"""Predicts demand in GPU-work, with quantiles, and turns it into a plan of warm GPUs. No clock, no client."""

@@ -1,0 +1,111 @@
+"""The recorded traces as workloads: read, scaled to one mean load, cut into a history and a window to judge.
+
+Every counted trace is brought to a mean of 28 GPUs in its window. Counts per bucket become a rate, linear between the
+middles of buckets, and jobs are drawn from it. The Stable Diffusion trace keeps its own requests and seconds, 50 copies
+of each, every copy displaced by up to 15 minutes: a platform fifty times as large, 21 GPUs on average.
+"""
+
+import csv
+import gzip
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from halfdrop.forecaster.workload import DAY_S, MINUTE_S, FloatArray, Workload, draw_jobs, make_workload
+
+MEAN_GPUS = 28.0
+WINDOW_DAYS = 7
+COPIES = 50
+JITTER_S = 900
+SEED = 20261127
+DAY_MINUTES = 1_440
+
+
+class Trace(msgspec.Struct, frozen=True, kw_only=True):
+    """A window to serve, and the demand before it (mean GPUs per minute, NaN where nothing was recorded)."""
+
+    name: str
+    history: FloatArray
+    workload: Workload
+    gaps: FloatArray
+    """Demand as recorded in the window: what `workload` offers, with NaN where the recording has a gap."""
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with gzip.open(path, "rt", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read_minute(text: str) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) // MINUTE_S
+
+
+def load_traces(folder: Path) -> list[Trace]:
+    """Return every trace of the folder that is long enough to hold a history and a window."""
+    found = [stable_diffusion(folder / "genai_sd_requests.csv.gz")]
+    for name, file, columns, bucket in (
+        ("servegen", "servegen_m_small_10min.csv.gz", ("rate",), 10),
+        ("worldcup98", "worldcup98_1min.csv.gz", ("count",), 1),
+        ("nasa95", "nasa95_1min.csv.gz", ("count",), 1),
+        ("elb", "nab_elb_5min.csv.gz", ("count",), 5),
+        ("tweets", "nab_tweets_5min.csv.gz", ("AAPL", "AMZN", "FB", "GOOG"), 5),
+        ("taxi", "nab_nyctaxi_30min.csv.gz", ("count",), 30),
+    ):
+        found.append(counted(name, folder / file, columns, bucket))
+    return found
+
+
+def stable_diffusion(path: Path) -> Trace:
+    """Superpose copies of the recorded requests; failed and pending ones count with the seconds they took."""
+    rows = [row for row in read_rows(path) if row["exec_time_seconds"]]
+    stamps = [int(datetime.fromisoformat(row["gmt_create"]).replace(tzinfo=UTC).timestamp()) for row in rows]
+    first = min(stamps) // DAY_S * DAY_S
+    seconds = np.array([float(row["exec_time_seconds"]) for row in rows])
+    dice = np.random.default_rng(SEED)
+    at = np.repeat(np.array(stamps) - first, COPIES) + dice.integers(-JITTER_S, JITTER_S + 1, len(rows) * COPIES)
+    work = np.repeat(seconds, COPIES)
+    length = int(at.max()) // DAY_S * DAY_S
+    begin = length - WINDOW_DAYS * DAY_S
+    whole = make_workload(at, work, length_s=length, start_minute=first // MINUTE_S)
+    return _cut("stable_diffusion", whole, begin // MINUTE_S, np.zeros(length // MINUTE_S))
+
+
+def counted(name: str, path: Path, columns: tuple[str, ...], bucket: int) -> Trace:
+    """Turn a count per bucket into jobs. A bucket that is missing, or recorded as a drop-out, is a gap."""
+    rows = read_rows(path)
+    if "t_s" in rows[0]:
+        minutes = np.array([int(row["t_s"]) // MINUTE_S for row in rows])
+    else:
+        stamp = "t" if "t" in rows[0] else next(iter(rows[0]))
+        minutes = np.array([read_minute(row[stamp]) for row in rows])
+    values = np.array([sum(float(row[column] or "nan") for column in columns) for row in rows])
+    if name == "servegen":
+        values[values == 0] = np.nan
+    first = int(minutes.min()) // DAY_MINUTES * DAY_MINUTES
+    minutes -= first
+    length = int(minutes.max() + bucket) // DAY_MINUTES * DAY_MINUTES
+    slots = length // bucket
+    per_bucket = np.full(slots, np.nan)
+    inside = minutes // bucket < slots
+    per_bucket[minutes[inside] // bucket] = values[inside]
+    middles = np.arange(slots) * bucket + (bucket - 1) / 2
+    is_known = ~np.isnan(per_bucket)
+    rate = np.interp(np.arange(length), middles[is_known], per_bucket[is_known])
+    gap = np.where(np.repeat(is_known, bucket), 0.0, np.nan)
+    rate = np.where(np.isnan(gap), 0.0, rate)
+    begin = length - WINDOW_DAYS * DAY_MINUTES
+    gpus = rate * MEAN_GPUS / rate[begin:].mean()
+    return _cut(name, draw_jobs(gpus, seed=SEED, start_minute=first), begin, gap)
+
+
+def _cut(name: str, whole: Workload, begin: int, gap: FloatArray) -> Trace:
+    demand = whole.work_per_minute() + gap
+    window = make_workload(
+        whole.arrivals_s - begin * MINUTE_S,
+        whole.service_s,
+        length_s=whole.length_s - begin * MINUTE_S,
+        start_minute=whole.start_minute + begin,
+    )
+    return Trace(name=name, history=demand[:begin], workload=window, gaps=demand[begin:])
