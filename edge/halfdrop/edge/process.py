@@ -17,7 +17,7 @@ from halfdrop.cache.memory import MemoryTier
 from halfdrop.cache.objects import ObjectTier
 from halfdrop.cache.regional import open_redis_tier
 from halfdrop.cache.tiered import Region, TieredCache
-from halfdrop.contracts.subjects import HUB_DOMAIN, IDEMPOTENCY_BUCKET, edge_domain
+from halfdrop.contracts.subjects import IDEMPOTENCY_BUCKET, edge_domain
 from halfdrop.edge.access import Door, follow_keys, load_keys
 from halfdrop.edge.app import make_app
 from halfdrop.edge.at_rest import PatternForm
@@ -25,7 +25,6 @@ from halfdrop.edge.degradation import Degradation
 from halfdrop.edge.follower import follow_events
 from halfdrop.edge.forwarder import forward_orders
 from halfdrop.edge.hot_set import HotSet, keep_hot, share_hot_set
-from halfdrop.edge.hub_link import HubLink
 from halfdrop.edge.idempotency import IdempotencyKeys
 from halfdrop.edge.limits import PREFIX as LIMITS_PREFIX
 from halfdrop.edge.limits import RateLimits
@@ -37,10 +36,12 @@ from halfdrop.edge.observing import Observer
 from halfdrop.edge.orders import open_orders
 from halfdrop.edge.overdue import cancel_overdue
 from halfdrop.edge.previewer import open_previewer
+from halfdrop.edge.region_choice import SpillRule
+from halfdrop.edge.regions import listen_to_workers, open_regions
 from halfdrop.edge.reuse import ReusePools
 from halfdrop.edge.server import claim_port, serve
 from halfdrop.edge.services import Services
-from halfdrop.edge.settings import PREFIX, EdgeSettings, choose_bundle_dir, count_threads, is_open
+from halfdrop.edge.settings import PREFIX, EdgeSettings, choose_bundle_dir, count_threads, is_open, region_names
 from halfdrop.edge.shelf import Shelf
 from halfdrop.edge.tenants import TenantPreviews
 from halfdrop.models.bundle import open_bundle, shipped_bundle_dir
@@ -87,10 +88,13 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
         del previewer  # a model that is replaced must not be kept alive from here
         models = await open_model_swap(settings, objects, previews)
         hot = HotSet()
-        link = HubLink(broker.jetstream(HUB_DOMAIN))
+        rule = SpillRule(factor=settings.spill_factor, wait_min_s=settings.spill_min_s)
+        regions = open_regions(broker, region_names(settings), rule)
+        if regions.are_several:
+            await listen_to_workers(broker, regions)
         orders = await open_orders(broker, listeners)
         degradation = Degradation(
-            cache=cache, disk=lmdb_tier, broker=broker, link=link, orders=orders, previews=previews
+            cache=cache, disk=lmdb_tier, broker=broker, regions=regions, orders=orders, previews=previews
         )
         await degradation.probe()
         services = Services(
@@ -106,7 +110,7 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
             orders=orders,
             idempotency=IdempotencyKeys(await ensure_bucket(broker.js, IDEMPOTENCY_BUCKET, kept_s=IDEMPOTENCY_KEPT_S)),
             listeners=listeners,
-            link=link,
+            regions=regions,
             broker=broker,
             objects=objects,
             degradation=degradation,
@@ -114,8 +118,11 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
             tracing=tracing,
         )
         background = [
-            tasks.create_task(forward_orders(broker, link, tracing)),
-            tasks.create_task(follow_events(link, settings.name, orders, tracing)),
+            tasks.create_task(forward_orders(broker, regions, orders, tracing)),
+            *(
+                tasks.create_task(follow_events(broker, link, settings.name, orders, tracing))
+                for link in regions.links.values()
+            ),
             tasks.create_task(cancel_overdue(orders)),
             tasks.create_task(degradation.follow()),
             tasks.create_task(share_hot_set(broker, hot, edge=settings.name, region=settings.region)),

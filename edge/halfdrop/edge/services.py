@@ -8,13 +8,13 @@ from halfdrop.cache.tiered import TieredCache
 from halfdrop.edge.access import Door
 from halfdrop.edge.degradation import Degradation
 from halfdrop.edge.hot_set import HotSet
-from halfdrop.edge.hub_link import HubLink
 from halfdrop.edge.idempotency import IdempotencyKeys
 from halfdrop.edge.limits import RateLimits
 from halfdrop.edge.listeners import Listeners
 from halfdrop.edge.model_swap import ModelSwap
 from halfdrop.edge.observing import Observer
 from halfdrop.edge.orders import OrderBook
+from halfdrop.edge.regions import Regions
 from halfdrop.edge.reuse import ReusePools
 from halfdrop.edge.shelf import Shelf
 from halfdrop.edge.tenants import TenantPreviews
@@ -40,7 +40,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     orders: OrderBook
     idempotency: IdempotencyKeys
     listeners: Listeners
-    link: HubLink
+    regions: Regions
     broker: Broker
     objects: ObjectStore
     degradation: Degradation
