@@ -12,6 +12,9 @@ OUTBOX_STREAM = "OUTBOX"
 ORDERS_BUCKET = "ORDERS"
 """On the edge's own server, key-value: the newest status of each order that this edge accepted."""
 
+ORDERS_STREAM = f"KV_{ORDERS_BUCKET}"
+"""The stream beneath that bucket."""
+
 IDEMPOTENCY_BUCKET = "IDEMPOTENCY"
 """On the edge's own server, key-value: what each Idempotency-Key stands for."""
 
@@ -29,6 +32,12 @@ a job's subject before it starts, and listens to the same subject while it runs.
 DEAD_STREAM = "DEAD"
 """On the hub's server: jobs given up on, with the cause."""
 
+POLICY_BUCKET = "POLICY"
+"""On the hub's server, key-value: what operators change while it runs."""
+
+DRAINING_KEY = "draining"
+"""In it: JSON true while the region shall take no new jobs."""
+
 
 LOCAL_REGION = "local"
 """Where there is one region only, this is its name."""
@@ -44,9 +53,30 @@ def worker_state(region: str, worker: str) -> str:
     return f"pools.{region}.{worker}"
 
 
+def at_hub(region: str, subject: str) -> str:
+    """Where an edge publishes what one region's hub alone shall store as `subject`.
+
+    A leaf node carries a subject to every server that it is linked to, so a named region's server listens to its own
+    and maps it (`hub_mappings`); one without that mapping answers nothing, and counts as away.
+    """
+    return subject if region == LOCAL_REGION else f"to.{region}.{subject}"
+
+
+def hub_mappings(region: str) -> dict[str, str]:
+    """Subject mappings that the NATS server of a region's hub needs."""
+    if region == LOCAL_REGION:
+        return {}
+    return {at_hub(region, subject): subject for subject in ("jobs.>", "cancels.>")}
+
+
 def edge_domain(edge: str) -> str:
     """JetStream domain of an edge's own server."""
     return f"edge-{edge}"
+
+
+def order_status(job_id: str) -> str:
+    """Where the bucket ORDERS keeps an order's status."""
+    return f"$KV.{ORDERS_BUCKET}.{job_id}"
 
 
 def outbox_job(job_id: str) -> str:

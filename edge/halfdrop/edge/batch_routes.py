@@ -195,4 +195,4 @@ def _answer(request: AnyRequest, edge: EdgeServices, batch: BatchNow) -> Respons
 
 
 def _describe(request: AnyRequest, edge: EdgeServices, batch: BatchNow) -> Batch:
-    return make_batch(batch, base_url=base_url(request), now=time.time(), hub_away_since=edge.link.away_since)
+    return make_batch(batch, base_url=base_url(request), now=time.time(), hub_away_since=edge.regions.none_since)

@@ -14,8 +14,8 @@ from halfdrop.cache.disk import LmdbTier
 from halfdrop.cache.guard import TierStats
 from halfdrop.cache.tiered import PROBE_TIMEOUT_S, TieredCache
 from halfdrop.contracts.errors import Unavailable
-from halfdrop.edge.hub_link import HubLink
 from halfdrop.edge.orders import OrderBook
+from halfdrop.edge.regions import Regions
 from halfdrop.edge.tenants import TenantPreviews
 from halfdrop.runtime.broker import Broker
 
@@ -66,14 +66,14 @@ class Degradation:
         cache: TieredCache,
         disk: LmdbTier,
         broker: Broker,
-        link: HubLink,
+        regions: Regions,
         orders: OrderBook,
         previews: TenantPreviews,
     ) -> None:
         self._cache = cache
         self._disk = disk
         self._broker = broker
-        self._link = link
+        self._regions = regions
         self._orders = orders
         self._previews = previews
         self._nats_error = ""
@@ -86,19 +86,19 @@ class Degradation:
 
     async def probe(self) -> None:
         """Learn the state of what is outside this process; takes as long as the slowest time limit."""
-        await asyncio.gather(self._cache.probe(PROBE_KEY), self._link.probe(), self._look_at_outbox())
+        await asyncio.gather(self._cache.probe(PROBE_KEY), self._regions.probe(), self._look_at_outbox())
 
     def parts(self) -> dict[str, Part]:
         """Return the state of each part, as last seen."""
         stats = self._cache.stats()
         tiers = {tier.name: tier for tier in stats.tiers}
         owed = f"{stats.owed} values wait to be written" if stats.owed else ""
-        hub: State = {None: "unknown", True: "ok", False: "away"}[self._link.is_up]  # type: ignore[assignment]
+        hub: State = {None: "unknown", True: "ok", False: "away"}[self._regions.is_up]  # type: ignore[assignment]
         nats = self._nats_error or ("" if self._broker.is_connected else "reconnecting")
         full, short = self._orders.full, self._disk.shortage
         return {
             "nats": Part(state="away", detail=nats) if nats else Part(state="ok"),
-            "hub": Part(state=hub, detail=self._link.detail),
+            "hub": Part(state=hub, detail=self._regions.detail),
             "redis": _tier_part(tiers["redis"]),
             "objects": _tier_part(tiers["objects"], owed),
             "disk": Part(state="full", detail=short) if short else Part(state="ok"),

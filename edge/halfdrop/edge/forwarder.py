@@ -1,138 +1,197 @@
-"""The forwarder: takes orders and cancels from the edge's OUTBOX to the hub, at least once, one effect each.
+"""The forwarder: takes orders and cancels from the edge's OUTBOX to a hub, at least once, one effect each.
 
-A message leaves OUTBOX only after the hub has acknowledged it; the hub's duplicate window and the job's id make a
-second delivery harmless. One message is in hand at a time, and while the hub is away it stays there (`in_progress`):
-the order of messages holds, so that a cancel never overtakes its job.
+OUTBOX → `_route` (which region) → `Lane` (publish, many at once) → ack. A message leaves OUTBOX only after the hub has
+acknowledged it; the hub's duplicate window and the job's id make a second delivery harmless. An order that was canceled
+while it waited here, or that a hub has told of, is not published any more. While the only hub is away messages stay in
+hand (`in_progress`) in the order in which they came; with several regions what cannot go now is put off.
 """
 
 import asyncio
-import time
 
 import msgspec
 import structlog
 from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, Header
-from opentelemetry.trace import SpanKind
+from nats.js.api import AckPolicy, ConsumerConfig
+from nats.js.errors import NotFoundError
 
-from halfdrop.contracts.jobs import Job, accepted_status, decode_job, encode_status
-from halfdrop.contracts.patterns import pattern_key
-from halfdrop.contracts.subjects import (
-    CANCELS_STREAM,
-    JOBS_STREAM,
-    OUTBOX_STREAM,
-    cancel_job,
-    job_event,
-    outbox_cancel,
-    queued_job,
-)
-from halfdrop.edge.hub_link import HubLink, fetch_next
+from halfdrop.contracts.errors import Unavailable
+from halfdrop.contracts.jobs import Job, JobStatus, decode_job
+from halfdrop.contracts.subjects import OUTBOX_STREAM, outbox_cancel
+from halfdrop.edge.lane import OUTAGE, Lane, Outgoing, is_wanted
+from halfdrop.edge.orders import OrderBook
+from halfdrop.edge.regions import Regions
 from halfdrop.runtime.broker import Broker
-from halfdrop.runtime.semantics import messaging
-from halfdrop.runtime.streams import ensure_hub_streams
-from halfdrop.runtime.tracing import OFF, Tracing, carry
+from halfdrop.runtime.pulling import BatchPull, open_pull
+from halfdrop.runtime.tracing import OFF, Tracing
 
 log = structlog.get_logger()
 
 CONSUMER = "forwarder"
-ACK_WAIT_S = 10.0
-"""A message held longer than this without `in_progress` is delivered again: its forwarder died. Every order behind it
-waits as long, so not much above the longest gap between two signs of life (a third of this, and one attempt)."""
+WINDOW = 512
+"""Messages in hand at most, each up to 256 KiB and usually 35: so many go out side by side, or wait for their lane."""
 
-PUBLISH_TIMEOUT_S = 2.0
-RETRY_MIN_S, RETRY_MAX_S = 0.2, 2.0
-"""Back-off while the hub is away: short enough that orders flow within seconds of its return."""
+LANE_MAX = WINDOW // 2
+"""Of several lanes none takes all the room: what one holds beyond this is put off."""
 
-_OUTAGE = (NatsError, TimeoutError, OSError)
+PUT_OFF_MAX = 4_096
+"""Messages that the server may hold for us, those in hand and those put off. More cancels than this for a region that
+is away hold up the others."""
+
+PUT_OFF_S = 2.0
+ACK_WAIT_S = 30.0
+"""A message in hand that long without a sign of life is delivered again; one is given at every third of it. A new
+forwarder does not wait for that: it makes the consumer anew and finds everything undelivered."""
+
+RETRY_S = 0.5
+"""The client looks for a lost server as often."""
+
 _CANCEL_PREFIX = outbox_cancel("")
 
 
-async def forward_orders(broker: Broker, link: HubLink, tracing: Tracing = OFF) -> None:
-    """Forward for ever; every outage, here or at the hub, is waited out."""
-    retry_s = RETRY_MIN_S
+async def forward_orders(broker: Broker, regions: Regions, orders: OrderBook, tracing: Tracing = OFF) -> None:
+    """Forward for ever; every outage, here or at a hub, is waited out."""
     while True:
         try:
-            subscription = await _subscribe(broker.js)
-            while True:
-                message = await fetch_next(subscription)
-                retry_s = RETRY_MIN_S
-                if message is not None:
-                    await _forward_traced(message, link, tracing)
-        except _OUTAGE as error:
-            log.warning("outbox_unreachable", error=repr(error))
-        await asyncio.sleep(retry_s)
-        retry_s = min(retry_s * 2, RETRY_MAX_S)
+            await _Forwarder(broker, regions, orders, tracing).run()
+        except* (*OUTAGE, Unavailable) as group:
+            log.warning("outbox_unreachable", error=repr(group.exceptions[0]))
+        await asyncio.sleep(RETRY_S)
 
 
-async def _subscribe(js: JetStreamContext) -> JetStreamContext.PullSubscription:
-    config = ConsumerConfig(ack_policy=AckPolicy.EXPLICIT, ack_wait=ACK_WAIT_S, max_ack_pending=1)
-    return await js.pull_subscribe("outbox.>", durable=CONSUMER, stream=OUTBOX_STREAM, config=config)
+class _Forwarder:
+    """One run, from a consumer made anew to the first error of the edge's own server; nothing is kept beyond it."""
 
+    def __init__(self, broker: Broker, regions: Regions, orders: OrderBook, tracing: Tracing) -> None:
+        self._broker = broker
+        self._regions = regions
+        self._orders = orders
+        self._in_hand: dict[str, Outgoing] = {}
+        """By subject."""
+        self._room = asyncio.Event()
+        self._lanes = {
+            name: Lane(broker, link, regions, orders, tracing, settle=self._settle, give_back=self._route)
+            for name, link in regions.links.items()
+        }
 
-async def _forward_traced(message: Msg, link: HubLink, tracing: Tracing) -> None:
-    """Forward one message as a part of the trace that it came with: its headers keep that through every restart."""
-    kind, job_id = message.subject.rsplit(".", 2)[-2:]
-    stream = CANCELS_STREAM if kind == "cancel" else JOBS_STREAM
-    attributes = messaging("publish", "send", stream, job_id)
-    headers = message.headers or {}
-    with tracing.span(f"publish {stream}", kind=SpanKind.PRODUCER, attributes=attributes, headers=headers):
-        await _forward_stubbornly(message, link)
+    async def run(self) -> None:
+        """Forward until the edge's own server fails us."""
+        await _make_consumer(self._broker.js)
+        async with (
+            open_pull(self._broker, domain=self._broker.domain, stream=OUTBOX_STREAM, consumer=CONSUMER) as pull,
+            asyncio.TaskGroup() as tasks,
+        ):
+            tasks.create_task(self._keep())
+            for lane in self._lanes.values():
+                tasks.create_task(lane.run())
+            await self._take_in(pull)
 
+    async def _take_in(self, pull: BatchPull) -> None:
+        while True:
+            room = WINDOW - len(self._in_hand)
+            if room <= 0:
+                self._room.clear()
+                await self._room.wait()
+                continue
+            for message in await pull.fetch(room):
+                known = self._in_hand.get(message.subject)
+                if known is not None:  # we were stopped for so long that it came again
+                    known.message = message
+                    continue
+                outgoing = await self._read(message)
+                if outgoing is not None:
+                    self._in_hand[message.subject] = outgoing
+                    await self._route(outgoing)
 
-async def _forward_stubbornly(message: Msg, link: HubLink) -> None:
-    """Forward one message, trying until the hub has it."""
-    retry_s, prolonged_s = RETRY_MIN_S, time.monotonic()
-    while True:
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(ACK_WAIT_S / 3)
+            for outgoing in list(self._in_hand.values()):
+                await outgoing.message.in_progress()
+
+    async def _read(self, message: Msg) -> Outgoing | None:
+        order_id = message.subject.rpartition(".")[2]
+        if message.subject.startswith(_CANCEL_PREFIX):
+            return Outgoing(message=message, order_id=order_id, job=None)
         try:
-            if not link.is_up:
-                await ensure_hub_streams(link.js)
-            await _forward(message, link.js)
-            link.report_up()
-            link.forwarded += not message.subject.startswith(_CANCEL_PREFIX)
-            break
-        except _OUTAGE as error:
-            link.report_down(error)
-        if time.monotonic() - prolonged_s > ACK_WAIT_S / 3:
-            await message.in_progress()
-            prolonged_s = time.monotonic()
-        await asyncio.sleep(retry_s)
-        retry_s = min(retry_s * 2, RETRY_MAX_S)
-    await message.ack()
+            return Outgoing(message=message, order_id=order_id, job=decode_job(message.data))
+        except msgspec.MsgspecError as error:
+            # Not written by any version of us that we can read; keeping it would hold a place for ever.
+            log.error("outbox_message_dropped", subject=message.subject, error=str(error))
+            await message.ack()
+            return None
+
+    async def _route(self, outgoing: Outgoing) -> None:
+        """Hand a message to the lane of its region, or put it off."""
+        if outgoing.job is None:
+            await self._route_cancel(outgoing)
+            return
+        status = await self._orders.newest_of(outgoing.order_id)
+        if status is not None and not is_wanted(status):  # canceled here, or an earlier run's publish did arrive
+            log.info("order_not_forwarded", job_id=outgoing.order_id, state=status.state)
+            await self._settle(outgoing)
+            return
+        region = self._find_region(outgoing, outgoing.job, status)
+        outgoing.is_rerouted = True
+        lane = None if region is None else self._lanes[region]
+        if lane is None or (self._regions.are_several and lane.length >= LANE_MAX):
+            await self._put_off(outgoing)
+        else:
+            lane.add(outgoing)
+
+    def _find_region(self, outgoing: Outgoing, job: Job, status: JobStatus | None) -> str | None:
+        """Return where the order goes: where an earlier run may have sent it, or else where it is served best."""
+        earlier = None if status is None or status.region is msgspec.UNSET else status.region
+        if earlier is None or outgoing.is_rerouted or not self._regions.are_several:
+            return self._regions.choose(job).region
+        if earlier in self._lanes:
+            return earlier
+        log.error("region_unknown", job_id=job.id, region=earlier, allowed=sorted(self._lanes))
+        return None
+
+    async def _route_cancel(self, outgoing: Outgoing) -> None:
+        status = await self._orders.newest_of(outgoing.order_id)
+        names = list(self._lanes)
+        if status is not None and self._regions.are_several:
+            if status.region in self._lanes:
+                names = [str(status.region)]
+            elif status.state.is_final and status.queued_at is None:
+                names = []  # it never left: its region would have been written down before
+        outgoing.lanes_left = len(names)
+        if not names:
+            await self._settle(outgoing)
+        for name in names:
+            self._lanes[name].add(outgoing)
+
+    async def _settle(self, outgoing: Outgoing) -> None:
+        """A lane is through with the message; the last one acks it."""
+        outgoing.lanes_left -= 1
+        if outgoing.lanes_left <= 0:
+            self._let_go(outgoing)
+            await outgoing.message.ack()
+
+    async def _put_off(self, outgoing: Outgoing) -> None:
+        """Let the server keep the message for a while: it cannot go now, and others can."""
+        self._let_go(outgoing)
+        await outgoing.message.nak(delay=PUT_OFF_S)
+
+    def _let_go(self, outgoing: Outgoing) -> None:
+        self._in_hand.pop(outgoing.message.subject, None)
+        self._room.set()
 
 
-async def _forward(message: Msg, hub: JetStreamContext) -> None:
-    if message.subject.startswith(_CANCEL_PREFIX):
-        await _forward_cancel(message.subject.removeprefix(_CANCEL_PREFIX), hub)
-        return
+async def _make_consumer(js: JetStreamContext) -> None:
+    """Make the consumer anew, so that what an earlier run had in hand comes at once and not after its ack_wait."""
     try:
-        job = decode_job(message.data)
-    except msgspec.MsgspecError as error:
-        # Not written by any version of us that we can read; keeping it would stop every order behind it.
-        log.error("outbox_message_dropped", subject=message.subject, error=str(error))
-        return
-    await _forward_job(job, message.data, hub)
-
-
-async def _forward_job(job: Job, data: bytes, hub: JetStreamContext) -> None:
-    await hub.publish(
-        queued_job(job.job_class, job.tenant, job.id),
-        data,
-        timeout=PUBLISH_TIMEOUT_S,
-        stream=JOBS_STREAM,
-        headers=carry({Header.MSG_ID.value: job.id}),
+        await js.delete_consumer(OUTBOX_STREAM, CONSUMER)
+    except NotFoundError:
+        log.debug("outbox_consumer_new")
+    config = ConsumerConfig(
+        name=CONSUMER,
+        durable_name=CONSUMER,
+        filter_subject="outbox.>",
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=ACK_WAIT_S,
+        max_ack_pending=PUT_OFF_MAX,
     )
-    queued = msgspec.structs.replace(accepted_status(job, pattern_key(job.spec)), queued_at=time.time())
-    await hub.publish(
-        job_event(job.origin, job.id),
-        encode_status(queued),
-        timeout=PUBLISH_TIMEOUT_S,
-        headers=carry({Header.MSG_ID.value: f"{job.id}.queued"}),
-    )
-    log.info("order_forwarded", job_id=job.id)
-
-
-async def _forward_cancel(job_id: str, hub: JetStreamContext) -> None:
-    # Stored for workers that have not begun, heard at once by the one that has.
-    await hub.publish(cancel_job(job_id), b"", timeout=PUBLISH_TIMEOUT_S, stream=CANCELS_STREAM)
-    log.info("cancel_forwarded", job_id=job_id)
+    await js.add_consumer(OUTBOX_STREAM, config)

@@ -125,6 +125,18 @@ LINK = Family(
     meaning="1 for what the way to the hub is: up, down, unknown",
     labels=("state",),
 )
+REGION_UP = Family(
+    name="halfdrop_region_up",
+    kind="gauge",
+    meaning="1 if the region's hub answered when last asked",
+    labels=("region",),
+)
+REGION_ORDERS = Family(
+    name="halfdrop_region_orders_total",
+    kind="counter",
+    meaning="orders that the region's hub acknowledged; those of regions that are not home are spilled",
+    labels=("region",),
+)
 CONNECTED = Family(name="halfdrop_nats_connected", kind="gauge", meaning="1 if the edge's own NATS server answers")
 LISTENING = Family(
     name="halfdrop_clients_waiting", kind="gauge", meaning="open streams, and requests that wait for their order's end"
@@ -182,11 +194,14 @@ def read_metrics(edge: Services) -> Iterator[Metric]:
     degraded = edge.degradation.degraded()
     yield DEGRADED.by(((part,), part in degraded) for part in edge.degradation.parts())
     yield from _read_orders(edge)
-    link = {None: "unknown", True: "up", False: "down"}[edge.link.is_up]
+    link = {None: "unknown", True: "up", False: "down"}[edge.regions.is_up]
     yield LINK.by(((state,), state == link) for state in ("up", "down", "unknown"))
-    yield FORWARDED.of(edge.link.forwarded)
-    yield FOLLOWED.of(edge.link.followed)
-    yield FAILURES.of(edge.link.failures)
+    links = edge.regions.links.values()
+    yield FORWARDED.of(sum(link.forwarded for link in links))
+    yield FOLLOWED.of(sum(link.followed for link in links))
+    yield FAILURES.of(sum(link.failures for link in links))
+    yield REGION_UP.by(((link.region,), link.is_up is True) for link in links)
+    yield REGION_ORDERS.by(((link.region,), link.forwarded) for link in links)
     yield CONNECTED.of(edge.broker.is_connected)
     yield LISTENING.of(edge.listeners.count)
     hot = edge.hot.stats()

@@ -1,10 +1,11 @@
 """Orders: accepted into the edge's own OUTBOX before anybody is told so, and known by their newest status in ORDERS.
 
 The path: `submit_order` → `publish_job`, then the forwarder. The edge's own NATS server is all it needs; a hub may be
-away for days. This process is the only writer of its ORDERS bucket, so a lock is enough to keep statuses in order.
+away for days. This process is the only writer of its ORDERS bucket, so a lock for each order is enough to keep its
+statuses in order, and what is not in memory and not known from the start is not in the bucket either. What many ask for
+at once is written in batches (`GroupPublisher`): the server syncs each to the disk once.
 """
 
-import asyncio
 from bisect import bisect_left, insort
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,6 @@ from contextlib import contextmanager
 import msgspec
 import structlog
 from nats.errors import Error as NatsError
-from nats.js import JetStreamContext
 from nats.js.api import Header
 from nats.js.errors import APIError, KeyNotFoundError
 from nats.js.kv import KeyValue
@@ -28,10 +28,19 @@ from halfdrop.contracts.jobs import (
     encode_status,
     supersedes,
 )
-from halfdrop.contracts.subjects import ORDERS_BUCKET, OUTBOX_STREAM, outbox_cancel, outbox_job
+from halfdrop.contracts.subjects import (
+    ORDERS_BUCKET,
+    ORDERS_STREAM,
+    OUTBOX_STREAM,
+    order_status,
+    outbox_cancel,
+    outbox_job,
+)
+from halfdrop.edge.key_locks import KeyLocks
 from halfdrop.edge.listeners import Listeners
 from halfdrop.edge.names import is_order_id
 from halfdrop.runtime.broker import Broker
+from halfdrop.runtime.publishing import GroupPublisher
 from halfdrop.runtime.streams import ensure_edge_streams
 from halfdrop.runtime.tracing import carry
 
@@ -53,11 +62,13 @@ class OutboxFull(Unavailable):
 class OrderBook:
     """The orders of this edge. Made by `open_orders`."""
 
-    def __init__(self, js: JetStreamContext, bucket: KeyValue, listeners: Listeners) -> None:
-        self._js = js
+    def __init__(self, broker: Broker, bucket: KeyValue, listeners: Listeners) -> None:
+        self._js = broker.js
         self._bucket = bucket
         self._listeners = listeners
-        self._lock = asyncio.Lock()
+        self._outbox = GroupPublisher(broker, broker.js, OUTBOX_STREAM)
+        self._statuses = GroupPublisher(broker, broker.js, ORDERS_STREAM)
+        self._locks = KeyLocks()
         self.full = ""
         """Why orders are refused for want of room, or ""."""
 
@@ -158,22 +169,35 @@ class OrderBook:
 
     async def apply(self, status: JobStatus) -> JobStatus:
         """Take `status` into the book if it is news, and tell the listeners; return the one that counts now."""
-        async with self._lock:
-            current = self._open.get(status.id) or await self._read(status.id)
-            if current is not None and not supersedes(status, current):
-                return current
+        async with self._locks.hold(status.id):
+            current = await self.newest_of(status.id, tenant=status.tenant)
+            if current is not None:
+                if not supersedes(status, current):
+                    return current
+                if status.region is msgspec.UNSET:  # hubs need not know their region's name
+                    status = msgspec.structs.replace(status, region=current.region)
             if self.on_news is not None:
                 await self.on_news(current, status)
             with translated("record a status"):
-                await self._bucket.put(status.id, encode_status(status))
+                await self._statuses.publish(order_status(status.id), encode_status(status))
             self._note(status)
-        self._listeners.tell(status)
+            self._listeners.tell(status)
         return status
+
+    async def newest_of(self, order_id: str, *, tenant: str = "") -> JobStatus | None:
+        """Return the newest status of an order, whoever's; given its tenant, an unknown order costs no look-up.
+
+        Raises Unavailable if the edge's NATS is away.
+        """
+        status = self._open.get(order_id)
+        if status is not None or (tenant and not self._knows(order_id, tenant)):
+            return status
+        return await self._read(order_id)
 
     async def _publish(self, subject: str, payload: bytes, *, message_id: str) -> None:
         headers = carry({Header.MSG_ID.value: message_id})
         try:
-            await self._js.publish(subject, payload, stream=OUTBOX_STREAM, headers=headers)
+            await self._outbox.publish(subject, payload, headers=headers)
         except APIError as error:
             if error.err_code not in FULL_CODES:
                 raise
@@ -198,6 +222,11 @@ class OrderBook:
                 return None
             return _decode(order_id, entry.value)
 
+    def _knows(self, order_id: str, tenant: str) -> bool:
+        ids = self._ids.get(tenant, [])
+        place = bisect_left(ids, order_id)
+        return place < len(ids) and ids[place] == order_id
+
     def _note(self, status: JobStatus) -> None:
         ids = self._ids.setdefault(status.tenant, [])
         place = bisect_left(ids, status.id)
@@ -213,7 +242,7 @@ async def open_orders(broker: Broker, listeners: Listeners) -> OrderBook:
     """Return the book with what earlier runs left in it. Raises Unavailable if the edge's NATS does not answer."""
     with translated("open the orders"):
         await ensure_edge_streams(broker.js)
-        book = OrderBook(broker.js, await broker.js.key_value(ORDERS_BUCKET), listeners)
+        book = OrderBook(broker, await broker.js.key_value(ORDERS_BUCKET), listeners)
         await book.load()
         return book
 

@@ -244,7 +244,7 @@ def _describe_unsigned(request: Request[Any, Any, Any], edge: EdgeServices, stat
         base_url=base_url(request),
         queue_position=position,
         now=time.time(),
-        hub_away_since=edge.link.away_since,
+        hub_away_since=edge.regions.away_since(status),
     )
 
 

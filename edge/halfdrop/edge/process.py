@@ -19,7 +19,7 @@ from halfdrop.cache.memory import MemoryTier
 from halfdrop.cache.objects import ObjectTier
 from halfdrop.cache.regional import open_redis_tier
 from halfdrop.cache.tiered import Region, TieredCache
-from halfdrop.contracts.subjects import HUB_DOMAIN, IDEMPOTENCY_BUCKET, edge_domain
+from halfdrop.contracts.subjects import IDEMPOTENCY_BUCKET, edge_domain
 from halfdrop.edge.access import Door, follow_keys, load_keys
 from halfdrop.edge.app import make_app
 from halfdrop.edge.at_rest import PatternForm
@@ -30,7 +30,6 @@ from halfdrop.edge.degradation import Degradation
 from halfdrop.edge.follower import follow_events
 from halfdrop.edge.forwarder import forward_orders
 from halfdrop.edge.hot_set import HotSet, keep_hot, share_hot_set
-from halfdrop.edge.hub_link import HubLink
 from halfdrop.edge.idempotency import IdempotencyKeys
 from halfdrop.edge.limits import PREFIX as LIMITS_PREFIX
 from halfdrop.edge.limits import RateLimits
@@ -42,10 +41,12 @@ from halfdrop.edge.observing import Observer
 from halfdrop.edge.orders import open_orders
 from halfdrop.edge.overdue import cancel_overdue
 from halfdrop.edge.previewer import open_previewer
+from halfdrop.edge.region_choice import SpillRule
+from halfdrop.edge.regions import listen_to_workers, open_regions
 from halfdrop.edge.reuse import ReusePools
 from halfdrop.edge.server import claim_port, serve
 from halfdrop.edge.services import Services
-from halfdrop.edge.settings import PREFIX, EdgeSettings, choose_bundle_dir, count_threads, is_open
+from halfdrop.edge.settings import PREFIX, EdgeSettings, choose_bundle_dir, count_threads, is_open, region_names
 from halfdrop.edge.shelf import Shelf
 from halfdrop.edge.tenants import TenantPreviews
 from halfdrop.edge.webhooks.opening import choose_policy, make_describe, open_webhooks
@@ -93,16 +94,19 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
         del previewer  # a model that is replaced must not be kept alive from here
         models = await open_model_swap(settings, objects, previews)
         hot = HotSet()
-        link = HubLink(broker.jetstream(HUB_DOMAIN))
+        rule = SpillRule(factor=settings.spill_factor, wait_min_s=settings.spill_min_s)
+        regions = open_regions(broker, region_names(settings), rule)
+        if regions.are_several:
+            await listen_to_workers(broker, regions)
         orders = await open_orders(broker, listeners)
         batches = await open_batches(broker, objects, settings)
         listeners.watchers.append(batches.note)
-        describe = make_describe(settings, previews=previews, orders=orders, link=link, door=door)
+        describe = make_describe(settings, previews=previews, orders=orders, regions=regions, door=door)
         policy = choose_policy(settings, is_open=door.is_open)
         webhooks = await open_webhooks(broker, objects, policy=policy, describe=describe)
         orders.on_news = webhooks.record
         degradation = Degradation(
-            cache=cache, disk=lmdb_tier, broker=broker, link=link, orders=orders, previews=previews
+            cache=cache, disk=lmdb_tier, broker=broker, regions=regions, orders=orders, previews=previews
         )
         await degradation.probe()
         services = Services(
@@ -121,7 +125,7 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
             idempotency=IdempotencyKeys(await ensure_bucket(broker.js, IDEMPOTENCY_BUCKET, kept_s=IDEMPOTENCY_KEPT_S)),
             webhooks=webhooks,
             listeners=listeners,
-            link=link,
+            regions=regions,
             broker=broker,
             objects=objects,
             degradation=degradation,
@@ -151,8 +155,11 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
 def _background(edge: Services, settings: EdgeSettings, memory: MemoryTier) -> list[Coroutine[Any, Any, None]]:
     """Return what an edge does beside answering, each until it is cancelled."""
     work: list[Coroutine[Any, Any, None]] = [
-        forward_orders(edge.broker, edge.link, edge.tracing),
-        follow_events(edge.link, edge.name, edge.orders, edge.tracing),
+        forward_orders(edge.broker, edge.regions, edge.orders, edge.tracing),
+        *(
+            follow_events(edge.broker, link, edge.name, edge.orders, edge.tracing)
+            for link in edge.regions.links.values()
+        ),
         cancel_overdue(edge.orders),
         feed_batches(edge.batches, edge.orders, edge.previews, edge.objects, origin=edge.name),
         edge.webhooks.run(),

@@ -10,13 +10,13 @@ from halfdrop.edge.batch_book import Batches
 from halfdrop.edge.batch_intake import BatchLimits
 from halfdrop.edge.degradation import Degradation
 from halfdrop.edge.hot_set import HotSet
-from halfdrop.edge.hub_link import HubLink
 from halfdrop.edge.idempotency import IdempotencyKeys
 from halfdrop.edge.limits import RateLimits
 from halfdrop.edge.listeners import Listeners
 from halfdrop.edge.model_swap import ModelSwap
 from halfdrop.edge.observing import Observer
 from halfdrop.edge.orders import OrderBook
+from halfdrop.edge.regions import Regions
 from halfdrop.edge.reuse import ReusePools
 from halfdrop.edge.shelf import Shelf
 from halfdrop.edge.tenants import TenantPreviews
@@ -46,7 +46,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     idempotency: IdempotencyKeys
     webhooks: Deliveries
     listeners: Listeners
-    link: HubLink
+    regions: Regions
     broker: Broker
     objects: ObjectStore
     degradation: Degradation

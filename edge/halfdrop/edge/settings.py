@@ -8,12 +8,15 @@ import msgspec
 from msgspec import Meta
 
 from halfdrop.contracts.errors import InvalidInput
+from halfdrop.contracts.subjects import LOCAL_REGION
 
 PREFIX = "HALFDROP_EDGE_"
 ADDRESS_TTL_MAX_S = 7 * 86_400.0
 """A week: the longest that a signed address of S3 can last, and as long an old signing key goes on verifying."""
 
 ALIAS_OR_NONE = r"^([a-z0-9][a-z0-9._-]{0,63}@[a-z0-9][a-z0-9._-]{0,31})?\Z"
+REGION = "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?"
+REGION_LIST = rf"^{REGION}(,{REGION}){{0,15}}\Z"
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
@@ -70,6 +73,16 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     region: Annotated[str, Meta(pattern="^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")] = "local"
     """Name of the region: the edges that share a Redis. They tell each other what is asked for most."""
+
+    hubs: Annotated[str, Meta(pattern=REGION_LIST)] = LOCAL_REGION
+    """Regions whose hubs this edge reaches, home first: "eu,us". The edge's NATS server has a leaf node to each."""
+
+    spill_factor: Annotated[float, Meta(ge=1, le=100)] = 2.0
+    """An order leaves home when it would wait there so many times as long as elsewhere. Below 2 the files' way back
+    often costs more than it saves."""
+
+    spill_min_s: Annotated[float, Meta(ge=0, le=86_400)] = 5.0
+    """And at least so many seconds longer: nobody sends a job overseas for a second."""
 
     prefetch_kib_s: Annotated[int, Meta(ge=0, le=10_000_000)] = 1024
     """Bandwidth for pictures that are hot in the region and missing here, in KiB a second; 0: none is fetched before
@@ -130,6 +143,14 @@ def is_open(settings: EdgeSettings) -> bool:
         allowed = f"keys, or {PREFIX}HOST on 127.0.0.1, ::1 or localhost; `halfdrop keys create` makes a key"
         raise InvalidInput(f"{PREFIX}ACCESS", got=f"open with {PREFIX}HOST {settings.host}", allowed=allowed)
     return settings.access == "open" or (is_loopback and settings.access != "keys")
+
+
+def region_names(settings: EdgeSettings) -> list[str]:
+    """Return the regions whose hubs are reached, home first. Raises InvalidInput if one is named twice."""
+    names = settings.hubs.split(",")
+    if len(set(names)) < len(names):
+        raise InvalidInput(f"{PREFIX}HUBS", got=settings.hubs, allowed="each region once, home first")
+    return names
 
 
 def count_threads(settings: EdgeSettings) -> int:

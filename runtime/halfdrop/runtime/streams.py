@@ -12,6 +12,7 @@ from nats.js.errors import BadRequestError, BucketNotFoundError, NotFoundError
 from nats.js.kv import KeyValue
 
 from halfdrop.contracts import subjects
+from halfdrop.runtime.publishing import allow_batches
 
 DAY_S = 86_400.0
 STATUS_KEPT_S = 7 * DAY_S
@@ -72,6 +73,7 @@ async def ensure_edge_streams(js: JetStreamContext) -> None:
     """Create or update OUTBOX, ORDERS and IDEMPOTENCY on an edge's own server."""
     await ensure_stream(js, _work_queue(subjects.OUTBOX_STREAM, "outbox.>"))
     await ensure_bucket(js, subjects.ORDERS_BUCKET)
+    await allow_batches(js, subjects.ORDERS_STREAM)
     await ensure_bucket(js, subjects.IDEMPOTENCY_BUCKET, kept_s=IDEMPOTENCY_KEPT_S)
 
 
@@ -102,4 +104,5 @@ def _work_queue(name: str, subject: str) -> StreamConfig:
         max_msg_size=JOB_MAX_BYTES,
         duplicate_window=DUPLICATE_WINDOW_S,
         storage=StorageType.FILE,
+        allow_atomic=True,
     )

@@ -6,9 +6,9 @@ import msgspec
 
 from halfdrop.contracts.jobs import JobStatus
 from halfdrop.edge.access import Door
-from halfdrop.edge.hub_link import HubLink
 from halfdrop.edge.orders import OrderBook
 from halfdrop.edge.predictions import Prediction, make_prediction, sign_files
+from halfdrop.edge.regions import Regions
 from halfdrop.edge.settings import EdgeSettings
 from halfdrop.edge.tenants import TenantPreviews
 from halfdrop.edge.webhooks.addresses import AddressPolicy
@@ -52,7 +52,7 @@ async def open_webhooks(
 
 
 def make_describe(
-    settings: EdgeSettings, *, previews: TenantPreviews, orders: OrderBook, link: HubLink, door: Door
+    settings: EdgeSettings, *, previews: TenantPreviews, orders: OrderBook, regions: Regions, door: Door
 ) -> Describe:
     """Return what turns a status into the prediction that a GET would answer its tenant."""
     fallback = f"http://{settings.host}:{settings.port}"
@@ -66,7 +66,7 @@ def make_describe(
             base_url=address or fallback,
             queue_position=orders.queue_position(status),
             now=time.time(),
-            hub_away_since=link.away_since,
+            hub_away_since=regions.away_since(status),
         )
         return sign_files(prediction, lambda url: door.sign(url, status.tenant))
 
