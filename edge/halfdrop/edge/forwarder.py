@@ -16,7 +16,7 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, Header
 from opentelemetry.trace import SpanKind
 
-from halfdrop.contracts.jobs import Job, accepted_status, decode_job, encode_status
+from halfdrop.contracts.jobs import Job, accepted_status, accepted_work, decode_job, encode_status
 from halfdrop.contracts.patterns import pattern_key
 from halfdrop.contracts.subjects import (
     CANCELS_STREAM,
@@ -27,6 +27,7 @@ from halfdrop.contracts.subjects import (
     outbox_cancel,
     queued_job,
 )
+from halfdrop.contracts.work import WORK_HEADER
 from halfdrop.edge.hub_link import HubLink, fetch_next
 from halfdrop.runtime.broker import Broker
 from halfdrop.runtime.semantics import messaging
@@ -116,11 +117,11 @@ async def _forward(message: Msg, hub: JetStreamContext) -> None:
 
 async def _forward_job(job: Job, data: bytes, hub: JetStreamContext) -> None:
     await hub.publish(
-        queued_job(job.job_class, job.tenant, job.id),
+        queued_job(job.job_class, job.tenant),
         data,
         timeout=PUBLISH_TIMEOUT_S,
         stream=JOBS_STREAM,
-        headers=carry({Header.MSG_ID.value: job.id}),
+        headers=carry({Header.MSG_ID.value: job.id, WORK_HEADER: f"{accepted_work(job):g}"}),
     )
     queued = msgspec.structs.replace(accepted_status(job, pattern_key(job.spec)), queued_at=time.time())
     await hub.publish(
