@@ -72,7 +72,7 @@ async def hub_process(
 async def order(broker: Broker, job_id: str, size_px: int) -> Job:
     job = Job(id=job_id, origin="test", spec=SPEC, size_px=size_px, plates=rings(SPEC), created_at=time.time())
     await broker.js.publish(
-        subjects.queued_job(job.job_class, job.tenant, job.id), encode_job(job), headers={"Nats-Msg-Id": job.id}
+        subjects.queued_job(job.job_class, job.tenant), encode_job(job), headers={"Nats-Msg-Id": job.id}
     )
     return job
 

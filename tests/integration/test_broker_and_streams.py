@@ -15,7 +15,7 @@ from halfdrop.runtime.streams import ensure_edge_streams, ensure_hub_streams
 async def test_streams_are_made_once_and_keep_what_they_hold(hub_nats: NatsServer) -> None:
     async with open_broker(hub_nats.url, name="test", domain="hub") as broker:
         await ensure_hub_streams(broker.js)
-        await broker.js.publish(subjects.queued_job("standard", "local", "a1"), b"job")
+        await broker.js.publish(subjects.queued_job("standard", "local"), b"job")
         await ensure_hub_streams(broker.js)
         assert (await broker.js.stream_info(subjects.JOBS_STREAM)).state.messages == 1
 
@@ -23,7 +23,7 @@ async def test_streams_are_made_once_and_keep_what_they_hold(hub_nats: NatsServe
 async def test_the_same_job_published_twice_is_stored_once(hub_nats: NatsServer) -> None:
     async with open_broker(hub_nats.url, name="test", domain="hub") as broker:
         await ensure_hub_streams(broker.js)
-        subject = subjects.queued_job("standard", "local", "a1")
+        subject = subjects.queued_job("standard", "local")
         first = await broker.js.publish(subject, b"job", headers={"Nats-Msg-Id": "a1"})
         second = await broker.js.publish(subject, b"job", headers={"Nats-Msg-Id": "a1"})
         assert (first.duplicate, second.duplicate) == (None, True)
@@ -33,7 +33,7 @@ async def test_a_job_larger_than_the_limit_is_refused_at_the_door(hub_nats: Nats
     async with open_broker(hub_nats.url, name="test", domain="hub") as broker:
         await ensure_hub_streams(broker.js)
         with pytest.raises(APIError):
-            await broker.js.publish(subjects.queued_job("standard", "local", "a1"), bytes(300 * 1024))
+            await broker.js.publish(subjects.queued_job("standard", "local"), bytes(300 * 1024))
 
 
 async def test_an_edge_reaches_the_hubs_streams_through_its_leaf_and_keeps_its_own(
@@ -46,7 +46,7 @@ async def test_an_edge_reaches_the_hubs_streams_through_its_leaf_and_keeps_its_o
         await ensure_hub_streams(hub.js)
         await ensure_edge_streams(edge.js)
         await edge.js.publish(subjects.outbox_job("a1"), b"job")
-        await edge.jetstream(subjects.HUB_DOMAIN).publish(subjects.queued_job("standard", "local", "a1"), b"job")
+        await edge.jetstream(subjects.HUB_DOMAIN).publish(subjects.queued_job("standard", "local"), b"job")
         assert (await hub.js.stream_info(subjects.JOBS_STREAM)).state.messages == 1
         assert (await edge.js.stream_info(subjects.OUTBOX_STREAM)).state.messages == 1
         await edge.jetstream(subjects.HUB_DOMAIN).publish(subjects.cancel_job("a1"), b"")
@@ -68,7 +68,7 @@ async def test_a_publish_during_an_outage_fails_at_once_and_works_again_afterwar
         await hub_nats.kill()
         await wait_until(lambda: not broker.is_connected)
         with pytest.raises((NatsError, TimeoutError)):
-            await broker.js.publish(subjects.queued_job("standard", "local", "a1"), b"job")
+            await broker.js.publish(subjects.queued_job("standard", "local"), b"job")
         await hub_nats.start()
         await wait_until(lambda: broker.is_connected, timeout_s=20)
-        await broker.js.publish(subjects.queued_job("standard", "local", "a1"), b"job")
+        await broker.js.publish(subjects.queued_job("standard", "local"), b"job")

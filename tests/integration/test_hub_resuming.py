@@ -93,7 +93,7 @@ class Bench:
         )
 
     async def order(self, job: Job) -> None:
-        subject = subjects.queued_job(job.job_class, job.tenant, job.id)
+        subject = subjects.queued_job(job.job_class, job.tenant)
         await self.broker.js.publish(subject, encode_job(job), headers={"Nats-Msg-Id": job.id})
 
     async def last(self, job_id: str) -> JobStatus | None:

@@ -169,8 +169,13 @@ def accepted_status(job: Job, pattern_key: str) -> JobStatus:
         webhook=job.webhook,
         cancel_at=job.cancel_at,
         revival=job.revival,
-        work=work_of(size_px=job.size_px, steps=0 if job.plates is not None else job.spec.num_inference_steps),
+        work=accepted_work(job),
     )
+
+
+def accepted_work(job: Job) -> float:
+    """Return what the job asks of a pool: a job with its plates need not be sampled."""
+    return work_of(size_px=job.size_px, steps=0 if job.plates is not None else job.spec.num_inference_steps)
 
 
 def supersedes(new: JobStatus, old: JobStatus | None) -> bool:

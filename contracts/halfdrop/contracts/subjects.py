@@ -39,6 +39,10 @@ DRAINING_KEY = "draining"
 """In it: JSON true while the region shall take no new jobs."""
 
 
+POLICY_BUCKET = "POLICY"
+"""On the hub's server, key-value: what an operator decided, such as the classes' weights and tenants' caps."""
+
+
 LOCAL_REGION = "local"
 """Where there is one region only, this is its name."""
 
@@ -87,8 +91,21 @@ def outbox_cancel(job_id: str) -> str:
     return f"outbox.cancel.{job_id}"
 
 
-def queued_job(job_class: str, tenant: str, job_id: str) -> str:
-    return f"jobs.{job_class}.{tenant}.{job_id}"
+def queued_job(job_class: str, tenant: str) -> str:
+    """Where a job waits: its lane. Its id is in Nats-Msg-Id, so that a stream of 100,000 jobs has a handful of subjects
+    and tells at once how many wait in each. (A release before this one ended the subject with the id.)"""
+    return f"jobs.{job_class}.{tenant}"
+
+
+def heard_jobs(region: str) -> str:
+    """Plain subjects, in no stream: below this one JOBS repeats the headers of what it stored under jobs.…, for workers
+    that wait. The region stands in it because an edge may be a leaf of several hubs, and carries what either wants."""
+    return f"queued.{region}"
+
+
+def taken_jobs(region: str) -> str:
+    """Plain subject, in no stream: what workers took and settled, for the others of their pool."""
+    return f"taken.{region}"
 
 
 def job_event(origin: str, job_id: str) -> str:

@@ -6,6 +6,9 @@ proportions matter: a step of sampling stands for as much as two megapixels of f
 
 MEGAPIXEL = 2**20
 UNITS_PER_STEP = 2.0
+WORK_HEADER = "Halfdrop-Work"
+"""In this header a job in JOBS tells its work, for those who count without reading it."""
+
 WORK_MIN = 0.05
 """Taking a job and settling it costs something, however small its files."""
 

@@ -20,9 +20,10 @@ from nats.js.api import Header
 from nats.js.errors import APIError, NoStreamResponseError
 from opentelemetry.trace import SpanKind
 
-from halfdrop.contracts.jobs import Job, JobState, JobStatus, accepted_status
+from halfdrop.contracts.jobs import Job, JobState, JobStatus, accepted_status, accepted_work
 from halfdrop.contracts.patterns import pattern_key
 from halfdrop.contracts.subjects import CANCELS_STREAM, JOBS_STREAM, at_hub, cancel_job, queued_job
+from halfdrop.contracts.work import WORK_HEADER
 from halfdrop.edge.hub_link import HubLink
 from halfdrop.edge.orders import OrderBook
 from halfdrop.edge.regions import Regions
@@ -164,8 +165,9 @@ class Lane:
         if not is_wanted(known):  # canceled while it waited here, or a hub has told of it already
             log.info("order_not_forwarded", job_id=job.id, state=known.state)
             return
-        subject = at_hub(self.link.region, queued_job(job.job_class, job.tenant, job.id))
-        await self._jobs.publish(subject, data, headers=carry({Header.MSG_ID.value: job.id}))
+        subject = at_hub(self.link.region, queued_job(job.job_class, job.tenant))
+        headers = carry({Header.MSG_ID.value: job.id, WORK_HEADER: f"{accepted_work(job):g}"})
+        await self._jobs.publish(subject, data, headers=headers)
         self.link.report_up()
         self._regions.note_sent(self.link.region, job)
         await self._orders.apply(replace(known, region=self.link.region, queued_at=time.time()))

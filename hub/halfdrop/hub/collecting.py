@@ -1,92 +1,322 @@
-"""Where jobs come from: the durable pull consumer `workers` on JOBS, shared by all workers of a hub."""
+"""Where jobs come from: a durable pull consumer for each lane (a tenant's jobs of one class), shared by all workers.
+
+Which lane is next is decided here, in the worker, by what it knows of the pool (`lanes`, `fair_order`); the server only
+hands out a lane's jobs, first in, first out, and holds its cap (max_ack_pending).
+"""
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 import structlog
+from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig
+from nats.js.errors import BadRequestError
 
-from halfdrop.contracts.subjects import JOBS_STREAM
+from halfdrop.contracts.errors import PermanentError, Unavailable
+from halfdrop.contracts.jobs import accepted_work
+from halfdrop.contracts.subjects import JOBS_STREAM, cancel_job, heard_jobs, queued_job, taken_jobs
+from halfdrop.contracts.work import WORK_HEADER, WORK_MIN
+from halfdrop.hub.cancels import Cancels, watch_cancels
 from halfdrop.hub.delivery import Delivery
+from halfdrop.hub.fair_order import Choice, LaneName
+from halfdrop.hub.lanes import Lanes, read_lane
+from halfdrop.hub.metrics import Tally
+from halfdrop.hub.policy import SUBJECT as POLICY_SUBJECT
+from halfdrop.hub.policy import QueuePolicy, follow_policy, read_policy
+from halfdrop.hub.pool_news import PoolNews
+from halfdrop.hub.pulling import Nothing, Puller
+from halfdrop.hub.reading import read_job
+from halfdrop.hub.settings import HubSettings
 from halfdrop.runtime.broker import Broker
 from halfdrop.runtime.streams import ensure_hub_streams
 
 log = structlog.get_logger()
 
-CONSUMER = "workers"
-PULL_WAIT_S = 1.0
-"""A pull waits this long on the server. It also bounds how long a stop waits for a pull in flight; a shorter one
-would only cost messages, and cancelling a pull could leave a job delivered to nobody until ack_wait ends."""
+OLD_CONSUMER = "workers"
+"""The one consumer of a release before this one. A work queue has no place for it beside those of the lanes."""
+
+INACTIVE_S = 3_600.0
+"""A consumer that no worker asked for so long is removed by the server; with its next job the lane gets another."""
+
+CONSUMERS_MAX = 4_096
+"""Consumers remembered as made; one that is forgotten is made again, which changes nothing."""
+
+WORK_MAX = 1e6
+"""What a header may say; the largest real job is a ten-thousandth of it."""
 
 RETRY_MIN_S, RETRY_MAX_S = 0.5, 5.0
+IDLE_S = 1.0
+"""Without news the lanes are looked at so often: what was missed costs no more."""
 
 
-async def collect_jobs(
-    broker: Broker, stop: asyncio.Event, bound: asyncio.Event, *, ack_wait_s: float
-) -> AsyncGenerator[Delivery, None]:
-    """Yield deliveries, one at a time, until `stop`; a job that arrives after it is handed back.
+class JobQueue:
+    """A worker's place at the queue: takes jobs while it has a free slot, and hears when there may be one."""
 
-    Sets `bound` once the consumer stands. Outlives every outage: whatever fails is logged, and the consumer is bound
-    anew after a growing wait.
-    """
-    subscription: JetStreamContext.PullSubscription | None = None
-    wait_s = RETRY_MIN_S
-    while not stop.is_set():
+    def __init__(self, broker: Broker, settings: HubSettings, cancels: Cancels, tally: Tally) -> None:
+        self.policy = QueuePolicy()
+        self.lanes = Lanes(self.policy.all_weights(), settings.taken_classes)
+        self.news = PoolNews()
+        self.in_hand = 0
+        self._broker = broker
+        self._settings = settings
+        self._cancels = cancels
+        self._tally = tally
+        self._puller = Puller(broker)
+        self._consumers: dict[LaneName, int | None] = {}
+        """The cap that each lane's consumer was made with, as far as is known."""
+
+        self._changed = asyncio.Event()
+        self._policy_changed = asyncio.Event()
+
+    def apply(self, policy: QueuePolicy) -> None:
+        """Share by `policy` from now on."""
+        self.policy = policy
+        self.lanes.set_weights(policy.all_weights())
+        self._changed.set()
+
+    async def hear_queued(self, message: Msg) -> None:
+        """Take the headers of a job that was just queued."""
+        prefix = f"{heard_jobs(self._settings.region)}."
+        lane = read_lane("jobs." + message.subject.removeprefix(prefix))
+        if lane is not None:
+            self.lanes.hear(lane, _work_told(message) or WORK_MIN, time.monotonic())
+            self._changed.set()
+
+    async def hear_pool(self, message: Msg) -> None:
+        """Take what another worker did."""
+        now = time.monotonic()
+        for each in self.news.read(message):
+            if each.taken:
+                self.lanes.take(each.lane, each.taken, now)
+            if each.given_back:
+                self.lanes.give_back(each.lane, each.given_back)
+            self.lanes.settle(each.lane, each.jobs_settled, each.work_settled, now)
+        self._changed.set()
+
+    async def count(self) -> None:
+        """Ask the stream how many jobs wait in each lane. Raises Unavailable."""
+        asked_at = time.monotonic()
         try:
-            if subscription is None:
-                subscription = await _bind_consumer(broker.js, ack_wait_s)
-                log.info("jobs_bound", consumer=CONSUMER)
-                bound.set()
-            [msg] = await subscription.fetch(1, timeout=PULL_WAIT_S)
-            wait_s = RETRY_MIN_S
-        except NatsTimeoutError:
-            if not broker.is_connected:
-                await _unbind(subscription)
-                subscription = None
-            continue
+            info = await self._broker.js.stream_info(JOBS_STREAM, subjects_filter="jobs.>")
         except (NatsError, OSError, TimeoutError) as error:
-            log.warning("jobs_unavailable", error=repr(error), retry_after_s=wait_s)
-            await _unbind(subscription)
-            subscription = None
-            await _wait_for(stop, wait_s)
-            wait_s = min(2 * wait_s, RETRY_MAX_S)
-            continue
-        if stop.is_set():
-            await msg.nak()
-            break
-        yield Delivery(msg)
-    await _unbind(subscription)
+            raise Unavailable(f"JOBS does not tell its lanes: {error!r}") from error
+        counts: dict[LaneName, int] = {}
+        for subject, jobs in (info.state.subjects or {}).items():
+            lane = read_lane(subject)
+            if lane is not None:
+                counts[lane] = counts.get(lane, 0) + jobs
+            else:
+                log.warning("lane_unknown", subject=subject, jobs=jobs)
+        self.lanes.count(counts, asked_at=asked_at, now=time.monotonic())
+        self._changed.set()
 
+    def finish(self, delivery: Delivery, *, spent: float, is_settled: bool) -> None:
+        """Say that a job is no longer in hand. spent: which part of its work was done for it, 0 to 1; is_settled: it
+        has left the queue."""
+        lane = delivery.lane
+        told = self.news.about(lane)
+        if (unspent := delivery.work * (1 - spent)) > 0:
+            self.lanes.give_back(lane, unspent)
+            told.given_back += unspent
+        if is_settled:
+            told.jobs_settled += 1
+            told.work_settled += delivery.work
+        self.lanes.settle(lane, int(is_settled), delivery.work if is_settled else 0.0, time.monotonic())
+        self.in_hand -= 1
+        self._changed.set()
 
-async def _bind_consumer(js: JetStreamContext, ack_wait_s: float) -> JetStreamContext.PullSubscription:
-    await ensure_hub_streams(js)
-    config = ConsumerConfig(
-        name=CONSUMER,
-        durable_name=CONSUMER,
-        ack_policy=AckPolicy.EXPLICIT,
-        ack_wait=ack_wait_s,
-        # No limit at the server: past it a job would stay in the work queue with nobody told (the advisory is sent
-        # at most once, and only while a pull waits). The worker that receives one delivery too many buries the job.
-        max_deliver=-1,
-    )
-    await js.add_consumer(JOBS_STREAM, config)
-    return await js.pull_subscribe_bind(CONSUMER, JOBS_STREAM)
+    async def collect(self, stop: asyncio.Event, bound: asyncio.Event) -> AsyncGenerator[Delivery, None]:
+        """Yield deliveries while a slot is free, until `stop`; a job that arrives after it is handed back.
 
+        Sets `bound` once jobs can be taken. Outlives every outage: whatever fails is logged, and all is made sure of
+        anew after a growing wait. Whoever gets a delivery calls `finish` when done with it.
+        """
+        retry_s = RETRY_MIN_S
+        is_bound = False
+        while not stop.is_set():
+            try:
+                if not is_bound:
+                    await self._bind()
+                    is_bound = True
+                    log.info("jobs_bound", lanes=len(self._consumers))
+                    bound.set()
+                delivery = await self._take_next()
+                retry_s = RETRY_MIN_S
+            except Unavailable as error:
+                log.warning("jobs_unavailable", error=error.detail, retry_after_s=retry_s)
+                is_bound = False
+                await _pause(stop, retry_s)
+                retry_s = min(2 * retry_s, RETRY_MAX_S)
+                continue
+            if delivery is None:
+                continue
+            if stop.is_set():
+                await delivery.nak()
+                self.finish(delivery, spent=0.0, is_settled=False)
+                break
+            yield delivery
+        await self._puller.close()
 
-async def _unbind(subscription: JetStreamContext.PullSubscription | None) -> None:
-    if subscription is not None:
+    def wake(self) -> None:
+        """Make `collect` look at everything again."""
+        self._changed.set()
+
+    async def keep_up(self) -> None:
+        """Follow policy and cancels and tell the pool what this worker does, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(follow_policy(self._broker, self.apply, self._policy_changed))
+            tasks.create_task(watch_cancels(self._broker, self._cancels))
+            tasks.create_task(self.news.tell(self._broker, self._settings.region))
+
+    async def hear_policy(self, _: Msg) -> None:
+        """Look at the policy: it was changed."""
+        self._policy_changed.set()
+
+    async def _bind(self) -> None:
+        """Make sure of all that taking a job needs. The policy first: a consumer must not be made without its cap."""
+        self._consumers.clear()
         try:
-            await subscription.unsubscribe()
-        except (NatsError, OSError) as error:
-            log.debug("unsubscribe_failed", error=repr(error))
+            await ensure_hub_streams(self._broker.js, region=self._settings.region)
+        except (NatsError, OSError, TimeoutError) as error:
+            raise Unavailable(f"the hub's streams cannot be made sure of: {error!r}") from error
+        try:
+            self.apply(await read_policy(self._broker))
+        except PermanentError as error:
+            log.error("queue_policy_refused", error=error.detail)
+        await self._cancels.catch_up(self._broker)
+        await self.count()
+
+    async def _take_next(self) -> Delivery | None:
+        """Take a job if there is a free slot and a lane with one; else wait until that may have changed."""
+        self._changed.clear()
+        now = time.monotonic()
+        choice = self.lanes.choose(now) if self.in_hand < self._settings.slots else None
+        if choice is None:
+            await self._wait(min(IDLE_S, self.lanes.wake_in_s(now)))
+            return None
+        await self._cancels.catch_up(self._broker)
+        found = await self._pull(choice)
+        if found is None:
+            return None
+        delivery = Delivery(found, lane=choice.lane, work=_work_of(found))
+        self.lanes.take(choice.lane, delivery.work, time.monotonic())
+        self.news.about(choice.lane).taken += delivery.work
+        self._tally.taken[choice.lane.job_class, choice.reason] += 1
+        self.in_hand += 1
+        return delivery
+
+    async def _pull(self, choice: Choice) -> Msg | None:
+        lane, cap = choice.lane, self.policy.cap(choice.lane)
+        await self._ensure_consumer(lane, cap)
+        asked_at = time.monotonic()
+        found = await self._puller.pull(_consumer(lane), is_capped=cap is not None)
+        if isinstance(found, Msg):
+            return found
+        if found is Nothing.GONE:
+            log.info("lane_consumer_gone", job_class=lane.job_class, tenant=lane.tenant)
+            self._consumers.pop(lane, None)
+            await self._ensure_consumer(lane, cap)
+            return None
+        is_capped = found is Nothing.CAPPED
+        self.lanes.rest(lane, is_capped=is_capped, asked_at=asked_at, now=time.monotonic())
+        return None
+
+    async def _ensure_consumer(self, lane: LaneName, cap: int | None) -> None:
+        """Make the lane's consumer, or bring it to a new cap. Raises Unavailable."""
+        if lane in self._consumers and self._consumers[lane] == cap:
+            return
+        config = ConsumerConfig(
+            name=_consumer(lane),
+            durable_name=_consumer(lane),
+            filter_subjects=[queued_job(*lane), f"{queued_job(*lane)}.>"],
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=self._settings.ack_wait_s,
+            max_ack_pending=cap or -1,
+            inactive_threshold=INACTIVE_S,
+            # No limit at the server: past it a job would stay in the work queue with nobody told (the advisory is sent
+            # at most once, and only while a pull waits). The worker that receives one delivery too many buries the job.
+            max_deliver=-1,
+        )
+        try:
+            await _add_consumer(self._broker.js, config)
+        except (NatsError, OSError, TimeoutError) as error:
+            raise Unavailable(f"a lane's consumer cannot be made: {error!r}") from error
+        if len(self._consumers) >= CONSUMERS_MAX:
+            self._consumers.clear()
+        self._consumers[lane] = cap
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait until something changed that may let a job be taken."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            return
 
 
-async def _wait_for(stop: asyncio.Event, timeout_s: float) -> None:
+@asynccontextmanager
+async def open_queue(
+    broker: Broker, settings: HubSettings, cancels: Cancels, tally: Tally
+) -> AsyncGenerator[JobQueue, None]:
+    """Listen to what happens at the queue, until the block ends. A subscription outlives every outage."""
+    queue = JobQueue(broker, settings, cancels, tally)
+    hearing = {
+        f"{heard_jobs(settings.region)}.>": queue.hear_queued,
+        taken_jobs(settings.region): queue.hear_pool,
+        POLICY_SUBJECT: queue.hear_policy,
+        cancel_job("*"): cancels.hear,
+    }
+    subscriptions = [await broker.nc.subscribe(subject, cb=hear) for subject, hear in hearing.items()]
     try:
-        async with asyncio.timeout(timeout_s):
+        yield queue
+    finally:
+        for subscription in subscriptions:
+            try:
+                await subscription.unsubscribe()
+            except (NatsError, OSError) as error:
+                log.debug("unsubscribe_failed", error=repr(error))
+
+
+async def _add_consumer(js: JetStreamContext, config: ConsumerConfig) -> None:
+    try:
+        await js.add_consumer(JOBS_STREAM, config)
+    except BadRequestError:
+        await js.delete_consumer(JOBS_STREAM, OLD_CONSUMER)
+        log.info("old_consumer_removed", consumer=OLD_CONSUMER)
+        await js.add_consumer(JOBS_STREAM, config)
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
             await stop.wait()
     except TimeoutError:
         return
+
+
+def _consumer(lane: LaneName) -> str:
+    return f"lane-{lane.job_class}-{lane.tenant}"
+
+
+def _work_of(message: Msg) -> float:
+    """Return a job's work: what its header says, else what the job itself asks for; the least for what is none."""
+    told = _work_told(message)
+    if told is not None:
+        return told
+    try:
+        return accepted_work(read_job(message.data))
+    except PermanentError:
+        return WORK_MIN
+
+
+def _work_told(message: Msg) -> float | None:
+    try:
+        work = float((message.headers or {})[WORK_HEADER])
+    except (KeyError, ValueError):
+        return None
+    return None if math.isnan(work) else min(max(work, WORK_MIN), WORK_MAX)

@@ -7,6 +7,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from halfdrop.contracts.errors import Unavailable
+from halfdrop.hub.fair_order import LaneName
 
 log = structlog.get_logger()
 
@@ -16,8 +17,12 @@ ACK_TIMEOUT_S = 5.0
 class Delivery:
     """A message from JOBS, to be answered exactly once: ack, nak or term."""
 
-    def __init__(self, msg: Msg) -> None:
+    def __init__(self, msg: Msg, *, lane: LaneName, work: float) -> None:
         self._msg = msg
+        self.lane = lane
+        self.work = work
+        """What its lane is charged with for it."""
+
         self.subject = msg.subject
         self.data = msg.data
         self.headers = msg.headers or {}

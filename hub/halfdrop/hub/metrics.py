@@ -36,6 +36,12 @@ DELIVERIES = Family(
     name="halfdrop_hub_deliveries_total", kind="counter", meaning="jobs received: first, again", labels=("attempt",)
 )
 IN_HAND = Family(name="halfdrop_hub_jobs_in_hand", kind="gauge", meaning="jobs being worked on now")
+TAKEN = Family(
+    name="halfdrop_hub_jobs_taken_total",
+    kind="counter",
+    meaning="jobs taken, by class, and why their lane was next: share (its turn by weight), age (passed over for long)",
+    labels=("class", "reason"),
+)
 QUEUE_WAIT = Family(
     name="halfdrop_hub_queue_wait_seconds", kind="histogram", meaning="from JOBS' storing a job to its first delivery"
 )
@@ -71,6 +77,7 @@ class Tally:
         self.outcomes: Counter[tuple[str]] = Counter({(name,): 0 for name in OUTCOMES})
         self.errors: Counter[tuple[str]] = Counter()
         self.deliveries: Counter[tuple[str]] = Counter({("first",): 0, ("again",): 0})
+        self.taken: Counter[tuple[str, str]] = Counter()
         self.in_hand = 0
         self.queue_wait = Durations(QUEUE_BOUNDS_S)
         self.durations = DurationsBy()
@@ -106,6 +113,7 @@ def read_metrics(tally: Tally, load_seconds: Callable[[], dict[str, float]]) -> 
     yield ERRORS.by(list(tally.errors.items()))
     yield DELIVERIES.by(list(tally.deliveries.items()))
     yield IN_HAND.of(tally.in_hand)
+    yield TAKEN.by(list(tally.taken.items()))
     yield QUEUE_WAIT.of(tally.queue_wait)
     yield DURATION.by(tally.durations.items())
     yield STAGES.by(tally.stages.items())

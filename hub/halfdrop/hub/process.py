@@ -9,15 +9,15 @@ from pathlib import Path
 
 import structlog
 
-from halfdrop.contracts.errors import HalfdropError
-from halfdrop.contracts.subjects import HUB_DOMAIN
+from halfdrop.contracts.errors import HalfdropError, PermanentError
+from halfdrop.contracts.subjects import hub_domain
 from halfdrop.hub.interruption import watch_for_interruption
 from halfdrop.hub.metrics import read_metrics
 from halfdrop.hub.refining import PlateRefiner
 from halfdrop.hub.sampler import Sampler
 from halfdrop.hub.settings import PREFIX, HubSettings
 from halfdrop.hub.worker import Hub, run_worker
-from halfdrop.models.bundle import shipped_bundle_dir, shipped_refiner_dir
+from halfdrop.models.bundle import peek_bundle, shipped_bundle_dir, shipped_refiner_dir
 from halfdrop.runtime.broker import open_broker
 from halfdrop.runtime.exposition import make_registry, serve_metrics
 from halfdrop.runtime.lifecycle import stop_on_signals
@@ -54,7 +54,7 @@ async def _run(settings: HubSettings, tracing: Tracing) -> None:
         Sampler(bundle_dir, device=settings.device, threads=settings.threads) as sampler,
         PlateRefiner(refiner_dir, bundle_dir, device=settings.device, enabled=settings.refine) as refiner,
     ):
-        async with open_broker(settings.nats_url, name=settings.name, domain=HUB_DOMAIN) as broker:
+        async with open_broker(settings.nats_url, name=settings.name, domain=hub_domain(settings.region)) as broker:
             hub = Hub(
                 settings=settings,
                 broker=broker,
@@ -62,6 +62,7 @@ async def _run(settings: HubSettings, tracing: Tracing) -> None:
                 sampler=sampler,
                 refiner=refiner,
                 threads=threads,
+                models=await asyncio.to_thread(_sampled_models, bundle_dir),
                 tracing=tracing,
             )
             with serve_metrics(
@@ -84,6 +85,15 @@ def _load_seconds(hub: Hub) -> dict[str, float]:
     """Return how long each model that is loaded took to load."""
     seconds = {"house": hub.sampler.load_s, "house-render": hub.refiner.load_s}
     return {model: load_s for model, load_s in seconds.items() if load_s is not None}
+
+
+def _sampled_models(bundle_dir: Path) -> tuple[str, ...]:
+    """Return the digest of the bundle that the sampler loads when it must; none if there is no such bundle."""
+    try:
+        return (peek_bundle(bundle_dir).digest,)
+    except PermanentError as error:
+        log.error("model_unavailable", error=error.detail)
+        return ()
 
 
 async def _warm_once_bound(hub: Hub) -> None:

@@ -1,12 +1,17 @@
 """What a hub worker can be told, each setting with its unit and the reason for its default."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from msgspec import Meta, Struct
+
+from halfdrop.contracts.jobs import JobClass
 
 PREFIX = "HALFDROP_HUB_"
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
+
+_CLASS = "(realtime|standard|bulk)"
 
 
 class HubSettings(Struct, frozen=True, kw_only=True):
@@ -14,6 +19,9 @@ class HubSettings(Struct, frozen=True, kw_only=True):
 
     name: Name = "hub-1"
     """This worker's name in statuses and logs; two workers with one name do no harm but are hard to tell apart."""
+
+    region: Annotated[str, Meta(pattern="^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")] = "local"
+    """Name of this hub's region, as its edges know it: part of its JetStream domain."""
 
     nats_url: str = "nats://127.0.0.1:4222"
     """The hub's NATS server."""
@@ -43,6 +51,13 @@ class HubSettings(Struct, frozen=True, kw_only=True):
     threads: Annotated[int, Meta(ge=1, le=64)] = 2
     """Threads that compose and encode; two keep an 8192 px job's memory under 1 GB and halve its time."""
 
+    slots: Annotated[int, Meta(ge=1, le=256)] = 1
+    """Jobs worked on at once. One job uses all threads; more slots than one are for many small jobs, whose time is
+    waiting for the store and the server."""
+
+    classes: Annotated[str, Meta(pattern=f"^{_CLASS}(,{_CLASS})*$")] = "realtime,standard,bulk"
+    """Classes of jobs that this worker takes; fewer keep it free for those, such as one worker for "realtime" alone."""
+
     warm: bool = True
     """Load torch and the model in the background after the start, so that the first job without plates need not."""
 
@@ -67,3 +82,9 @@ class HubSettings(Struct, frozen=True, kw_only=True):
     max_deliver: Annotated[int, Meta(ge=1, le=100)] = 5
     """What a job may spend before it is given up on: a failed delivery or one that took its worker with it costs 1, an
     error that nobody foresaw 2, an outage of the object store 0.25, a hand-back nothing. Too little to burn a pool."""
+
+    @property
+    def taken_classes(self) -> tuple[JobClass, ...]:
+        """The classes that `classes` names."""
+        named = self.classes.split(",")
+        return tuple(name for name in get_args(JobClass) if name in named)

@@ -1,11 +1,11 @@
 """The hub worker, top to bottom: collect jobs → render → refine → finish → settle.
 
-One job at a time: a job uses all threads that the worker has. More jobs at once are more workers.
+As many jobs at once as it has slots, one if it was told nothing: a job uses all threads that the worker has.
 """
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, field
@@ -20,13 +20,14 @@ from halfdrop.contracts.jobs import Job, JobState
 from halfdrop.contracts.patterns import pattern_key
 from halfdrop.contracts.subjects import JOBS_STREAM
 from halfdrop.hub import outcomes
-from halfdrop.hub.cancels import is_canceled, wait_for_cancel
-from halfdrop.hub.collecting import collect_jobs
+from halfdrop.hub.cancels import Cancels
+from halfdrop.hub.collecting import JobQueue, open_queue
 from halfdrop.hub.delivery import Delivery
 from halfdrop.hub.finishing import FINISHING_STEPS, finish
 from halfdrop.hub.leaving import JobPace, Pace, leave_in_time
 from halfdrop.hub.metrics import ABANDONED, UNREADABLE, Tally
 from halfdrop.hub.outcomes import Outcome, Verdict
+from halfdrop.hub.pool_state import WorkRate, tell_state
 from halfdrop.hub.progress import Progress
 from halfdrop.hub.reading import check_job, read_job
 from halfdrop.hub.refining import PlateRefiner, refine
@@ -57,6 +58,10 @@ class Hub:
     bound: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once the worker can take jobs."""
 
+    models: tuple[str, ...] = ()
+    """Digests of the bundles that the sampler can draw with."""
+
+    cancels: Cancels = field(default_factory=Cancels)
     tally: Tally = field(default_factory=Tally)
     tracing: Tracing = OFF
     pace: Pace = field(default_factory=Pace)
@@ -64,27 +69,72 @@ class Hub:
     """For the jitter of retries."""
 
 
-async def run_worker(hub: Hub, stop: asyncio.Event) -> None:
-    """Take jobs, one at a time, until `stop`; then finish or hand back the running one within grace_s."""
-    deliveries = collect_jobs(hub.broker, stop, hub.bound, ack_wait_s=hub.settings.ack_wait_s)
-    async with aclosing(deliveries):
-        async for delivery in deliveries:
-            try:
-                await handle_delivery(hub, delivery, stop)
-            except Unavailable as error:
-                hub.tally.outcomes[ABANDONED,] += 1
-                # Neither news nor answer reached the server: ack_wait gives the job to the next worker.
-                log.warning("delivery_abandoned", sequence=delivery.sequence, error=error.detail)
+Handle = Callable[[Hub, Delivery, asyncio.Event], Awaitable[Outcome | None]]
+"""Does a delivery from its bytes to its answer, and says what became of it; None: it was no job."""
 
 
-async def handle_delivery(hub: Hub, delivery: Delivery, stop: asyncio.Event) -> None:
-    """Do one delivery from its bytes to its answer. Raises Unavailable if the answer could not be given."""
+async def run_worker(hub: Hub, stop: asyncio.Event, handle: Handle | None = None) -> None:
+    """Take jobs, `slots` at once, until `stop`; then finish or hand back the running ones within grace_s."""
+    async with open_queue(hub.broker, hub.settings, hub.cancels, hub.tally) as queue, asyncio.TaskGroup() as tasks:
+        rate = WorkRate()
+        background = [
+            tasks.create_task(queue.keep_up()),
+            tasks.create_task(tell_state(hub.broker, hub.settings, queue, rate, lambda: hub.models, clock=hub.clock)),
+            tasks.create_task(_wake_at(stop, queue)),
+        ]
+        async with asyncio.TaskGroup() as jobs, aclosing(queue.collect(stop, hub.bound)) as deliveries:
+            async for delivery in deliveries:
+                work = _work_off(hub, delivery, stop, handle=handle or handle_delivery, queue=queue, rate=rate)
+                jobs.create_task(work)
+        for task in background:
+            task.cancel()
+
+
+async def _wake_at(stop: asyncio.Event, queue: JobQueue) -> None:
+    await stop.wait()
+    queue.wake()
+
+
+async def _work_off(
+    hub: Hub, delivery: Delivery, stop: asyncio.Event, *, handle: Handle, queue: JobQueue, rate: WorkRate
+) -> None:
+    """Do a delivery, and say what it cost."""
+    began_s = time.perf_counter()
+    spent, is_settled = 1.0, False
+    try:
+        outcome = await handle(hub, delivery, stop)
+        spent, is_settled = spent_part(outcome), outcome is None or outcome.verdict is not Verdict.RETRY
+        if outcome is not None and outcome.verdict is Verdict.COMPLETE:
+            rate.add(delivery.work, time.perf_counter() - began_s)
+    except Unavailable as error:
+        hub.tally.outcomes[ABANDONED,] += 1
+        # Neither news nor answer reached the server: ack_wait gives the job to the next worker.
+        log.warning("delivery_abandoned", sequence=delivery.sequence, error=error.detail)
+    finally:
+        queue.finish(delivery, spent=spent, is_settled=is_settled)
+
+
+def spent_part(outcome: Outcome | None) -> float:
+    """Return which part of a job's work was done, 0 to 1: what its lane is to pay for."""
+    if outcome is None or outcome.verdict is Verdict.REPEAT:
+        return 0.0
+    status = outcome.status
+    if outcome.verdict in (Verdict.CANCEL, Verdict.RETRY):
+        return status.step / status.steps if status.steps else 0.0
+    return 1.0
+
+
+async def handle_delivery(hub: Hub, delivery: Delivery, stop: asyncio.Event) -> Outcome | None:
+    """Do one delivery from its bytes to its answer, and return what became of the job; None if it was none.
+
+    Raises Unavailable if the answer could not be given.
+    """
     try:
         job = read_job(delivery.data)
     except PermanentError as error:
         await bury_unreadable(hub.broker, delivery, error)
         hub.tally.outcomes[UNREADABLE,] += 1
-        return
+        return None
     began_s = time.perf_counter()
     with (
         structlog.contextvars.bound_contextvars(job_id=job.id, attempt=delivery.attempt),
@@ -106,6 +156,7 @@ async def handle_delivery(hub: Hub, delivery: Delivery, stop: asyncio.Event) -> 
             error=status.error.code if status.error is not None else None,
             stages=status.log,
         )
+    return outcome
 
 
 def _traced(hub: Hub, delivery: Delivery, job: Job) -> AbstractContextManager[Span]:
@@ -136,7 +187,7 @@ async def _process(hub: Hub, delivery: Delivery, job: Job, stop: asyncio.Event) 
         return outcomes.finished_before(earlier, status)
     if outcomes.is_exhausted(status, max_deliver=max_deliver):
         return outcomes.exhausted(status, max_deliver=max_deliver, now=hub.clock())
-    if await is_canceled(hub.broker, job.id):
+    if hub.cancels.is_canceled(job.id):
         return outcomes.canceled(status, now=hub.clock())
     progress = Progress(hub.objects, job, key)
     if delivery.attempt > 1:
@@ -154,7 +205,7 @@ async def _work_unless_stopped(
     pace = JobPace(hub.pace, job.size_px)
     async with asyncio.TaskGroup() as tasks:
         work = tasks.create_task(_work(hub, job, report, progress, pace))
-        cancel = tasks.create_task(wait_for_cancel(hub.broker, job.id))
+        cancel = tasks.create_task(hub.cancels.wait_for_cancel(job.id))
         leave = tasks.create_task(leave_in_time(stop, settings.grace_s, pace.left_s))
         alive = tasks.create_task(delivery.keep_alive(settings.ack_wait_s / 3))
         telling = tasks.create_task(report.publish_changes())

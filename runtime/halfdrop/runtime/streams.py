@@ -4,6 +4,7 @@ from nats.js import JetStreamContext
 from nats.js.api import (
     DiscardPolicy,
     KeyValueConfig,
+    RePublish,
     RetentionPolicy,
     StorageType,
     StreamConfig,
@@ -39,9 +40,12 @@ CANCELS_MAX_BYTES = 16 * 1024**2
 """A cancel is its subject alone: about 100 bytes."""
 
 
-async def ensure_hub_streams(js: JetStreamContext) -> None:
-    """Create or update JOBS, EVENTS, CANCELS and DEAD on the hub's server."""
-    await ensure_stream(js, _work_queue(subjects.JOBS_STREAM, "jobs.>"))
+async def ensure_hub_streams(js: JetStreamContext, *, region: str | None = None) -> None:
+    """Create or update JOBS, EVENTS, CANCELS and DEAD on the hub's server.
+
+    A worker says the region: only the pool itself says what JOBS repeats for it. An edge need not know.
+    """
+    await _ensure_jobs(js, region)
     await ensure_stream(
         js,
         StreamConfig(
@@ -67,6 +71,20 @@ async def ensure_hub_streams(js: JetStreamContext) -> None:
             allow_direct=True,
         ),
     )
+
+
+async def _ensure_jobs(js: JetStreamContext, region: str | None) -> None:
+    config = _work_queue(subjects.JOBS_STREAM, "jobs.>")
+    if region is not None:
+        # Workers that wait hear at once in which lane there is work, and how much: plain messages without payload,
+        # which no leaf node carries, as nobody at an edge listens.
+        config.republish = RePublish(src="jobs.>", dest=f"{subjects.heard_jobs(region)}.>", headers_only=True)
+        await ensure_stream(js, config)
+        return
+    try:
+        await js.stream_info(subjects.JOBS_STREAM)
+    except NotFoundError:
+        await ensure_stream(js, config)
 
 
 async def ensure_edge_streams(js: JetStreamContext) -> None:
