@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,41 @@ async def test_the_doctor_finds_a_running_system_well(start_up: Any) -> None:
     assert found.status == 0, found.stdout
     assert f"{system.url} answers".encode() in found.stdout
     assert b"BAD" not in found.stdout
+
+
+async def test_a_file_of_orders_becomes_a_zip(start_up: Any, tmp_path: Path) -> None:
+    system = await start_up(HALFDROP_HUB_WARM="false")
+    url = system.url
+    lines = [
+        {"custom_id": f"dots-{n}", "input": {"prompt": "red dots on white", "seed": n, "size_px": 64}} for n in (1, 2)
+    ]
+    file = tmp_path / "collection.jsonl"
+    file.write_text(
+        "\n".join([json.dumps(lines[0]), '{"input": {"prompt": "red dots", "seed": -1}}', json.dumps(lines[1])])
+    )
+
+    strict = await run("batch", "submit", str(file), "--strict", url=url)
+    assert strict.status == 1
+    assert "line 2: input.seed: got '-1'" in strict.stderr
+    placed = await run("batch", "submit", str(file), "--wait", url=url)
+    assert placed.status == 0, placed.stderr
+    assert "line 2: input.seed" in placed.stderr
+    assert "completed: 2 completed, 0 failed, 0 canceled" in placed.stderr
+    batch_id = placed.stdout.decode().strip()
+
+    listed = json.loads((await run("batch", "list", "--json", url=url)).stdout)
+    assert [batch["id"] for batch in listed] == [batch_id]
+    shown = await run("batch", "show", batch_id, url=url)
+    assert b"3, of which 1 refused" in shown.stdout
+    paused = await run("batch", "pause", batch_id, url=url)
+    assert paused.stdout.split() == [batch_id.encode(), b"completed"]
+    fetched = await run("batch", "results", batch_id, "-o", str(tmp_path / "out.zip"), url=url)
+    assert fetched.status == 0, fetched.stderr
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        assert {"dots-1/master.png", "dots-2/master.png", "results.jsonl"} <= set(archive.namelist())
+    assert (await run("batch", "show", "0" * 22, url=url)).status == 1
+
+    urgent = await run("render", PROMPT, "--size", "64", "--class", "realtime", "--no-wait", url=url)
+    assert urgent.status == 0, urgent.stderr
+    orders = json.loads((await run("jobs", "list", "--json", url=url)).stdout)
+    assert len(orders) == 3

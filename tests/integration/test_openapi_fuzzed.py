@@ -5,6 +5,7 @@ what is not refused, other methods refused, no answer without a key where one is
 for more examples of each operation than the few of a usual run, chosen anew each time.
 """
 
+import json
 import os
 import time
 import uuid
@@ -45,6 +46,16 @@ if not EXAMPLES:  # edge cases of every member of a body are hundreds of request
     KEYED.config.phases.coverage.enabled = False
     OPEN_NOW = OPEN.exclude(path=["/v1/previews", "/v1/models/{owner}/{name}/predictions"])
 
+BATCHES = "/v1/batches"
+
+
+@schemathesis.serializer("application/jsonl", "application/x-ndjson")
+def write_lines(_: schemathesis.SerializationContext, value: object) -> bytes:
+    """Write each item of a list on a line of its own, and anything else as one line."""
+    items = value if isinstance(value, list) else [value]
+    return b"".join(json.dumps(item).encode() + b"\n" for item in items)
+
+
 fuzzed = settings(
     max_examples=EXAMPLES or FEW,
     derandomize=not EXAMPLES,
@@ -65,10 +76,14 @@ class Fuzzable:
     def check(self, case: schemathesis.Case) -> None:
         """Send `case` and apply every check to what comes back."""
         # The second order under one key is refused with 422 however valid it is; no schema can say so.
-        if case.headers and HEADER in case.headers and case.meta and case.meta.generation.mode.is_positive:
+        is_negative = case.meta is not None and case.meta.generation.mode.is_negative
+        if case.headers and HEADER in case.headers and not is_negative:
             case.headers[HEADER] = str(uuid.uuid4())
         if case.headers and str(case.headers.get("Prefer", "")).startswith("wait"):
             case.headers["Prefer"] = "wait=0"  # no hub finishes orders here: each would wait in vain
+        query = case.query or {}
+        if case.path == BATCHES and case.method == "POST" and is_negative and query.get("on_error") in (None, "skip"):
+            case.query = {**query, "on_error": "refuse"}  # by itself one bad line only loses its place
         case.call_and_validate(base_url=self.url, headers=self.headers, timeout=30)
 
 

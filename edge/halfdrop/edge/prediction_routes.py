@@ -137,10 +137,10 @@ async def list_predictions(request: Request[Any, Any, Any], edge: EdgeServices) 
     cursor = request.query_params.get("cursor")
     if cursor is not None and not is_order_id(cursor):
         raise InvalidInput("cursor", got=cursor, allowed="the cursor of a `next` address")
-    tenant, batch = access_of(request).tenant, request.query_params.get("batch", "")
-    if batch:
+    tenant, batch = access_of(request).tenant, request.query_params.get("batch")
+    if batch is not None:
         edge.batches.find(batch, tenant)
-    statuses = await edge.orders.newest(tenant, before=cursor, limit=PAGE_SIZE, prefix=batch)
+    statuses = await edge.orders.newest(tenant, before=cursor, limit=PAGE_SIZE, prefix=batch or "")
     has_more = len(statuses) == PAGE_SIZE
     only = f"&batch={batch}" if batch else ""
     address = f"{base_url(request)}/v1/predictions?cursor={statuses[-1].id}{only}" if has_more else None
