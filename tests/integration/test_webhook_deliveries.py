@@ -3,16 +3,24 @@
 import asyncio
 import contextlib
 import ipaddress
+import re
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from standardwebhooks.webhooks import Webhook as Verifier
 
-from halfdrop.contracts.errors import InvalidInput, NotFound, Unavailable
+from halfdrop.contracts.errors import NotFound, Overloaded, Unavailable
 from halfdrop.contracts.jobs import JobError, JobState, JobStatus, Webhook, WebhookEvent
 from halfdrop.contracts.patterns import PatternSpec
 from halfdrop.deploy.ports import LOOPBACK, choose_port
@@ -24,10 +32,11 @@ from halfdrop.edge.webhooks.addresses import AddressPolicy, check_address
 from halfdrop.edge.webhooks.dead import DeadDeliveries
 from halfdrop.edge.webhooks.deliveries import Deliveries
 from halfdrop.edge.webhooks.disabled import open_disabled
-from halfdrop.edge.webhooks.secrets import SecretBook
+from halfdrop.edge.webhooks.events import events_of
+from halfdrop.edge.webhooks.secrets import SecretBook, WebhookSecret
 from halfdrop.edge.webhooks.sender import Sender
 from halfdrop.edge.webhooks.signatures import format_secret
-from halfdrop.edge.webhooks.store import open_streams
+from halfdrop.edge.webhooks.store import WAITING_STREAM, open_streams
 from halfdrop.edge.webhooks.timing import FAILURES_TO_OPEN
 from halfdrop.runtime.broker import Broker, open_broker
 from halfdrop.runtime.objects import ObjectStore, open_objects
@@ -41,6 +50,7 @@ LOCAL = AddressPolicy(is_loopback_allowed=True)
 EVERYTHING: tuple[WebhookEvent, ...] = ("start", "output", "logs", "completed")
 
 QUICK = (0.05,) * 9
+NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -79,7 +89,7 @@ class Machine:
 
     def __init__(self, broker: Broker, objects: ObjectStore) -> None:
         self._broker = broker
-        self._objects = objects
+        self.objects = objects
 
     @asynccontextmanager
     async def run(
@@ -95,7 +105,7 @@ class Machine:
             waiting=waiting,
             dead=DeadDeliveries(dead),
             disabled=await open_disabled(self._broker.js),
-            secrets=secrets or SecretBook(self._objects),
+            secrets=secrets or SecretBook(self.objects),
             sender=Sender(policy, resolve=resolve),
             policy=policy,
             describe=describe,
@@ -491,7 +501,139 @@ async def test_without_its_nats_nothing_is_lost_and_nothing_is_sent_twice(
     assert receiver.ids == [f"{order.id}.completed", f"{later.id}.completed"]
 
 
-def test_private_literals_are_refused_at_the_door() -> None:
-    for url in ("https://127.0.0.1/", "https://[::1]/", "https://10.1.2.3:8443/hook"):
-        with pytest.raises(InvalidInput, match="private"):
-            check_address(url, AddressPolicy())
+async def test_removing_what_is_gone_is_no_error(broker: Broker) -> None:
+    """Its answer may have been lost with the server that gave it."""
+    waiting, _ = await open_streams(broker.js)
+    await waiting.remove(1)  # of an empty stream
+    (record,) = events_of(None, ended(placed("https://example.com/", events=("completed",))), now=time.time())
+    sequence, _ = await waiting.add(record)
+    for _ in range(2):
+        await waiting.remove(sequence)
+    await waiting.remove(99)
+    assert await waiting.read(sequence) is None
+
+
+async def test_a_status_that_comes_again_after_the_stores_memory_of_ids_ended_changes_nothing(
+    machine: Machine, broker: Broker, start_receiver: "StartReceiver", wait_until: "WaitUntil"
+) -> None:
+    """An edge killed between storing an event and taking its status in, and away for more than an hour."""
+    receiver = await start_receiver(refuse("500 Oh"))
+    order = placed(receiver.url, events=("completed",))
+    async with machine.run(delays_s=(600.0,)) as deliveries:
+        await tell(deliveries, order, ended(order))
+        await wait_until(lambda: deliveries.schedule.in_flight == 0 and len(receiver.ids) == 1)
+    config = (await broker.js.stream_info(WAITING_STREAM)).config
+    config.duplicate_window = 0.1
+    await broker.js.update_stream(config)
+    await asyncio.sleep(0.3)
+    async with machine.run(delays_s=(0.05,)) as deliveries:
+        entry = deliveries.schedule._entries[f"{order.id}.completed"]
+        await deliveries.record(order, ended(order))
+        assert deliveries.schedule._entries[f"{order.id}.completed"] is entry
+        assert (await deliveries._waiting.read(entry.sequence)) is not None
+
+
+async def test_an_event_of_a_status_that_is_too_large_is_kept_without_its_log(
+    machine: Machine, start_receiver: "StartReceiver", wait_until: "WaitUntil"
+) -> None:
+    receiver = await start_receiver()
+    order = placed(receiver.url, events=("completed",))
+    async with machine.run() as deliveries:
+        await tell(deliveries, order, ended(begun(order, *("x" * 4_000 for _ in range(64)))))
+        await wait_until(lambda: len(receiver.ids) == 1)
+    assert receiver.received[0].json["data"]["logs"] == "left out here: too long\n"
+
+
+async def test_while_a_tenants_secrets_cannot_be_read_its_events_wait_and_burn_no_attempt(
+    machine: Machine, start_receiver: "StartReceiver", wait_until: "WaitUntil", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AWAY_S", 0.2)
+
+    class Away(SecretBook):
+        asked, is_away = 0, True
+
+        async def signing(self, tenant: str) -> list[WebhookSecret]:
+            self.asked += 1
+            if self.is_away:
+                raise Unavailable("object store cannot list")
+            return await super().signing(tenant)
+
+    secrets = Away(machine.objects)
+    receiver = await start_receiver()
+    async with machine.run(secrets=secrets) as deliveries:
+        for _ in range(20):
+            order = placed(receiver.url, events=("completed",))
+            await tell(deliveries, order, ended(order))
+        await asyncio.sleep(1.0)
+        assert 2 <= secrets.asked <= 8  # one at a time, with a pause: not twenty
+        assert receiver.received == []
+        secrets.is_away = False
+        await wait_until(lambda: len(receiver.ids) == 20)
+        assert deliveries.counts.failed.total() == 0
+
+
+async def test_tls_goes_on_with_the_name_when_the_connection_goes_to_an_address(
+    machine: Machine, tmp_path: Path, wait_until: "WaitUntil"
+) -> None:
+    """The certificate is checked against the name, and the server is told the name, though an address is dialled."""
+    server_side, client_side = make_contexts(tmp_path, "hooks.test")
+    names_seen: list[str | None] = []
+    server_side.sni_callback = lambda _socket, name, _context: names_seen.append(name)
+    hosts: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hosts.append(re.search(rb"(?i)host: (\S+)", await reader.readuntil(b"\r\n\r\n"))[1])  # type: ignore[index]
+        writer.write(NO_CONTENT)
+
+    async def resolve(host: str, port: int) -> list[Any]:
+        return [ipaddress.ip_address(LOOPBACK)]
+
+    server = await asyncio.start_server(serve, LOOPBACK, 0, ssl=server_side)
+    port = server.sockets[0].getsockname()[1]
+    sender = Sender(LOCAL, resolve=resolve, ssl_context=client_side)
+    try:
+        told = await sender.send(f"https://hooks.test:{port}/", {}, b"{}")
+        assert told.code == "delivered", told.detail
+        assert (names_seen, hosts) == (["hooks.test"], [f"hooks.test:{port}".encode()])
+        wrong = await sender.send(f"https://other.test:{port}/", {}, b"{}")
+        assert wrong.code == "tls", wrong.detail
+    finally:
+        await sender.close()
+        server.close()
+
+
+def make_contexts(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return a server's context with a certificate for `name`, and a client's that trusts just that."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    certificate = builder.sign(key, hashes.SHA256())
+    path = folder / "certificate.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+    server_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server_side.load_cert_chain(path)
+    return server_side, ssl.create_default_context(cafile=str(path))
+
+
+async def test_test_deliveries_are_few_at_a_time(machine: Machine, start_receiver: "StartReceiver") -> None:
+    async def hang(writer: asyncio.StreamWriter, _: "Received") -> None:
+        await asyncio.sleep(60)
+
+    receiver = await start_receiver(hang)
+    async with machine.run() as deliveries:
+        waiting = [asyncio.ensure_future(deliveries.send_test("acme", receiver.url)) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        with pytest.raises(Overloaded):
+            await deliveries.send_test("acme", receiver.url)
+        for one in waiting:
+            one.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        receiver.answer = OK
+        assert (await deliveries.send_test("acme", receiver.url)).is_delivered

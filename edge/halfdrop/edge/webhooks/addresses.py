@@ -35,8 +35,8 @@ _LOCAL_NAMES = ("localhost", "local", "internal")
 """Last labels that name nothing public: RFC 6761, RFC 6762, and ICANN's for private use."""
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_EMBEDDING = (ipaddress.ip_network("64:ff9b:1::/48"), ipaddress.ip_network("::/96"))
-"""Where IPv4 addresses hide without a rule that we could read them by, and nobody's server is."""
+_UNICAST = ipaddress.ip_network("2000::/3")
+"""All that IPv6 gives to public servers; outside it lie local addresses, and IPv4 ones in forms long out of use."""
 
 _METADATA = (ipaddress.ip_address("168.63.129.16"), ipaddress.ip_address("100.100.100.200"))
 """What clouds tell their machines from, at addresses that look public or are shared: Azure, Alibaba."""
@@ -107,7 +107,7 @@ def is_public(address: IPAddress) -> bool:
     inner = _unwrap(address)
     if inner != address and not is_public(inner):
         return False
-    if inner in _METADATA or (inner.version == 6 and any(inner in network for network in _EMBEDDING)):
+    if inner in _METADATA or (inner.version == 6 and inner not in _UNICAST):
         return False
     # is_global knows the registries of special addresses: loopback, private, link-local, shared (CGNAT), documentation.
     return inner.is_global and not (inner.is_multicast or inner.is_reserved or inner.is_unspecified)

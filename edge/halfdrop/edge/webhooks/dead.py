@@ -42,8 +42,10 @@ class DeadDeliveries:
             if len(found) == limit:
                 break
             record = await self._stream.read(known[webhook_id]) if webhook_id in known else None
-            if record is not None:  # None: older than the stream remembers
+            if record is not None:
                 found.append(record)
+            else:  # older than the stream remembers
+                known.pop(webhook_id, None)
         return found
 
     async def find(self, tenant: str, webhook_id: str) -> WebhookRecord:

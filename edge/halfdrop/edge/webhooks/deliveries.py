@@ -36,7 +36,10 @@ TENANT_WAITING_MAX = 10_000
 """A tenth of what the store takes: a tenant whose receivers are down cannot fill it for the others."""
 
 AWAY_S = 2.0
-"""Pause before an event is looked at again whose attempt was kept from starting by something of ours."""
+"""How long an endpoint's events pause when an attempt was kept from starting by something of ours."""
+
+TESTS_MAX, TENANT_TESTS_MAX = 8, 2
+"""Test deliveries at once: they have connections beside those of the events, and somebody waits for each."""
 
 SETTLE_MIN_S, SETTLE_MAX_S = 0.2, 5.0
 """Back-off while the edge's NATS cannot take down how a delivery ended; it is not sent again meanwhile."""
@@ -90,6 +93,7 @@ class Deliveries:
         self._delays_s = delays_s
         self.schedule = Schedule(clock)
         self.counts = DeliveryCounts()
+        self._tests: Counter[str] = Counter()
         self._woken = asyncio.Event()
         self._leftovers: list[Entry] = []
         """Superseded events whose removal from the store is still to be done."""
@@ -123,7 +127,20 @@ class Deliveries:
             await self._sender.close()
 
     async def send_test(self, tenant: str, url: str) -> Outcome:
-        """Send one delivery that tells of nothing, now and once. Raises Unavailable if it cannot be signed."""
+        """Send one delivery that tells of nothing, now and once.
+
+        Raises Unavailable if it cannot be signed, Overloaded while too many are under way.
+        """
+        if self._tests[tenant] >= TENANT_TESTS_MAX or self._tests.total() >= TESTS_MAX:
+            raise Overloaded("test deliveries are under way already", retry_after_s=5.0)
+        self._tests[tenant] += 1
+        try:
+            return await self._send_test(tenant, url)
+        finally:
+            self._tests[tenant] -= 1
+            self._tests += Counter()  # without those that are at none
+
+    async def _send_test(self, tenant: str, url: str) -> Outcome:
         now = self._clock()
         body = make_test_body(now)
         secrets = [secret.secret for secret in await self.secrets.signing(tenant)]
@@ -149,6 +166,8 @@ class Deliveries:
         return again
 
     async def _store(self, record: WebhookRecord) -> None:
+        if self.schedule.knows(record.id):  # the store's own memory of ids ends after an hour
+            return
         if self.schedule.waiting(record.tenant) >= TENANT_WAITING_MAX:
             await self._refuse(record, f"more than {TENANT_WAITING_MAX} events of this tenant wait already")
             return
@@ -156,8 +175,6 @@ class Deliveries:
             sequence, is_known = await self._waiting.add(record, is_once=True)
         except NoRoom as error:
             await self._refuse(record, f"the edge's store of webhook events is full ({error})")
-            return
-        if self.schedule.knows(record.id):
             return
         if is_known:  # delivered since, or stored by an attempt whose answer was lost
             kept = await self._waiting.find(record)
@@ -196,7 +213,8 @@ class Deliveries:
             outcome = await self._send_safely(record)
         except (Unavailable, msgspec.MsgspecError) as error:  # ours, not the receiver's: no attempt was made
             log.warning("webhook_not_tried", job_id=entry.order_id, error=str(error))
-            self._postpone(entry, due_at=self._clock() + AWAY_S, is_well=None)
+            self.schedule.hold(entry.endpoint, self._clock() + AWAY_S)
+            self._postpone(entry, due_at=entry.due_at, is_well=None)
             return
         finally:
             self._woken.set()

@@ -20,6 +20,12 @@ RANKS: dict[WebhookEvent, Rank] = {"start": 0, "output": 1, "logs": 1, "complete
 EVENT_ID_PATTERN = ID_PATTERN.rstrip("$") + r"\.(?:start|completed|(?:logs|output)-[0-9]{1,6}-[0-9]{1,6}-[0-9]{1,4})$"
 
 
+RECORD_MAX_BYTES = 60 * 1024
+"""A status is a prompt, its words, up to 64 lines and a few files: about 3 KB."""
+
+ERROR_CHARS = 2_000
+
+
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """Why an attempt did not deliver."""
 
@@ -91,8 +97,18 @@ def is_event_id(text: str) -> bool:
 
 
 def encode_record(record: WebhookRecord) -> bytes:
-    """Return the JSON form of a record: readable with the nats command line."""
-    return msgspec.json.encode(record)
+    """Return the JSON form of a record, readable with the nats command line, at most RECORD_MAX_BYTES.
+
+    One that would be larger loses its log and the details of its error, for a stream that refused it would stop the
+    status, and all behind it.
+    """
+    encoded = msgspec.json.encode(record)
+    if len(encoded) <= RECORD_MAX_BYTES:
+        return encoded
+    status, error = record.status, record.status.error
+    cut = error and msgspec.structs.replace(error, detail=error.detail[:ERROR_CHARS])
+    shorter = msgspec.structs.replace(status, log=("left out here: too long",), error=cut)
+    return msgspec.json.encode(msgspec.structs.replace(record, status=shorter))
 
 
 def decode_record(data: bytes) -> WebhookRecord:

@@ -9,6 +9,9 @@ from halfdrop.edge.webhooks.bodies import format_time
 from halfdrop.edge.webhooks.events import WebhookRecord
 from halfdrop.edge.webhooks.schedule import Schedule
 
+SHOWN_MAX = 1_000
+"""Servers in one answer: a tenant that has more reads its metrics elsewhere."""
+
 
 class WebhookEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     """One server that webhooks go to. Times are ISO 8601 in UTC, since this edge started."""
@@ -71,7 +74,7 @@ def report_endpoints(schedule: Schedule, tenant: str, disabled: Sequence[str]) -
         addresses.setdefault(endpoint_of(tenant, url), []).append(url)
     states = {key: state for key, state in schedule.endpoints.items() if key.tenant == tenant}
     found = []
-    for endpoint in sorted({*states, *addresses}):
+    for endpoint in sorted({*states, *addresses})[:SHOWN_MAX]:
         state = states.get(endpoint)
         found.append(
             WebhookEndpoint(

@@ -87,6 +87,7 @@ class EndpointState:
         """When it is looked at next; an earlier or later look in the heap no longer holds."""
 
         self.is_parked = False
+        self.held_until = 0.0
         self.last_success_at = 0.0
         self.last_failure_at = 0.0
         self.last_failure = ""
@@ -166,7 +167,7 @@ class Schedule:
             entry = self._first(state)
             if entry is None or state.in_flight >= state.window:  # looked at again when one of its attempts ends
                 continue
-            look_at = max(self._due(entry), state.breaker.ready_at)
+            look_at = max(self._due(entry), state.breaker.ready_at, state.held_until)
             if look_at > now:
                 self._look(state, look_at)
                 continue
@@ -184,6 +185,10 @@ class Schedule:
     def next_look_at(self) -> float | None:
         """Return when `take` may have something again if nothing else happens."""
         return self._ready[0][0] if self._ready else None
+
+    def hold(self, endpoint: Endpoint, until: float) -> None:
+        """Let nothing go to `endpoint` until then, without its having failed."""
+        self._state(endpoint).held_until = until
 
     def finish(self, entry: Entry, *, is_well: bool | None) -> None:
         """An attempt is over and the event done with. is_well: how the endpoint did, None if nobody asked it."""

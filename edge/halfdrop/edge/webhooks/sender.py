@@ -11,6 +11,7 @@ import ipaddress
 import socket
 import ssl
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -35,7 +36,11 @@ IDLE_S = 30.0
 """How long a connection is kept for the next delivery."""
 
 RESOLVERS_MAX = 32
-"""Names looked up at once, in threads of their own: a name server that hangs holds up no other use of threads."""
+"""Names looked up at once that were not found last time, and as many that were. A look-up cannot be ended and a name
+server that hangs keeps its thread longer than an attempt lasts: so unknown names have threads of their own."""
+
+NAMES_MAX = 10_000
+"""Names remembered as found."""
 
 ADDRESSES_TRIED = 2
 
@@ -115,7 +120,9 @@ class Sender:
     def __init__(
         self, policy: AddressPolicy, *, resolve: Resolve | None = None, ssl_context: ssl.SSLContext | None = None
     ) -> None:
+        self._found: OrderedDict[str, None] = OrderedDict()
         self._threads = ThreadPoolExecutor(RESOLVERS_MAX, thread_name_prefix="webhook-names")
+        self._threads_for_unknown = ThreadPoolExecutor(RESOLVERS_MAX, thread_name_prefix="webhook-unknown-names")
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl_context or httpcore.default_ssl_context(),
             max_connections=IN_FLIGHT_MAX + 8,  # the test deliveries
@@ -127,7 +134,8 @@ class Sender:
     async def close(self) -> None:
         """Close every connection."""
         await self._pool.aclose()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._threads_for_unknown):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Outcome:
         """POST `body` once and return how it went; raises nothing but what cancels it."""
@@ -149,11 +157,15 @@ class Sender:
             return _judge(response)
 
     async def _look_up(self, host: str, port: int) -> list[IPAddress]:
-        loop = asyncio.get_running_loop()
+        was_found = self._found.pop(host, 0) is None  # until it is found again
+        threads = self._threads if was_found else self._threads_for_unknown
         try:
-            found = await loop.run_in_executor(self._threads, _resolve, host, port)
+            found = await asyncio.get_running_loop().run_in_executor(threads, _resolve, host, port)
         except (OSError, UnicodeError) as error:
             raise NameUnknown(f"{host} has no address ({error})") from error
+        self._found[host] = None
+        while len(self._found) > NAMES_MAX:
+            self._found.popitem(last=False)
         return list(dict.fromkeys(ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found))
 
 

@@ -13,7 +13,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, Header, Storag
 from nats.js.errors import APIError, NotFoundError
 
 from halfdrop.edge.orders import FULL_CODES, translated
-from halfdrop.edge.webhooks.events import WebhookRecord, decode_record, encode_record
+from halfdrop.edge.webhooks.events import RECORD_MAX_BYTES, WebhookRecord, decode_record, encode_record
 from halfdrop.runtime.streams import DAY_S, DUPLICATE_WINDOW_S, ensure_stream
 
 log = structlog.get_logger()
@@ -29,8 +29,8 @@ DEAD_MAX_BYTES = 128 * 1024**2
 DEAD_MAX = 20_000
 DEAD_KEPT_S = 14 * DAY_S
 
-RECORD_MAX_BYTES = 64 * 1024
-"""A status is a prompt, its words, 64 lines and a few files."""
+MESSAGE_MAX_BYTES = RECORD_MAX_BYTES + 4 * 1024
+"""With its subject and headers."""
 
 BATCH = 256
 FETCH_TIMEOUT_S = 5.0
@@ -97,8 +97,8 @@ class EventStream:
         with translated("remove a webhook event"):
             try:
                 await self._js.delete_msg(self._name, sequence)
-            except APIError as error:
-                if error.code not in (400, 404, 500) or "not found" not in (error.description or ""):
+            except APIError:  # the server says in several ways, none of them its own, that there is nothing
+                if await self.read(sequence) is not None:
                     raise
 
     async def read_all(self) -> AsyncIterator[Kept]:
@@ -136,7 +136,7 @@ async def open_streams(js: JetStreamContext) -> tuple[EventStream, EventStream]:
                 max_msgs_per_subject=1,
                 max_msgs=most,
                 max_bytes=most_bytes,
-                max_msg_size=RECORD_MAX_BYTES,
+                max_msg_size=MESSAGE_MAX_BYTES,
                 max_age=kept_s,
                 discard=discard,
                 duplicate_window=DUPLICATE_WINDOW_S,
