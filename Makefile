@@ -18,10 +18,10 @@ SOURCES := $(PACKAGES) bench tests
 # Resolved beside the extras: what builds us, and versions held back (the reasons stand in docs/dependencies.md).
 LOCK_ALSO := pip==26.0 hatchling editables setuptools async-timeout "huggingface_hub<1"
 
-.PHONY: help up setup test check bench train lock clean
+.PHONY: help up setup test test-cluster check bench train lock clean
 
 help: ## list what make can do
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: $(VENV)/.ready-up ## run everything on this machine: PORT=8080 DATA=data HUBS=1
 	@exec $(BIN)/halfdrop up --port $(PORT) --data-dir $(DATA) --hubs $(HUBS)
@@ -30,6 +30,10 @@ setup: $(VENV)/.ready-up ## install what `make up` needs into .venv, and stop
 
 test: $(VENV)/.ready-dev ## install what the tests need, and run every test: ARGS="-k name"
 	$(BIN)/python -m pytest $(ARGS)
+
+test-cluster: $(VENV)/.ready-dev ## run the operator's tests against the cluster of KUBECONFIG=…
+	@test -n "$(KUBECONFIG)" || { echo "make: say which cluster: make test-cluster KUBECONFIG=FILE" >&2; exit 1; }
+	HALFDROP_TEST_KUBECONFIG=$(KUBECONFIG) $(BIN)/python -m pytest tests/cluster $(ARGS)
 
 check: $(VENV)/.ready-dev ## lint, format, types, import order
 	$(BIN)/ruff check

@@ -10,11 +10,12 @@ from halfdrop.cache.guard import TierStats
 from halfdrop.cache.tiered import CacheStats
 from halfdrop.edge import metrics as edge
 from halfdrop.hub import metrics as hub
+from halfdrop.operator import metrics as operator
 from halfdrop.runtime.exposition import Family, render_table
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/operations.md").read_text()
-FAMILIES: tuple[Family, ...] = (*edge.FAMILIES, *hub.FAMILIES)
+FAMILIES: tuple[Family, ...] = (*edge.FAMILIES, *hub.FAMILIES, *operator.FAMILIES)
 SUFFIXES = {"histogram": ("_bucket", "_count", "_sum"), "counter": ("",), "gauge": ("",)}
 SERIES = {family.name + suffix: family for family in FAMILIES for suffix in SUFFIXES[family.kind]}
 UNITS = ("_seconds", "_bytes", "_total", "_info")
@@ -30,7 +31,7 @@ def alert_expressions() -> list[str]:
     return [row.split("|")[2] for row in section.splitlines() if row.startswith("| ") and "halfdrop_" in row]
 
 
-@pytest.mark.parametrize("families", [edge.FAMILIES, hub.FAMILIES], ids=["edge", "hub"])
+@pytest.mark.parametrize("families", [edge.FAMILIES, hub.FAMILIES, operator.FAMILIES], ids=["edge", "hub", "operator"])
 def test_the_page_holds_the_table_of_all_metrics(families: tuple[Family, ...]) -> None:
     table = render_table(families)
     assert table in PAGE, f"docs/operations.md should hold:\n{table}"
