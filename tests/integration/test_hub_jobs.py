@@ -352,7 +352,8 @@ async def test_a_message_that_is_no_job_goes_to_the_dead_letters_and_stops_nobod
     dead = await bench.broker.js.get_msg(subjects.DEAD_STREAM, seq=1)
     assert dead.data == b"\xff not a job"
     assert dead.headers is not None
-    assert "not a job" in dead.headers["Halfdrop-Cause"]
+    assert dead.headers["Halfdrop-Cause"] == "bad-job"
+    assert "not a job" in dead.headers["Halfdrop-Detail"]
     assert await bench.waiting() == 0
 
 

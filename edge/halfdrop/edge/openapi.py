@@ -14,6 +14,7 @@ from litestar import MediaType, Response, get
 from halfdrop.contracts.patterns import PREVIEW_SIZE_PX
 from halfdrop.edge import api_examples as examples
 from halfdrop.edge.degradation import HEADER
+from halfdrop.edge.disconnects import NO, PARAMETER, PREFERENCE, YES
 from halfdrop.edge.health import Health
 from halfdrop.edge.idempotency import HEADER as IDEMPOTENCY_HEADER
 from halfdrop.edge.idempotency import KEY_MAX_CHARS
@@ -235,7 +236,10 @@ def _create_prediction() -> Json:
         "Order the files of a pattern", 201, json_of(Prediction, examples.prediction()), problems
     )
     operation["requestBody"] = body_of(PredictionRequest, examples.ORDER_REQUEST)
-    prefer = f"`wait` or `wait=n`: answer when finished, or after n seconds ({WAIT_DEFAULT_S:g} at most)"
+    prefer = (
+        f"`wait` or `wait=n`: answer when finished, or after n seconds ({WAIT_DEFAULT_S:g} at most); beside it "
+        f"`{PREFERENCE}`: cancel the order if the client hangs up before"
+    )
     after = 'Cancel the order if it has not finished by then: seconds, or such as "90s", "1m30s", "2h"'
     operation["parameters"] = [
         parameter("Prefer", "header", {"type": "string"}, prefer, "wait=10"),
@@ -280,6 +284,9 @@ def _stream_prediction() -> Json:
         "`logs`, `output` with a file's address, `error`, and `done` as the last"
     )
     operation["parameters"].append(parameter("events", "query", form, meaning, EVENT_FORMS[1]))
+    cut = "Cancel the order if the client closes the stream before its end"
+    yes_or_no = {"type": "string", "enum": [*YES, *NO]}
+    operation["parameters"].append(parameter(PARAMETER, "query", yes_or_no, cut, YES[0]))
     return operation
 
 

@@ -15,6 +15,7 @@ from litestar.response import Stream
 from halfdrop.contracts.errors import InvalidInput
 from halfdrop.contracts.jobs import JobState, JobStatus
 from halfdrop.edge.access import access_of, needs
+from halfdrop.edge.disconnects import PARAMETER, asks_for_cancel, cancel_if_cut
 from halfdrop.edge.prediction_routes import describe
 from halfdrop.edge.predictions import Prediction, log_lines
 from halfdrop.edge.services import EdgeServices
@@ -33,9 +34,11 @@ Event = tuple[str, bytes]
 async def stream_prediction(request: Request[Any, Any, Any], edge: EdgeServices, order_id: str) -> Stream:
     """Send what happens to an order as it happens, until it is final."""
     form = _read_form(request)
+    asks_for_cancel(request.query_params.get(PARAMETER))
     await edge.orders.find(order_id, access_of(request).tenant)  # an unknown id is a 404, not an empty stream
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return Stream(_send_events(request, edge, order_id, form), media_type="text/event-stream", headers=headers)
+    events = cancel_if_cut(request, edge, order_id, _send_events(request, edge, order_id, form))
+    return Stream(events, media_type="text/event-stream", headers=headers)
 
 
 async def _send_events(

@@ -16,6 +16,7 @@ from halfdrop.hub.metrics import read_metrics
 from halfdrop.hub.refining import PlateRefiner
 from halfdrop.hub.sampler import Sampler
 from halfdrop.hub.settings import PREFIX, HubSettings
+from halfdrop.hub.withdrawing import withdraw_canceled
 from halfdrop.hub.worker import Hub, run_worker
 from halfdrop.models.bundle import peek_bundle, shipped_bundle_dir, shipped_refiner_dir
 from halfdrop.runtime.broker import open_broker
@@ -75,7 +76,9 @@ async def _run(settings: HubSettings, tracing: Tracing) -> None:
                 async with asyncio.TaskGroup() as tasks:
                     warming = tasks.create_task(_warm_once_bound(hub)) if settings.warm else None
                     tasks.create_task(watch_for_interruption(settings.interruption_file, stop))
+                    withdrawing = tasks.create_task(withdraw_canceled(broker, objects, hub.clock))
                     await run_worker(hub, stop)
+                    withdrawing.cancel()
                     if warming is not None:
                         warming.cancel()
     log.info("hub_stopped")
