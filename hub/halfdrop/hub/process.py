@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from halfdrop.contracts.errors import HalfdropError
-from halfdrop.contracts.subjects import HUB_DOMAIN
+from halfdrop.contracts.subjects import hub_domain
 from halfdrop.hub.metrics import read_metrics
 from halfdrop.hub.refining import PlateRefiner
 from halfdrop.hub.sampler import Sampler
@@ -53,7 +53,7 @@ async def _run(settings: HubSettings, tracing: Tracing) -> None:
         Sampler(bundle_dir, device=settings.device, threads=settings.threads) as sampler,
         PlateRefiner(refiner_dir, bundle_dir, device=settings.device, enabled=settings.refine) as refiner,
     ):
-        async with open_broker(settings.nats_url, name=settings.name, domain=HUB_DOMAIN) as broker:
+        async with open_broker(settings.nats_url, name=settings.name, domain=hub_domain(settings.region)) as broker:
             hub = Hub(
                 settings=settings,
                 broker=broker,

@@ -15,6 +15,9 @@ class HubSettings(Struct, frozen=True, kw_only=True):
     name: Name = "hub-1"
     """This worker's name in statuses and logs; two workers with one name do no harm but are hard to tell apart."""
 
+    region: Annotated[str, Meta(pattern="^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")] = "local"
+    """Name of this hub's region, as its edges know it: part of its JetStream domain."""
+
     nats_url: str = "nats://127.0.0.1:4222"
     """The hub's NATS server."""
 
