@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import os
 import signal
 import socket
@@ -78,6 +79,41 @@ async def _still_knows(system: "System", prediction: dict[str, object], location
         known = (await client.get(f"/v1/predictions/{prediction['id']}")).json()
         assert (known["status"], known["completed_at"]) == ("succeeded", prediction["completed_at"])
         assert (await client.get(location)).content == picture
+
+
+@pytest.mark.timeout(240)
+async def test_two_regions_on_one_machine_and_one_of_them_drained(start_up: "StartUp") -> None:
+    system = await start_up("--regions", "eu,us")
+    data_dir = str(system.folder.root)
+    async with httpx.AsyncClient(base_url=system.url) as client:
+        assert (await order(client))["status"] == "succeeded"
+        told = await _halfdrop("regions", "drain", "eu", "--data-dir", data_dir)
+        assert told.startswith("eu takes no new orders")
+        listed = json.loads(await _halfdrop("regions", "list", "--json", "--data-dir", data_dir))
+        assert {region["name"]: (region["is_up"], region["is_draining"]) for region in listed} == {
+            "eu": (True, True),
+            "us": (True, False),
+        }
+        assert (await order(client))["status"] == "succeeded"
+    assert await system.stop() == 0, system.output
+    logs = {region: (system.folder.logs / f"hub-{region}-1.log").read_text() for region in ("eu", "us")}
+    assert {region: text.count('"event": "job_complete"') for region, text in logs.items()} == {"eu": 1, "us": 1}
+
+
+async def test_an_unknown_region_is_one_line_that_names_those_there_are(tmp_path: Path) -> None:
+    text = await _halfdrop("regions", "drain", "mars", "--data-dir", str(tmp_path), status=2)
+    assert text.count("\n") == 1
+    assert "'mars'" in text
+    assert "--nats-url" in text
+
+
+async def _halfdrop(*arguments: str, status: int = 0) -> str:
+    run = await asyncio.create_subprocess_exec(
+        HALFDROP, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    text = (await run.communicate())[0].decode()
+    assert run.returncode == status, text
+    return text
 
 
 async def test_sigint_stops_what_a_shell_started_in_the_background(start_up: "StartUp") -> None:

@@ -61,7 +61,7 @@ def test_no_metric_is_told_apart_by_what_a_client_chooses() -> None:
     labels = {label for family in FAMILIES for label in family.labels}
     assert labels == {
         "version", "model", "route", "method", "status", "cache", "code", "reuse", "tier", "state",
-        "outcome", "attempt", "stage", "part", "class", "reason",
+        "outcome", "attempt", "stage", "part", "class", "reason", "region",
     }  # fmt: skip
 
 

@@ -143,6 +143,9 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, tag="status.v1"):
     region: str | msgspec.UnsetType = msgspec.UNSET
     """Region whose hub has the job; unset while it waits at the edge."""
 
+    queue_sequence: int | msgspec.UnsetType = msgspec.UNSET
+    """Where the job stands in JOBS, once a worker had it: how a cancel finds one that waits for a retry."""
+
     refiner_digest: str | msgspec.UnsetType = msgspec.UNSET
     """Digest of the bundle that refined the plates for the files; unset where they are just as they were previewed."""
 

@@ -15,6 +15,7 @@ from halfdrop.deploy.cli_jobs import jobs_app
 from halfdrop.deploy.cli_keys import keys_app
 from halfdrop.deploy.cli_models import models_app
 from halfdrop.deploy.cli_patterns import preview, render
+from halfdrop.deploy.cli_regions import regions_app
 from halfdrop.deploy.cli_system import doctor, up
 from halfdrop.deploy.cli_webhooks import webhooks_app
 
@@ -42,6 +43,7 @@ app.command()(doctor)
 app.add_typer(models_app)
 app.add_typer(keys_app)
 app.add_typer(webhooks_app)
+app.add_typer(regions_app)
 
 
 def main() -> None:

@@ -15,7 +15,10 @@ def up(
         int, typer.Option(min=0, max=65535, help="Port of the edge on this machine; 0 chooses one.")
     ] = 8080,
     data_dir: DataDir = Path("data"),
-    hubs: Annotated[int, typer.Option(min=0, max=16, help="Hub workers; with none, orders wait.")] = 1,
+    hubs: Annotated[int, typer.Option(min=0, max=16, help="Hub workers in each region; with none, orders wait.")] = 1,
+    regions: Annotated[
+        str, typer.Option(help='Regions with a hub and workers each, home first: "eu,us". See `halfdrop regions`.')
+    ] = "local",
     metrics_port: Annotated[
         int,
         typer.Option(
@@ -28,7 +31,7 @@ def up(
     """Start the whole system on this machine; Ctrl-C stops it."""
     from halfdrop.deploy.up import up_command  # noqa: PLC0415  keeps --help quick
 
-    raise typer.Exit(up_command(port=port, data_dir=data_dir, hubs=hubs, metrics_port=metrics_port))
+    raise typer.Exit(up_command(port=port, data_dir=data_dir, hubs=hubs, metrics_port=metrics_port, regions=regions))
 
 
 def doctor(url: Url = DEFAULT_URL, data_dir: DataDir = Path("data")) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from halfdrop.contracts.errors import PermanentError
+from halfdrop.contracts.subjects import LOCAL_REGION
 
 FREE_MIN_BYTES = 256 * 2**20
 """Refuse to start with less: one 8192 px order with its plates can take 100 MB."""
@@ -54,6 +55,10 @@ class DataFolder:
         self.logs = root / "logs"
         self.lock = root / "up.lock"
         self.ledger = root / "up.json"
+
+    def nats_of(self, region: str) -> Path:
+        """Where the NATS server of a region's hub keeps what it keeps."""
+        return self.nats_hub if region == LOCAL_REGION else self.root / f"nats-hub-{region}"
 
     def prepare(self, *, free_min_bytes: int = FREE_MIN_BYTES) -> None:
         """Make the directory and what is in it, and check it. Raises PermanentError(data-dir or disk-full)."""

@@ -3,9 +3,10 @@
 import asyncio
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from halfdrop.contracts.subjects import LOCAL_REGION
 from halfdrop.deploy.children import Child
 from halfdrop.deploy.parts import Part
 from halfdrop.deploy.ports import LOOPBACK
@@ -35,14 +36,16 @@ def make_edge(
     log_path: Path,
     name: str = EDGE_NAME,
     metrics_port: int = 0,
+    regions: Sequence[str] = (LOCAL_REGION,),
 ) -> Part:
-    """Return an edge that serves on `port` of the loopback address, not started."""
+    """Return an edge that serves on `port` of the loopback address, not started. regions: home first."""
     settings = {
         "HALFDROP_EDGE_HOST": LOOPBACK,
         "HALFDROP_EDGE_PORT": str(port),
         # Always said: a port in the environment would be taken by whichever process starts first.
         "HALFDROP_EDGE_METRICS_PORT": str(metrics_port),
         "HALFDROP_EDGE_NAME": name,
+        "HALFDROP_EDGE_HUBS": ",".join(regions),
         "HALFDROP_EDGE_NATS_URL": nats_url,
         "HALFDROP_EDGE_REDIS_URL": redis_url,
         "HALFDROP_EDGE_OBJECTS_URL": objects_url,
@@ -57,10 +60,19 @@ def make_edge(
     )
 
 
-def make_hub(*, name: str, nats_url: str, objects_url: str, log_path: Path, metrics_port: int = 0) -> Part:
+def make_hub(
+    *,
+    name: str,
+    nats_url: str,
+    objects_url: str,
+    log_path: Path,
+    metrics_port: int = 0,
+    region: str = LOCAL_REGION,
+) -> Part:
     """Return a hub worker, not started."""
     settings = {
         "HALFDROP_HUB_NAME": name,
+        "HALFDROP_HUB_REGION": region,
         "HALFDROP_HUB_METRICS_PORT": str(metrics_port),
         "HALFDROP_HUB_NATS_URL": nats_url,
         "HALFDROP_HUB_OBJECTS_URL": objects_url,

@@ -18,7 +18,7 @@ from typing import Annotated
 import msgspec
 
 from halfdrop.contracts.errors import HalfdropError, InvalidInput, PermanentError
-from halfdrop.contracts.subjects import HUB_DOMAIN, edge_domain
+from halfdrop.contracts.subjects import LOCAL_REGION, edge_domain, hub_domain, hub_mappings
 from halfdrop.deploy.binaries import locate_nats_server, locate_valkey_server
 from halfdrop.deploy.folder import DataFolder
 from halfdrop.deploy.log_watch import LogWatch, watch_logs
@@ -32,6 +32,10 @@ from halfdrop.deploy.supervisor import Supervisor, open_tasks
 PORT = 8080
 DATA_DIR = Path("data")
 HUBS_MAX = 16
+
+REGION = "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?"
+REGIONS = rf"^{REGION}(,{REGION}){{0,3}}\Z"
+"""At most four: each has a NATS server of its own, and workers."""
 
 EXAMPLE = "red polka dots on white, half-drop"
 
@@ -48,16 +52,33 @@ class UpSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where everything is kept. A second start on it continues where the first stopped."""
 
     hubs: Annotated[int, msgspec.Meta(ge=0, le=HUBS_MAX)] = 1
-    """Hub workers. With none, previews are served and orders wait."""
+    """Hub workers in each region. With none, previews are served and orders wait."""
+
+    regions: Annotated[str, msgspec.Meta(pattern=REGIONS)] = LOCAL_REGION
+    """Regions with a hub each, home first: "eu,us". One named local is what there is without this."""
 
     metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65535 - HUBS_MAX)] = 0
     """Where Prometheus finds the edge's metrics without a key; those of the hubs are on the ports after it. 0: none."""
 
+    @property
+    def region_names(self) -> list[str]:
+        """The regions, home first."""
+        return list(dict.fromkeys(self.regions.split(",")))
 
-def up_command(*, port: int = PORT, data_dir: Path = DATA_DIR, hubs: int = 1, metrics_port: int = 0) -> int:
+    @property
+    def workers(self) -> int:
+        """Hub workers in all regions."""
+        return self.hubs * len(self.region_names)
+
+
+def up_command(
+    *, port: int = PORT, data_dir: Path = DATA_DIR, hubs: int = 1, metrics_port: int = 0, regions: str = LOCAL_REGION
+) -> int:
     """Run the system until it is stopped. Returns the exit status; says what is wrong in one line on stderr."""
     try:
-        settings = _check_settings(port=port, data_dir=data_dir, hubs=hubs, metrics_port=metrics_port)
+        if LOCAL_REGION in regions.split(",") and regions != LOCAL_REGION:
+            raise InvalidInput("--regions", got=regions, allowed=f"names other than {LOCAL_REGION}")
+        settings = _check_settings(port=port, data_dir=data_dir, hubs=hubs, metrics_port=metrics_port, regions=regions)
         return asyncio.run(run_up(settings))
     except HalfdropError as error:
         sys.stderr.write(f"halfdrop up: {error}\n")
@@ -79,7 +100,7 @@ async def run_up(settings: UpSettings) -> int:
             say(f"ended {name}, left over from a start that was killed")
         port = choose_port() if settings.port == 0 else check_port(settings.port)
         if settings.metrics_port:
-            for number in range(settings.hubs + 1):
+            for number in range(settings.workers + 1):
                 check_port(settings.metrics_port + number, option="--metrics-port")
         supervisor = Supervisor(folder=folder, url=f"http://{LOOPBACK}:{port}", say=say)
         stopping = _Stopping(supervisor)
@@ -160,18 +181,13 @@ async def _run_parts(settings: UpSettings, folder: DataFolder, supervisor: Super
 
 def plan_stages(settings: UpSettings, folder: DataFolder, port: int) -> list[list[Part]]:
     """Return the parts, not started, in the order of their start; those of one stage start side by side."""
-    nats_hub = make_nats_server(
-        name="hub",
-        data_dir=folder.nats_hub,
-        domain=HUB_DOMAIN,
-        leaf_port=0,
-        log_path=folder.logs / "nats-hub.log",
-    )
+    regions = settings.region_names
+    nats_hubs = {region: _make_hub_nats(region, folder) for region in regions}
     nats_edge = make_nats_server(
         name=edge_domain(EDGE_NAME),
         data_dir=folder.nats_edge,
         domain=edge_domain(EDGE_NAME),
-        leaf_remote=nats_hub.leaf_url,
+        leaf_remote=[server.leaf_url for server in nats_hubs.values() if server.leaf_url],
         log_path=folder.logs / "nats-edge.log",
     )
     valkey = make_valkey(data_dir=folder.valkey, log_path=folder.logs / "valkey.log")
@@ -184,18 +200,37 @@ def plan_stages(settings: UpSettings, folder: DataFolder, port: int) -> list[lis
         data_dir=folder.edge,
         log_path=folder.logs / "edge.log",
         metrics_port=settings.metrics_port,
+        regions=regions,
     )
+    numbered = enumerate(((region, place) for region in regions for place in range(1, settings.hubs + 1)), 1)
     hubs = [
         make_hub(
-            name=f"hub-{number}",
-            nats_url=nats_hub.url,
+            name=_hub_name(region, place),
+            nats_url=nats_hubs[region].url,
             objects_url=objects_url,
-            log_path=folder.logs / f"hub-{number}.log",
+            log_path=folder.logs / f"{_hub_name(region, place)}.log",
             metrics_port=settings.metrics_port and settings.metrics_port + number,
+            region=region,
         )
-        for number in range(1, settings.hubs + 1)
+        for number, (region, place) in numbered
     ]
-    return [[nats_hub], [nats_edge, valkey], [edge, *hubs]]
+    return [list(nats_hubs.values()), [nats_edge, valkey], [edge, *hubs]]
+
+
+def _make_hub_nats(region: str, folder: DataFolder) -> NatsServer:
+    name = "hub" if region == LOCAL_REGION else f"hub-{region}"
+    return make_nats_server(
+        name=name,
+        data_dir=folder.nats_of(region),
+        domain=hub_domain(region),
+        leaf_port=0,
+        mappings=hub_mappings(region),
+        log_path=folder.logs / f"nats-{name}.log",
+    )
+
+
+def _hub_name(region: str, place: int) -> str:
+    return f"hub-{place}" if region == LOCAL_REGION else f"hub-{region}-{place}"
 
 
 def _announce(port: int, *, seconds: float) -> None:

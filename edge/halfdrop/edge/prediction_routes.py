@@ -249,6 +249,7 @@ def _describe_unsigned(request: Request[Any, Any, Any], edge: EdgeServices, stat
         queue_position=position,
         now=time.time(),
         hub_away_since=edge.regions.away_since(status),
+        why_waiting=edge.regions.why_waiting(status),
     )
 
 

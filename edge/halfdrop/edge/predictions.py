@@ -141,15 +141,19 @@ def make_prediction(
     queue_position: int | None,
     now: float,
     hub_away_since: float | None = None,
+    why_waiting: str = "",
 ) -> Prediction:
     """Return the prediction that `status` describes. base_url: scheme and host, without a slash at the end.
 
-    hub_away_since: unix time since when no news of it can come; None while the hub answers.
+    hub_away_since: unix time since when no news of it can come; None while the hub answers. why_waiting: why the order
+    is kept at this edge though hubs answer.
     """
     address = f"{base_url}/v1/predictions/{status.id}"
     wording = Wording() if status.wording is msgspec.UNSET else status.wording
     webhook = None if status.webhook is msgspec.UNSET else status.webhook
     outage = [] if hub_away_since is None or status.state.is_final else [say_hub_away(status, hub_away_since)]
+    if why_waiting:
+        outage.append(f"the order waits at this edge: {why_waiting}")
     return Prediction(
         id=status.id,
         model=f"{OWNER}/{model}",

@@ -125,6 +125,9 @@ def _choose_without_home(at_home: _Seen, able: Sequence[_Seen], seen: dict[str, 
         at_home.obstacle != DRAINING
     ):  # what is away or without a fitting worker may have one again, and home comes first
         return RegionChoice(region=at_home.name, reason=f"home {at_home.obstacle}, and no other region takes it")
+    open_ones = [name for name, other in seen.items() if other.obstacle == NO_WORKER]
+    if open_ones:  # its workers may be starting, or of a release that tells nothing
+        return RegionChoice(region=open_ones[0], reason=f"home {DRAINING}, and {open_ones[0]} does")
     why = ", ".join(f"{name} {other.obstacle}" for name, other in seen.items())
     return RegionChoice(region=None, reason=why)
 

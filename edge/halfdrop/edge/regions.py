@@ -35,6 +35,32 @@ SENT_MAX = 10_000
 """Jobs remembered as sent since a region's workers last told how much they have."""
 
 
+class _Sent:
+    """What went to a region lately, and how much work that is."""
+
+    def __init__(self) -> None:
+        self._jobs: deque[tuple[float, float]] = deque()
+        self.work = 0.0
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def add(self, at: float, work: float) -> None:
+        if len(self._jobs) == SENT_MAX:
+            self._drop()
+        self._jobs.append((at, work))
+        self.work += work
+
+    def forget_until(self, at: float) -> None:
+        while self._jobs and self._jobs[0][0] < at:
+            self._drop()
+
+    def _drop(self) -> None:
+        self.work -= self._jobs.popleft()[1]
+        if not self._jobs:
+            self.work = 0.0  # not what rounding left of it
+
+
 class Regions:
     """The links to all regions, and the choice between them."""
 
@@ -43,7 +69,7 @@ class Regions:
         self.home = links[0]
         self._rule = rule or SpillRule()
         self._heard: dict[tuple[str, str], Heard] = {}
-        self._sent: dict[str, deque[tuple[float, float]]] = {name: deque(maxlen=SENT_MAX) for name in self.links}
+        self._sent = {name: _Sent() for name in self.links}
         self._previous: dict[str, str] = {}
         """By class: where its last order went."""
         self._why_waiting = ""
@@ -98,7 +124,7 @@ class Regions:
         """Remember that `order` went to `region`: its workers tell of it with their next state only."""
         self.links[region].forwarded += 1
         if self.are_several:
-            self._sent[region].append((time.time(), work_of_job(order)))
+            self._sent[region].add(time.time(), work_of_job(order))
 
     def hear(self, state: WorkerState) -> None:
         """Take what a worker tells of itself and its pool."""
@@ -127,16 +153,14 @@ class Regions:
             del self._heard[key]
         heard = tuple(each for (region, _), each in self._heard.items() if region == link.region)
         sent = self._sent[link.region]
-        known_at = max((each.at for each in heard), default=now) - STATE_EVERY_S
-        while sent and sent[0][0] < known_at:
-            sent.popleft()
+        sent.forget_until(max((each.at for each in heard), default=now) - STATE_EVERY_S)
         return RegionView(
             name=link.region,
             is_up=link.is_up is not False,
             is_draining=link.is_draining,
             heard=heard,
             sent_jobs=len(sent),
-            sent_work=sum(work for _, work in sent),
+            sent_work=sent.work,
         )
 
 

@@ -146,10 +146,14 @@ def is_open(settings: EdgeSettings) -> bool:
 
 
 def region_names(settings: EdgeSettings) -> list[str]:
-    """Return the regions whose hubs are reached, home first. Raises InvalidInput if one is named twice."""
+    """Return the regions whose hubs are reached, home first.
+
+    Raises InvalidInput if one is named twice, or `local` beside others: its subjects are every hub's.
+    """
     names = settings.hubs.split(",")
-    if len(set(names)) < len(names):
-        raise InvalidInput(f"{PREFIX}HUBS", got=settings.hubs, allowed="each region once, home first")
+    if len(set(names)) < len(names) or (len(names) > 1 and LOCAL_REGION in names):
+        allowed = f"each region once, home first, none of several called {LOCAL_REGION}"
+        raise InvalidInput(f"{PREFIX}HUBS", got=settings.hubs, allowed=allowed)
     return names
 
 

@@ -86,7 +86,7 @@ async def revive(js: JetStreamContext, letter: DeadLetter, *, now: float) -> Job
     status = replace(accepted_status(revived, pattern_key(job.spec)), queued_at=now)
     try:
         await js.publish(
-            queued_job(job.job_class, job.tenant, job.id),
+            queued_job(job.job_class, job.tenant),
             encode_job(revived),
             stream=JOBS_STREAM,
             headers=theirs | {Header.MSG_ID.value: f"{job.id}.revival-{number}"},

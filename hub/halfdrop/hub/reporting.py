@@ -165,6 +165,7 @@ async def begin_status(
         step=earlier.step if earlier is not None else 0,
         steps=earlier.steps if earlier is not None else 0,
         tries=earlier.tries if earlier is not None else UNSET,
+        queue_sequence=delivery.sequence,
     )
 
 

@@ -16,14 +16,13 @@ from nats.errors import Error as NatsError
 from nats.js.errors import APIError, NotFoundError
 
 from halfdrop.contracts.errors import Unavailable
-from halfdrop.contracts.jobs import JobState, JobStatus, decode_status
+from halfdrop.contracts.jobs import JobState, JobStatus, decode_job, decode_status
 from halfdrop.contracts.subjects import (
     EVENTS_STREAM,
     JOBS_STREAM,
     artifact_path,
     cancel_job,
     job_event,
-    queued_job,
 )
 from halfdrop.hub.dead_letters import NO_MESSAGE_CODE
 from halfdrop.hub.reporting import announce
@@ -68,11 +67,14 @@ async def _withdraw(broker: Broker, objects: ObjectStore, job_id: str, *, now: f
     status = await _last_status(broker, job_id)
     if status is None or status.state is not JobState.RETRYING:
         return
-    subject = queued_job(status.job_class, status.tenant, job_id)
+    sequence = status.queue_sequence
+    if sequence is msgspec.UNSET:
+        return
     try:
-        message = await broker.js.get_last_msg(JOBS_STREAM, subject)
-        assert message.seq is not None
-        await broker.js.delete_msg(JOBS_STREAM, message.seq)
+        message = await broker.js.get_msg(JOBS_STREAM, seq=sequence)
+        if decode_job(message.data or b"").id != job_id:
+            return
+        await broker.js.delete_msg(JOBS_STREAM, sequence)
     except APIError as error:
         if isinstance(error, NotFoundError) or error.err_code == NO_MESSAGE_CODE:
             return  # settled meanwhile

@@ -58,18 +58,21 @@ async def open_broker(url: str, *, name: str, domain: str | None = None) -> Asyn
 
 
 async def _connect(url: str, name: str) -> Client:
+    nc: Client | None = None
+
     async def on_error(error: Exception) -> None:
         log.debug("nats_error", error=repr(error))
 
     async def on_disconnect() -> None:
-        log.warning("nats_disconnected", url=url)
+        if nc is None or not nc.is_closed:  # closing it ourselves is no news
+            log.warning("nats_disconnected", url=url)
 
     async def on_reconnect() -> None:
         log.info("nats_reconnected", url=url)
 
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            return await nats.connect(
+            nc = await nats.connect(
                 url,
                 name=name,
                 error_cb=on_error,
@@ -80,6 +83,7 @@ async def _connect(url: str, name: str) -> Client:
                 # Fail a publish at once while disconnected: our own streams and retries hold the data, not a buffer.
                 pending_size=-1,
             )
+            return nc
     except (OSError, TimeoutError, NoServersError, NatsError) as error:
         raise Unavailable(f"NATS at {url} does not answer: {error or type(error).__name__}") from error
 
