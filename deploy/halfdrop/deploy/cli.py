@@ -15,6 +15,7 @@ from halfdrop.deploy.cli_jobs import jobs_app
 from halfdrop.deploy.cli_keys import keys_app
 from halfdrop.deploy.cli_models import models_app
 from halfdrop.deploy.cli_patterns import preview, render
+from halfdrop.deploy.cli_queue import queue_app
 from halfdrop.deploy.cli_regions import regions_app
 from halfdrop.deploy.cli_system import doctor, up
 from halfdrop.deploy.cli_webhooks import webhooks_app
@@ -38,6 +39,7 @@ app.command()(preview)
 app.command()(render)
 app.add_typer(jobs_app)
 app.add_typer(batch_app)
+app.add_typer(queue_app)
 app.command()(up)
 app.command()(doctor)
 app.add_typer(models_app)
