@@ -5,7 +5,7 @@ and needs no queue.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 
 from halfdrop.contracts.errors import Overloaded
@@ -62,6 +62,11 @@ class Listeners:
         self._by_order: dict[str, set[Listener]] = {}
         self._count = 0
         self._is_closed = False
+        self._watchers: list[Callable[[JobStatus], None]] = []
+
+    def watch(self, watcher: Callable[[JobStatus], None]) -> None:
+        """Have `watcher` called with every status of every order, in the loop's thread."""
+        self._watchers.append(watcher)
 
     @property
     def count(self) -> int:
@@ -86,7 +91,9 @@ class Listeners:
                 del self._by_order[order_id]
 
     def tell(self, status: JobStatus) -> None:
-        """Hand `status` to everybody who listens to its order."""
+        """Hand `status` to everybody who listens to its order, and to those who watch all."""
+        for watcher in self._watchers:
+            watcher(status)
         for listener in self._by_order.get(status.id, ()):
             listener.tell(status)
 

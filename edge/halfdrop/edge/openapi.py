@@ -27,6 +27,7 @@ from halfdrop.edge.openai_errors import ErrorBody
 from halfdrop.edge.openapi_parts import body_of, describe_operation, describe_refusal, header, json_of, parameter
 from halfdrop.edge.order_terms import CANCEL_AFTER, CANCEL_AFTER_PATTERN, WAIT_DEFAULT_S
 from halfdrop.edge.picture_files import QUALITY_MAX, SIZES_PX
+from halfdrop.edge.pool_routes import PoolList
 from halfdrop.edge.prediction_streams import EVENT_FORMS
 from halfdrop.edge.predictions import OWNER, Output, Prediction, PredictionPage
 from halfdrop.edge.preview_routes import Preview
@@ -49,6 +50,7 @@ _STRUCTS = (
     Prediction,
     PredictionPage,
     Output,
+    PoolList,
     Model,
     ModelVersion,
     ModelVersionPage,
@@ -116,6 +118,11 @@ def describe_api(*, models: tuple[str, ...] = (), asks_keys: bool = False) -> Js
             },
             "/v1/predictions/{order_id}/stream": {"get": _stream_prediction()},
             "/v1/predictions/{order_id}/files/{name}": {"get": _get_file()},
+            "/v1/pools": {
+                "get": describe_operation(
+                    "Tell of the pools that work at orders, and who waits", 200, json_of(PoolList), ()
+                )
+            },
             "/v1/images/generations": {"post": _create_images()},
             "/v1/models": {
                 "get": describe_operation(

@@ -101,6 +101,9 @@ async def submit_order(
     previews = edge.previews.of(access.tenant)
     pattern = _understand(previews, body)
     plates = await previews.plates(pattern)
+    edge.pools.check_runnable(
+        size_px=body.input.size_px, model_digest=pattern.spec.model_digest, has_plates=plates is not None
+    )
     now = time.time()
     job = Job(
         id=order_id,
@@ -221,13 +224,14 @@ def describe(request: Request[Any, Any, Any], edge: EdgeServices, status: JobSta
 
 
 def _describe_unsigned(request: Request[Any, Any, Any], edge: EdgeServices, status: JobStatus) -> Prediction:
-    position = edge.orders.queue_position(status)
+    estimate = edge.estimates.estimate(status, hub_away=edge.link.away_since is not None)
     return make_prediction(
         status,
         model=edge.previews.bundle.name,
         base_url=base_url(request),
-        queue_position=position,
+        queue_position=estimate.queue_position,
         now=time.time(),
+        estimate=estimate,
         hub_away_since=edge.link.away_since,
     )
 

@@ -22,6 +22,7 @@ from halfdrop.edge.access import Door, follow_keys, load_keys
 from halfdrop.edge.app import make_app
 from halfdrop.edge.at_rest import PatternForm
 from halfdrop.edge.degradation import Degradation
+from halfdrop.edge.estimates import Estimates
 from halfdrop.edge.follower import follow_events
 from halfdrop.edge.forwarder import forward_orders
 from halfdrop.edge.hot_set import HotSet, keep_hot, share_hot_set
@@ -36,6 +37,7 @@ from halfdrop.edge.names import object_path
 from halfdrop.edge.observing import Observer
 from halfdrop.edge.orders import open_orders
 from halfdrop.edge.overdue import cancel_overdue
+from halfdrop.edge.pools import Pools, follow_pools
 from halfdrop.edge.previewer import open_previewer
 from halfdrop.edge.reuse import ReusePools
 from halfdrop.edge.server import claim_port, serve
@@ -89,6 +91,9 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
         hot = HotSet()
         link = HubLink(broker.jetstream(HUB_DOMAIN))
         orders = await open_orders(broker, listeners)
+        pools = Pools()
+        estimates = Estimates(pools, home=settings.region, unfinished=orders.unfinished())
+        listeners.watch(estimates.note)
         degradation = Degradation(
             cache=cache, disk=lmdb_tier, broker=broker, link=link, orders=orders, previews=previews
         )
@@ -104,6 +109,8 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
             shelf=shelf,
             hot=hot,
             orders=orders,
+            pools=pools,
+            estimates=estimates,
             idempotency=IdempotencyKeys(await ensure_bucket(broker.js, IDEMPOTENCY_BUCKET, kept_s=IDEMPOTENCY_KEPT_S)),
             listeners=listeners,
             link=link,
@@ -117,6 +124,7 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
             tasks.create_task(forward_orders(broker, link, tracing)),
             tasks.create_task(follow_events(link, settings.name, orders, tracing)),
             tasks.create_task(cancel_overdue(orders)),
+            tasks.create_task(follow_pools(broker, pools)),
             tasks.create_task(degradation.follow()),
             tasks.create_task(share_hot_set(broker, hot, edge=settings.name, region=settings.region)),
         ]

@@ -7,6 +7,7 @@ from litestar.params import SkipValidation
 from halfdrop.cache.tiered import TieredCache
 from halfdrop.edge.access import Door
 from halfdrop.edge.degradation import Degradation
+from halfdrop.edge.estimates import Estimates
 from halfdrop.edge.hot_set import HotSet
 from halfdrop.edge.hub_link import HubLink
 from halfdrop.edge.idempotency import IdempotencyKeys
@@ -15,6 +16,7 @@ from halfdrop.edge.listeners import Listeners
 from halfdrop.edge.model_swap import ModelSwap
 from halfdrop.edge.observing import Observer
 from halfdrop.edge.orders import OrderBook
+from halfdrop.edge.pools import Pools
 from halfdrop.edge.reuse import ReusePools
 from halfdrop.edge.shelf import Shelf
 from halfdrop.edge.tenants import TenantPreviews
@@ -38,6 +40,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     shelf: Shelf
     hot: HotSet
     orders: OrderBook
+    pools: Pools
+    estimates: Estimates
     idempotency: IdempotencyKeys
     listeners: Listeners
     link: HubLink
