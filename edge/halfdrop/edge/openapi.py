@@ -28,7 +28,7 @@ from halfdrop.edge.openapi_parts import body_of, describe_operation, describe_re
 from halfdrop.edge.order_terms import CANCEL_AFTER, CANCEL_AFTER_PATTERN, WAIT_DEFAULT_S
 from halfdrop.edge.picture_files import QUALITY_MAX, SIZES_PX
 from halfdrop.edge.pool_routes import PoolList
-from halfdrop.edge.prediction_streams import EVENT_FORMS
+from halfdrop.edge.prediction_streams import EVENT_FORMS, LAST_EVENT_ID
 from halfdrop.edge.predictions import OWNER, Output, Prediction, PredictionPage
 from halfdrop.edge.preview_routes import Preview
 from halfdrop.edge.problems import Problem
@@ -112,7 +112,7 @@ def describe_api(*, models: tuple[str, ...] = (), asks_keys: bool = False) -> Js
             "/v1/previews": {"post": _create_preview()},
             "/p/{name}": {"get": _get_picture()},
             "/v1/predictions": {"post": _create_prediction(), "get": _list_predictions()},
-            "/v1/predictions/{order_id}": {"get": _tell_order("Tell what is known of an order")},
+            "/v1/predictions/{order_id}": {"get": _get_prediction()},
             "/v1/predictions/{order_id}/cancel": {
                 "post": _tell_order("Ask that an order stop; harmless when it is finished")
             },
@@ -266,6 +266,16 @@ def _tell_order(summary: str) -> Json:
     return _about_order(summary, json_of(Prediction, examples.prediction()), (404, 503))
 
 
+def _get_prediction() -> Json:
+    operation = _tell_order("Tell what is known of an order")
+    text = {"type": "string"}
+    meaning = "The ETag of an earlier answer; 304 if nothing changed but estimates, by less than five seconds"
+    operation["parameters"].append(parameter("If-None-Match", "header", text, meaning, 'W/"0"'))
+    operation["responses"]["200"]["headers"] = {"ETag": header("Stands for everything that the answer says")}
+    operation["responses"]["304"] = {"description": "You have it already (If-None-Match)"}
+    return operation
+
+
 def _stream_prediction() -> Json:
     summary = "Send what happens to an order as server-sent events, until it is final"
     answers = _EVENTS
@@ -276,6 +286,9 @@ def _stream_prediction() -> Json:
         "`logs`, `output` with a file's address, `error`, and `done` as the last"
     )
     operation["parameters"].append(parameter("events", "query", form, meaning, EVENT_FORMS[1]))
+    resume = "The id of the last event that came, to go on from there; what is none is ignored"
+    operation["parameters"].append(parameter(LAST_EVENT_ID, "header", {"type": "string"}, resume, "s1-1-7-2-93204"))
+    operation["responses"]["204"] = {"description": "You have seen the end (Last-Event-ID)"}
     return operation
 
 
