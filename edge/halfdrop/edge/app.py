@@ -33,6 +33,7 @@ from halfdrop.edge.model_routes import (
 )
 from halfdrop.edge.openapi import get_openapi
 from halfdrop.edge.pages import load_studio, studio_handlers
+from halfdrop.edge.pool_routes import list_pools
 from halfdrop.edge.prediction_routes import (
     cancel_prediction,
     create_prediction,
@@ -69,6 +70,7 @@ API_HANDLERS = [
     stream_batch,
     get_batch_results,
     get_batch_errors,
+    list_pools,
     create_images,
     list_models,
     get_listed_model,

@@ -62,8 +62,11 @@ class Listeners:
         self._by_order: dict[str, set[Listener]] = {}
         self._count = 0
         self._is_closed = False
-        self.watchers: list[Callable[[JobStatus], None]] = []
-        """Told of each order's news, before who listens to that order."""
+        self._watchers: list[Callable[[JobStatus], None]] = []
+
+    def watch(self, watcher: Callable[[JobStatus], None]) -> None:
+        """Have `watcher` called with every status of every order, in the loop's thread."""
+        self._watchers.append(watcher)
 
     @property
     def count(self) -> int:
@@ -88,9 +91,9 @@ class Listeners:
                 del self._by_order[order_id]
 
     def tell(self, status: JobStatus) -> None:
-        """Hand `status` to everybody who listens to its order."""
-        for watch in self.watchers:
-            watch(status)
+        """Hand `status` to everybody who listens to its order, and to those who watch all."""
+        for watcher in self._watchers:
+            watcher(status)
         for listener in self._by_order.get(status.id, ()):
             listener.tell(status)
 

@@ -30,7 +30,8 @@ from halfdrop.edge.openapi_parts import body_of, describe_operation, describe_re
 from halfdrop.edge.openapi_webhooks import WEBHOOK_STRUCTS, describe_webhooks
 from halfdrop.edge.order_terms import CANCEL_AFTER, CANCEL_AFTER_PATTERN, WAIT_DEFAULT_S
 from halfdrop.edge.picture_files import QUALITY_MAX, SIZES_PX
-from halfdrop.edge.prediction_streams import EVENT_FORMS
+from halfdrop.edge.pool_routes import PoolList
+from halfdrop.edge.prediction_streams import EVENT_FORMS, LAST_EVENT_ID
 from halfdrop.edge.predictions import OWNER, Output, Prediction, PredictionPage
 from halfdrop.edge.preview_routes import Preview
 from halfdrop.edge.problems import Problem
@@ -52,6 +53,7 @@ _STRUCTS = (
     Prediction,
     PredictionPage,
     Output,
+    PoolList,
     Model,
     ModelVersion,
     ModelVersionPage,
@@ -115,13 +117,18 @@ def describe_api(*, models: tuple[str, ...] = (), asks_keys: bool = False) -> Js
             "/v1/previews": {"post": _create_preview()},
             "/p/{name}": {"get": _get_picture()},
             "/v1/predictions": {"post": _create_prediction(), "get": _list_predictions()},
-            "/v1/predictions/{order_id}": {"get": _tell_order("Tell what is known of an order")},
+            "/v1/predictions/{order_id}": {"get": _get_prediction()},
             "/v1/predictions/{order_id}/cancel": {
                 "post": _tell_order("Ask that an order stop; harmless when it is finished")
             },
             "/v1/predictions/{order_id}/stream": {"get": _stream_prediction()},
             "/v1/predictions/{order_id}/files/{name}": {"get": _get_file()},
             **describe_batches(_idempotency_key(), _EVENTS),
+            "/v1/pools": {
+                "get": describe_operation(
+                    "Tell of the pools that work at orders, and who waits", 200, json_of(PoolList), ()
+                )
+            },
             "/v1/images/generations": {"post": _create_images()},
             "/v1/models": {
                 "get": describe_operation(
@@ -274,6 +281,16 @@ def _tell_order(summary: str) -> Json:
     return _about_order(summary, json_of(Prediction, examples.prediction()), (404, 503))
 
 
+def _get_prediction() -> Json:
+    operation = _tell_order("Tell what is known of an order")
+    text = {"type": "string"}
+    meaning = "The ETag of an earlier answer; 304 if nothing changed but estimates, by less than five seconds"
+    operation["parameters"].append(parameter("If-None-Match", "header", text, meaning, 'W/"0"'))
+    operation["responses"]["200"]["headers"] = {"ETag": header("Stands for everything that the answer says")}
+    operation["responses"]["304"] = {"description": "You have it already (If-None-Match)"}
+    return operation
+
+
 def _stream_prediction() -> Json:
     summary = "Send what happens to an order as server-sent events, until it is final"
     answers = _EVENTS
@@ -287,6 +304,9 @@ def _stream_prediction() -> Json:
     cut = "Cancel the order if the client closes the stream before its end"
     yes_or_no = {"type": "string", "enum": [*YES, *NO]}
     operation["parameters"].append(parameter(PARAMETER, "query", yes_or_no, cut, YES[0]))
+    resume = "The id of the last event that came, to go on from there; what is none is ignored"
+    operation["parameters"].append(parameter(LAST_EVENT_ID, "header", {"type": "string"}, resume, "s1-1-7-2-93204"))
+    operation["responses"]["204"] = {"description": "You have seen the end (Last-Event-ID)"}
     return operation
 
 

@@ -16,6 +16,7 @@ from halfdrop.contracts.patterns import check_size_px
 from halfdrop.contracts.subjects import OUTBOX_STREAM
 from halfdrop.edge.access import Access, access_of, needs
 from halfdrop.edge.disconnects import cancel_if_preferred
+from halfdrop.edge.entity_tags import matches, tag_of
 from halfdrop.edge.idempotency import HEADER
 from halfdrop.edge.listeners import Listener
 from halfdrop.edge.names import is_order_id, new_order_id
@@ -113,6 +114,9 @@ async def submit_order(
     previews = edge.previews.of(access.tenant)
     pattern = _understand(previews, body)
     plates = await previews.plates(pattern)
+    edge.pools.check_runnable(
+        size_px=body.input.size_px, model_digest=pattern.spec.model_digest, has_plates=plates is not None
+    )
     now = time.time()
     job = Job(
         id=order_id,
@@ -157,8 +161,15 @@ async def list_prediction_methods() -> Response[None]:
 
 @get("/v1/predictions/{order_id:str}", guards=[needs("orders")])
 async def get_prediction(request: Request[Any, Any, Any], edge: EdgeServices, order_id: str) -> Response[bytes]:
-    """Tell what is known of an order."""
-    return _answer(request, edge, await edge.orders.find(order_id, access_of(request).tenant))
+    """Tell what is known of an order, if the client does not know it already (If-None-Match)."""
+    prediction = _describe_unsigned(request, edge, await edge.orders.find(order_id, access_of(request).tenant))
+    signed_for_s = None if edge.door.is_open else edge.door.signer.ttl_s
+    tag = tag_of(prediction, signed_for_s=signed_for_s, now=time.time())
+    headers = {"Cache-Control": "private, no-cache", "ETag": tag}
+    if matches(request.headers.get("if-none-match", ""), tag):
+        return Response(b"", status_code=304, headers=headers, media_type=MediaType.JSON)
+    answer = msgspec.json.encode(_sign(request, edge, prediction))
+    return Response(answer, status_code=200, media_type=MediaType.JSON, headers=headers)
 
 
 @post("/v1/predictions/{order_id:str}/cancel", status_code=200, guards=[needs("orders")])
@@ -241,14 +252,16 @@ def describe(request: Request[Any, Any, Any], edge: EdgeServices, status: JobSta
 
 
 def _describe_unsigned(request: Request[Any, Any, Any], edge: EdgeServices, status: JobStatus) -> Prediction:
-    position = edge.orders.queue_position(status)
+    away_since = edge.regions.away_since(status)
+    estimate = edge.estimates.estimate(status, hub_away=away_since is not None)
     return make_prediction(
         status,
         model=edge.previews.bundle.name,
         base_url=base_url(request),
-        queue_position=position,
+        queue_position=estimate.queue_position,
         now=time.time(),
-        hub_away_since=edge.regions.away_since(status),
+        estimate=estimate,
+        hub_away_since=away_since,
         why_waiting=edge.regions.why_waiting(status),
     )
 

@@ -1,6 +1,7 @@
 """The prediction object: a job's status in the shape that Replicate's clients read.
 
-Our own words are extra members: `state`, `attempt`, `queue_position`, `eta_seconds`, `progress`, `pattern_key`.
+Our own words are extra members: `state`, `attempt`, `queue_position`, `starts_in_seconds`, `eta_seconds`,
+`region`, `reason`, `progress`, `pattern_key`.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import msgspec
 from halfdrop.contracts.jobs import JobState, JobStatus, WebhookEvent
 from halfdrop.contracts.patterns import PatternSpec, Wording
 from halfdrop.contracts.repeats import Repeat
+from halfdrop.edge.estimating import Estimate, Pace, expect_rest
 
 PredictionStatus = Literal["starting", "processing", "succeeded", "failed", "canceled"]
 
@@ -102,11 +104,21 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
 
     attempt: int
     queue_position: int | None
-    """Orders of yours at this edge that come first; null once it runs."""
+    """Orders that are expected to start before it; null once it runs. Of your own in its class at this edge it is
+    exact; of others, who share the pool by class and tenant, it is worked out from what the pool tells."""
+
+    starts_in_seconds: float | None
+    """Estimate of the time to its start; null once it runs, and where `reason` says why there is none."""
 
     eta_seconds: float | None
-    """Guess at the time left, from the steps done; null when there is nothing to guess from, as while the hub is
-    away: `logs` then says so."""
+    """Estimate of the time to its end, from the pool's rate and the steps done; null when there is nothing to go by,
+    as while the hub is away."""
+
+    region: str | None
+    """Where it is worked at, or is expected to be; null while no pool is heard."""
+
+    reason: str | None
+    """In words: why it waits, is tried again, or was canceled; null where there is nothing to say."""
 
     progress: Progress
     pattern_key: str
@@ -140,6 +152,7 @@ def make_prediction(
     base_url: str,
     queue_position: int | None,
     now: float,
+    estimate: Estimate | None = None,
     hub_away_since: float | None = None,
     why_waiting: str = "",
 ) -> Prediction:
@@ -154,6 +167,7 @@ def make_prediction(
     outage = [] if hub_away_since is None or status.state.is_final else [say_hub_away(status, hub_away_since)]
     if why_waiting:
         outage.append(f"the order waits at this edge: {why_waiting}")
+    seconds_left = guess_seconds_left(status, now) if estimate is None else _round(estimate.ends_in_s)
     return Prediction(
         id=status.id,
         model=f"{OWNER}/{model}",
@@ -171,7 +185,10 @@ def make_prediction(
         state=status.state.value,
         attempt=status.attempt,
         queue_position=queue_position,
-        eta_seconds=None if outage else guess_seconds_left(status, now),
+        starts_in_seconds=None if outage or estimate is None else _round(estimate.starts_in_s),
+        eta_seconds=None if outage else seconds_left,
+        region=estimate.region if estimate is not None else None,
+        reason=outage[0] if outage else say_reason(status, estimate),
         progress=Progress(step=status.step, steps=status.steps, stage=status.stage),
         pattern_key=status.pattern_key,
         unknown_words=wording.unknown_words,
@@ -220,9 +237,25 @@ def say_hub_away(status: JobStatus, since: float) -> str:
 
 def guess_seconds_left(status: JobStatus, now: float) -> float | None:
     """Return the time left if the steps to come take as long as those done; None before the first is done."""
-    if status.state is not JobState.PROCESSING or not status.started_at or not 0 < status.step <= status.steps:
+    if status.state is not JobState.PROCESSING or not status.started_at:
         return None
-    return round(max(0.0, now - status.started_at) * (status.steps - status.step) / status.step, 1)
+    return _round(expect_rest(Pace(max(0.0, now - status.started_at), status.step, status.steps, None)))
+
+
+def say_reason(status: JobStatus, estimate: Estimate | None) -> str | None:
+    """Return why an order is where it is, where that is not plain from its state."""
+    if status.state is JobState.CANCELED:
+        is_overdue = status.cancel_at is not msgspec.UNSET and (status.completed_at or 0.0) >= status.cancel_at
+        return "its deadline (Cancel-After) passed" if is_overdue else "somebody asked for it"
+    if status.state is JobState.FAILED:
+        return status.error.detail if status.error else None
+    if status.state is JobState.RETRYING:
+        return f"attempt {status.attempt} did not end: {status.error.detail}" if status.error else None
+    return estimate.why or None if estimate is not None else None
+
+
+def _round(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
 
 
 def _make_input(spec: PatternSpec, size_px: int) -> RenderedInput:

@@ -27,6 +27,7 @@ from halfdrop.edge.batch_book import open_batches
 from halfdrop.edge.batch_feeder import feed_batches
 from halfdrop.edge.batch_intake import BatchLimits
 from halfdrop.edge.degradation import Degradation
+from halfdrop.edge.estimates import Estimates
 from halfdrop.edge.follower import follow_events
 from halfdrop.edge.forwarder import forward_orders
 from halfdrop.edge.hot_set import HotSet, keep_hot, share_hot_set
@@ -40,6 +41,7 @@ from halfdrop.edge.names import object_path
 from halfdrop.edge.observing import Observer
 from halfdrop.edge.orders import open_orders
 from halfdrop.edge.overdue import cancel_overdue
+from halfdrop.edge.pools import Pools, follow_pools
 from halfdrop.edge.previewer import open_previewer
 from halfdrop.edge.region_choice import SpillRule
 from halfdrop.edge.regions import listen_to_workers, open_regions
@@ -100,8 +102,11 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
             await listen_to_workers(broker, regions)
         orders = await open_orders(broker, listeners)
         batches = await open_batches(broker, objects, settings)
-        listeners.watchers.append(batches.note)
-        describe = make_describe(settings, previews=previews, orders=orders, regions=regions, door=door)
+        listeners.watch(batches.note)
+        pools = Pools()
+        estimates = Estimates(pools, home=regions.home.region, unfinished=orders.unfinished())
+        listeners.watch(estimates.note)
+        describe = make_describe(settings, previews=previews, estimates=estimates, regions=regions, door=door)
         policy = choose_policy(settings, is_open=door.is_open)
         webhooks = await open_webhooks(broker, objects, policy=policy, describe=describe)
         orders.on_news = webhooks.record
@@ -122,6 +127,8 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
             orders=orders,
             batches=batches,
             batch_limits=BatchLimits(lines_max=settings.batch_lines_max, bytes_max=settings.batch_max_mib * MIB),
+            pools=pools,
+            estimates=estimates,
             idempotency=IdempotencyKeys(await ensure_bucket(broker.js, IDEMPOTENCY_BUCKET, kept_s=IDEMPOTENCY_KEPT_S)),
             webhooks=webhooks,
             listeners=listeners,
@@ -161,6 +168,7 @@ def _background(edge: Services, settings: EdgeSettings, memory: MemoryTier) -> l
             for link in edge.regions.links.values()
         ),
         cancel_overdue(edge.orders),
+        follow_pools(edge.broker, edge.pools),
         feed_batches(edge.batches, edge.orders, edge.previews, edge.objects, origin=edge.name),
         edge.webhooks.run(),
         edge.degradation.follow(),

@@ -9,6 +9,7 @@ from halfdrop.edge.access import Door
 from halfdrop.edge.batch_book import Batches
 from halfdrop.edge.batch_intake import BatchLimits
 from halfdrop.edge.degradation import Degradation
+from halfdrop.edge.estimates import Estimates
 from halfdrop.edge.hot_set import HotSet
 from halfdrop.edge.idempotency import IdempotencyKeys
 from halfdrop.edge.limits import RateLimits
@@ -16,6 +17,7 @@ from halfdrop.edge.listeners import Listeners
 from halfdrop.edge.model_swap import ModelSwap
 from halfdrop.edge.observing import Observer
 from halfdrop.edge.orders import OrderBook
+from halfdrop.edge.pools import Pools
 from halfdrop.edge.regions import Regions
 from halfdrop.edge.reuse import ReusePools
 from halfdrop.edge.shelf import Shelf
@@ -43,6 +45,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     orders: OrderBook
     batches: Batches
     batch_limits: BatchLimits
+    pools: Pools
+    estimates: Estimates
     idempotency: IdempotencyKeys
     webhooks: Deliveries
     listeners: Listeners

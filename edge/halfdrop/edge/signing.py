@@ -48,7 +48,7 @@ class Signer:
     """Signs and verifies with the keys of a region."""
 
     def __init__(self, ttl_s: float, clock: Callable[[], float] = time.time) -> None:
-        self._ttl_s = ttl_s
+        self.ttl_s = ttl_s
         self._clock = clock
         self._keys: Sequence[SigningKey] = ()
 
@@ -59,7 +59,7 @@ class Signer:
     def sign(self, address: str, tenant: str) -> str:
         """Return `address`, a path or a whole URL, with what lets in whoever has it until it expires."""
         now = self._clock()
-        key, expires = choose_signing_key(self._keys, now), math.floor(now + self._ttl_s)
+        key, expires = choose_signing_key(self._keys, now), math.floor(now + self.ttl_s)
         parts = urlsplit(address)
         signature = _sign(key, parts.path, parts.query.encode(), tenant.encode(), b"%d" % expires)
         joint = "&" if parts.query else "?"

@@ -6,7 +6,7 @@ import msgspec
 
 from halfdrop.contracts.jobs import JobStatus
 from halfdrop.edge.access import Door
-from halfdrop.edge.orders import OrderBook
+from halfdrop.edge.estimates import Estimates
 from halfdrop.edge.predictions import Prediction, make_prediction, sign_files
 from halfdrop.edge.regions import Regions
 from halfdrop.edge.settings import EdgeSettings
@@ -52,7 +52,7 @@ async def open_webhooks(
 
 
 def make_describe(
-    settings: EdgeSettings, *, previews: TenantPreviews, orders: OrderBook, regions: Regions, door: Door
+    settings: EdgeSettings, *, previews: TenantPreviews, estimates: Estimates, regions: Regions, door: Door
 ) -> Describe:
     """Return what turns a status into the prediction that a GET would answer its tenant."""
     fallback = f"http://{settings.host}:{settings.port}"
@@ -60,13 +60,17 @@ def make_describe(
     def describe(status: JobStatus) -> Prediction:
         webhook = status.webhook
         address = webhook.edge_url if webhook is not msgspec.UNSET and webhook.edge_url is not msgspec.UNSET else ""
+        away_since = regions.away_since(status)
+        estimate = estimates.estimate(status, hub_away=away_since is not None)
         prediction = make_prediction(
             status,
             model=previews.bundle.name,
             base_url=address or fallback,
-            queue_position=orders.queue_position(status),
+            queue_position=estimate.queue_position,
             now=time.time(),
-            hub_away_since=regions.away_since(status),
+            estimate=estimate,
+            hub_away_since=away_since,
+            why_waiting=regions.why_waiting(status),
         )
         return sign_files(prediction, lambda url: door.sign(url, status.tenant))
 

@@ -1,0 +1,229 @@
+"""When an order will start and end: weighted fair sharing worked out on paper, from what a pool tells of itself.
+
+The pool takes jobs by virtual time: over the classes by weight, over the tenants of a class equally, within a tenant
+first in, first out, and what somebody leaves is lent (the hub's fair queueing). Seen as a fluid, that has a closed
+form. Let `height` be the work of its own lane that an order waits for. Until it starts, each other lane of its class
+is served to the same height, if it has so much; the class as a whole is served A; each other class is served A times
+the proportion of the weights, if it has so much. All slots are busy meanwhile, so the wait is the sum, divided by what
+the pool does in a second. Jobs are not fluid, so
+
+- a lane stands on average half a job before its turn: half of its mean job is added, for one with a single job all of
+  it (it has not been served lately, so it is before whoever comes now);
+- the next slot falls free after 1 / (slots + 1) of a mean job.
+
+Who comes later and goes ahead, and what a job really takes, nobody can know: `Calibration` learns how much longer
+orders of a kind waited than was predicted. Nothing here knows the time, a server or a task.
+"""
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from statistics import median
+from typing import NamedTuple
+
+import msgspec
+
+from halfdrop.contracts.jobs import JobClass
+from halfdrop.contracts.pools import Lane
+
+RATIOS_KEPT = 64
+"""Orders of a kind that a calibration remembers: a few minutes of a busy pool."""
+
+PRIOR_RATIOS = 3
+"""So many ratios of 1 are taken as seen before the first: one odd order must not bend all estimates."""
+
+FACTOR_MAX = 8.0
+"""A calibration never multiplies or divides by more: beyond that something is broken, and no estimate is right."""
+
+LEARN_FROM_S = 0.05
+"""Shorter waits are the way over the network; no ratio is learnt from them."""
+
+
+class PoolLoad(msgspec.Struct, frozen=True, kw_only=True):
+    """What a region's workers told, as far as they take one class of jobs."""
+
+    slots: int
+    busy: int
+    units_per_s: float
+    """Of one busy slot."""
+
+    weights: Mapping[JobClass, float]
+    lanes: tuple[Lane, ...]
+    other_work: float = 0.0
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an order stands in its lane."""
+
+    job_class: JobClass
+    tenant: str
+    jobs_ahead: float = 0.0
+    work_ahead: float = 0.0
+    """Of its own lane, waiting before it."""
+
+
+class Wait(NamedTuple):
+    """What is expected of an order that has not started."""
+
+    starts_in_s: float
+    jobs_ahead: int
+    """Of all lanes, waiting, to be started before it."""
+
+
+def expect_wait(pool: PoolLoad, place: Place) -> Wait | None:
+    """Return the wait of an order at `place`; None if the pool has no slots or has not measured its rate."""
+    if pool.slots < 1 or pool.units_per_s <= 0:
+        return None
+    jobs = sum(lane.jobs for lane in pool.lanes)
+    mean_work = (sum(lane.work for lane in pool.lanes) + pool.other_work) / max(1, jobs)
+    ahead = _served_before(_waiting(pool), pool, place)
+    work = sum(lane.work for lane in ahead)
+    is_full = pool.busy >= pool.slots
+    if not is_full and work == 0:
+        return Wait(0.0, 0)
+    next_slot_s = mean_work / pool.units_per_s / (pool.slots + 1) if is_full else 0.0
+    return Wait(
+        next_slot_s + work / (pool.units_per_s * pool.slots),
+        max(math.floor(place.jobs_ahead), round(sum(lane.jobs for lane in ahead))),
+    )
+
+
+class _Share(NamedTuple):
+    """Jobs and work of a lane or class, not always whole ones."""
+
+    job_class: JobClass
+    tenant: str
+    jobs: float
+    work: float
+
+
+def _waiting(pool: PoolLoad) -> list[_Share]:
+    """Return what waits in each lane: all of it less the running jobs, which nobody says whose they are.
+
+    They are taken to be spread over the lanes as the slots are shared out: by class and tenant, none more than it has.
+    """
+    running = _spread(pool)
+    return [
+        _Share(lane.job_class, lane.tenant, lane.jobs - run, lane.work * (lane.jobs - run) / lane.jobs)
+        for lane, run in running
+        if lane.jobs > run
+    ]
+
+
+def _spread(pool: PoolLoad) -> list[tuple[Lane, float]]:
+    """Return each lane with its part of the busy slots."""
+    lanes = [lane for lane in pool.lanes if lane.jobs > 0]
+    tenants = {lane.job_class: 0 for lane in lanes}
+    for lane in lanes:
+        tenants[lane.job_class] += 1
+    share = [pool.weights.get(lane.job_class, 1.0) / tenants[lane.job_class] for lane in lanes]
+    # Fill by level: those with few jobs for their share are full first, and leave the rest to the others.
+    left, weight = float(min(pool.busy, sum(lane.jobs for lane in lanes))), sum(share)
+    running = [0.0] * len(lanes)
+    for index in sorted(range(len(lanes)), key=lambda i: lanes[i].jobs / share[i]):
+        running[index] = min(lanes[index].jobs, left * share[index] / weight) if weight > 0 else 0.0
+        left, weight = left - running[index], weight - share[index]
+    return list(zip(lanes, running, strict=True))
+
+
+def _served_before(waiting: list[_Share], pool: PoolLoad, place: Place) -> list[_Share]:
+    """Return what is served before an order at `place` starts: its own lane, its class, then the other classes."""
+    served = [_Share(place.job_class, place.tenant, place.jobs_ahead, place.work_ahead)]
+    others: dict[JobClass, list[_Share]] = {}
+    for lane in waiting:
+        if lane.job_class != place.job_class:
+            others.setdefault(lane.job_class, []).append(lane)
+        elif lane.tenant != place.tenant:
+            served.append(_serve(lane, place.work_ahead))
+    done = sum(lane.work for lane in served)
+    weight = max(pool.weights.get(place.job_class, 1.0), 1e-9)
+    for job_class, lanes in others.items():
+        together = _Share(job_class, "", sum(lane.jobs for lane in lanes), sum(lane.work for lane in lanes))
+        served.append(_serve(together, done * pool.weights.get(job_class, 1.0) / weight))
+    if pool.other_work:
+        told = sum(lane.work for lane in pool.lanes)
+        served.append(_Share(place.job_class, "", 0.0, pool.other_work * min(1.0, done / max(told, 1e-9))))
+    return served
+
+
+def _serve(lane: _Share, height: float) -> _Share:
+    """Return what of `lane` is served while another one is served `height`."""
+    job = lane.work / max(lane.jobs, 1.0)
+    work = min(lane.work, height + (job if lane.jobs <= 1 else job / 2))
+    return lane._replace(jobs=lane.jobs * work / lane.work if lane.work > 0 else 0.0, work=work)
+
+
+class Kind(NamedTuple):
+    """Orders that a calibration treats alike: of one class, with own orders before them or not, of like waits."""
+
+    job_class: JobClass
+    is_behind_own: bool
+    magnitude: int
+
+
+class Calibration:
+    """Learns from orders that were seen to start how much longer than predicted orders of a kind wait."""
+
+    def __init__(self) -> None:
+        self._ratios: dict[Kind, deque[float]] = {}
+
+    def correct(self, place: Place, predicted_s: float) -> float:
+        """Return `predicted_s` times the median ratio of orders of this kind."""
+        ratios = self._ratios.get(kind_of(place, predicted_s))
+        return predicted_s * (_middle(ratios) if ratios else 1.0)
+
+    def learn(self, place: Place, predicted_s: float, real_s: float) -> None:
+        """Take in that an order for which `predicted_s` was predicted, uncorrected, waited `real_s`."""
+        if predicted_s < LEARN_FROM_S or not 0 <= real_s < math.inf:
+            return
+        ratios = self._ratios.setdefault(kind_of(place, predicted_s), deque(maxlen=RATIOS_KEPT))
+        ratios.append(min(max(real_s / predicted_s, 1 / FACTOR_MAX), FACTOR_MAX))
+
+    def factors(self) -> dict[Kind, float]:
+        """Return what each kind is multiplied by now."""
+        return {kind: _middle(ratios) for kind, ratios in self._ratios.items()}
+
+
+def kind_of(place: Place, predicted_s: float) -> Kind:
+    """Return the kind of an order; magnitudes are factors of four, from a quarter of a second to an hour."""
+    magnitude = round(math.log(max(predicted_s, 0.25)) / math.log(4))
+    return Kind(place.job_class, place.jobs_ahead >= 1, min(magnitude, 6))
+
+
+def _middle(ratios: deque[float]) -> float:
+    return median([*ratios, *[1.0] * PRIOR_RATIOS])
+
+
+class Pace(NamedTuple):
+    """What the rest of a running job is reckoned from."""
+
+    elapsed_s: float
+    step: int
+    steps: int
+    expected_s: float | None
+    """What the whole job should take at the pool's rate; None if that is unknown."""
+
+
+def expect_rest(pace: Pace) -> float | None:
+    """Return the seconds that a running job still takes, never negative; None if there is nothing to go by.
+
+    Before its first step the pool's rate says it; the more steps are done, the more these do: the two are mixed in
+    proportion to the steps, so the figure does not jump.
+    """
+    done = min(1.0, pace.step / pace.steps) if pace.steps > 0 else 0.0
+    by_rate = None if pace.expected_s is None else max(0.0, pace.expected_s - pace.elapsed_s)
+    if done == 0:
+        return by_rate
+    by_steps = max(0.0, pace.elapsed_s) * (1 - done) / done
+    return by_steps if by_rate is None else done * by_steps + (1 - done) * by_rate
+
+
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """What can be said of an order's course."""
+
+    queue_position: int | None = None
+    starts_in_s: float | None = None
+    ends_in_s: float | None = None
+    region: str | None = None
+    why: str = ""
+    """In words, why it waits, or why nothing is said of its time."""
