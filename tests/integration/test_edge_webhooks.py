@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import msgspec
 import pytest
+import replicate
+import replicate.webhook
 from replicate.prediction import Prediction as ReplicatePrediction
 from standardwebhooks.webhooks import Webhook as Verifier
 
@@ -90,6 +92,12 @@ async def test_an_order_is_told_in_replicates_shape_as_get_answers_it(
     await publish(hub, *await statuses_of(hub, placed["id"], wait_until))
     await wait_until(lambda: len(receiver.ids) == 2)
     secret = (await edge.client.get("/v1/webhooks/default/secret")).json()["key"]
+    client = replicate.Client(api_token="none", base_url=edge.url)
+    shared = await client.webhooks.default.async_secret()
+    assert shared.key == secret
+    for one in receiver.received:  # Replicate's own client verifies what an edge sends, too
+        replicate.webhook.Webhooks.validate(headers=one.headers, body=one.body.decode(), secret=shared, tolerance=60)
+    await client._async_client.aclose()
     told = [Verifier(secret).verify(one.body, one.headers) for one in receiver.received]
     assert [body["type"] for body in told] == ["prediction.start", "prediction.completed"]
     got = (await edge.client.get(f"/v1/predictions/{placed['id']}")).json()
