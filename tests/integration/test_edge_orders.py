@@ -14,7 +14,7 @@ import msgspec
 import nats.errors
 import pytest
 
-from halfdrop.contracts.jobs import Job, JobState, JobStatus, accepted_status, decode_job, decode_status, encode_status
+from halfdrop.contracts.jobs import Job, JobState, JobStatus, accepted_status, decode_job, encode_status
 from halfdrop.contracts.patterns import pattern_key
 from halfdrop.contracts.subjects import (
     CANCELS_STREAM,
@@ -27,7 +27,6 @@ from halfdrop.contracts.subjects import (
 )
 from halfdrop.deploy.processes import make_hub
 from halfdrop.deploy.servers import NatsServer
-from halfdrop.edge.forwarder import ACK_WAIT_S
 from halfdrop.runtime.broker import Broker, open_broker
 
 if TYPE_CHECKING:
@@ -217,80 +216,6 @@ async def test_a_waiting_order_is_canceled_at_once_and_the_hub_is_told(
 
     await wait_until(is_told)
     assert (await hub.js.get_last_msg(CANCELS_STREAM, cancel_job(placed["id"]))).subject
-
-
-async def test_what_was_canceled_while_the_hub_was_away_never_gets_there(
-    edge: "LiveEdge", hub_nats: NatsServer, hub: Broker, wait_until: "WaitUntil"
-) -> None:
-    await hub_nats.kill()
-    placed = [(await order(edge.client, seed=seed))["id"] for seed in range(6)]
-    for order_id in placed[::2]:
-        assert (await edge.client.post(f"/v1/predictions/{order_id}/cancel")).json()["status"] == "canceled"
-    await edge.kill()  # what the forwarder has in hand is forgotten, what the book says is not
-    await edge.start()
-    await hub_nats.start()
-    wanted = placed[1::2]
-
-    async def has_the_wanted() -> bool:
-        with contextlib.suppress(nats.errors.Error):
-            return len(await jobs_at(hub)) >= len(wanted)
-        return False
-
-    async def knows_the_cancels() -> bool:
-        return bool((await hub.js.stream_info(CANCELS_STREAM)).state.messages == len(placed[::2]))
-
-    await wait_until(has_the_wanted, timeout_s=OUTAGE_RECOVERY_S)
-    await wait_until(knows_the_cancels)  # they are behind the orders: nothing is on its way any more
-    assert [job.id for job in await jobs_at(hub)] == wanted
-    for order_id in placed[::2]:
-        assert (await look_up(edge.client, order_id))["status"] == "canceled"
-
-
-async def test_an_order_is_told_as_queued_once_the_hub_has_it(
-    edge: "LiveEdge", edge_nats: NatsServer, hub: Broker, wait_until: "WaitUntil"
-) -> None:
-    placed = await order(edge.client)
-    async with open_broker(edge_nats.url, name="test", domain=edge_domain("test")) as broker:
-        bucket = await broker.js.key_value(ORDERS_BUCKET)
-
-        async def status() -> JobStatus:
-            return decode_status((await bucket.get(placed["id"])).value or b"")
-
-        async def is_queued() -> bool:
-            return (await status()).queued_at is not None
-
-        await wait_until(is_queued)
-        assert len(await jobs_at(hub)) == 1
-        assert (await status()).region == "local"
-        (job,) = await jobs_at(hub)
-        running = accepted_status(job, placed["pattern_key"])  # a hub that does not know its region's name
-        await publish(hub, msgspec.structs.replace(running, state=JobState.PROCESSING, attempt=1))
-
-        async def is_running() -> bool:
-            return (await status()).state is JobState.PROCESSING
-
-        await wait_until(is_running)
-        assert (await status()).region == "local"
-
-
-async def test_what_a_killed_edge_had_in_hand_goes_out_at_once_after_its_restart(
-    edge: "LiveEdge", hub_nats: NatsServer, hub: Broker, wait_until: "WaitUntil"
-) -> None:
-    await hub_nats.kill()
-    placed = [(await order(edge.client, seed=seed))["id"] for seed in range(3)]
-    await edge.kill()
-    await hub_nats.start()
-    await edge.start()
-    began_s = time.monotonic()
-
-    async def has_all() -> bool:
-        with contextlib.suppress(nats.errors.Error):
-            return len(await jobs_at(hub)) >= len(placed)
-        return False
-
-    await wait_until(has_all, timeout_s=OUTAGE_RECOVERY_S)
-    assert time.monotonic() - began_s < ACK_WAIT_S / 3  # far from what a lost delivery would wait for
-    assert [job.id for job in await jobs_at(hub)] == placed
 
 
 async def test_a_stream_sends_each_change_and_ends_with_the_job(
