@@ -352,7 +352,8 @@ async def test_a_message_that_is_no_job_goes_to_the_dead_letters_and_stops_nobod
     dead = await bench.broker.js.get_msg(subjects.DEAD_STREAM, seq=1)
     assert dead.data == b"\xff not a job"
     assert dead.headers is not None
-    assert "not a job" in dead.headers["Halfdrop-Cause"]
+    assert dead.headers["Halfdrop-Cause"] == "bad-job"
+    assert "not a job" in dead.headers["Halfdrop-Detail"]
     assert await bench.waiting() == 0
 
 
@@ -414,6 +415,24 @@ async def test_with_the_object_store_away_a_job_is_tried_again_and_completes(
     assert status.started_at == retrying.started_at
 
 
+async def test_an_outage_of_the_object_store_spends_a_jobs_deliveries_slowly(
+    bench: Bench, wait_until: WaitUntil
+) -> None:
+    job = make_job()
+    bench.take_store_away()
+
+    async def has_tried_twice() -> bool:
+        status = await bench.last(job.id)
+        return status is not None and status.attempt == 2 and status.state is JobState.RETRYING
+
+    async with bench.worker(max_deliver=1):
+        await bench.order(job)
+        await wait_until(has_tried_twice)
+        bench.bring_store_back()
+        await wait_until(lambda: bench.has_state(job.id, JobState.COMPLETED))
+    assert await bench.waiting(subjects.DEAD_STREAM) == 0
+
+
 async def test_work_without_an_end_is_called_off_and_tried_again(bench: Bench, wait_until: WaitUntil) -> None:
     async with bench.worker(job_max_s=0.01, max_deliver=1):
         await bench.order(make_job(size_px=8192))
@@ -427,16 +446,15 @@ async def test_work_without_an_end_is_called_off_and_tried_again(bench: Bench, w
 async def test_after_its_last_delivery_a_job_fails_and_lies_with_the_dead_letters(
     bench: Bench, wait_until: WaitUntil
 ) -> None:
-    job = make_job()
-    bench.take_store_away()
-    async with bench.worker(max_deliver=2):
+    job = make_job(size_px=8192)
+    async with bench.worker(max_deliver=2, job_max_s=0.01):
         await bench.order(job)
         await wait_until(lambda: bench.has_state(job.id, JobState.FAILED))
         await wait_until(bench.is_empty)
     status = await bench.last(job.id)
     assert status is not None
     assert status.error is not None
-    assert (status.error.code, status.attempt) == ("transient", 2)
+    assert (status.error.code, status.attempt) == ("too-slow", 2)
     dead = await bench.broker.js.get_last_msg(subjects.DEAD_STREAM, subjects.dead_job(job.id))
     assert dead.data == encode_job(job)
 

@@ -11,6 +11,7 @@ import msgspec
 
 from halfdrop.contracts.patterns import PatternSpec, Wording
 from halfdrop.contracts.plates import Plates
+from halfdrop.contracts.tries import Tries
 from halfdrop.contracts.work import work_of
 
 JobClass = Literal["realtime", "standard", "bulk"]
@@ -21,7 +22,7 @@ WebhookEvent = Literal["start", "output", "logs", "completed"]
 
 
 class JobState(StrEnum):
-    """Where a job is. The last three are final: nothing leaves them."""
+    """Where a job is. The last three are final: nothing leaves them but a revival of the job."""
 
     QUEUED = "queued"
     PROCESSING = "processing"
@@ -66,6 +67,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job.v1"):
     cancel_at: float | msgspec.UnsetType = msgspec.UNSET
     """Unix seconds after which nobody wants it any more. The edge that accepted the job cancels it then."""
 
+    revival: int | msgspec.UnsetType = msgspec.UNSET
+    """How often an operator has brought it back from the dead letters; unset: never."""
+
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     """One file of a finished job in the object store."""
@@ -89,6 +93,16 @@ class JobError(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     detail: str
     is_transient: bool = False
+
+
+class ProgressPicture(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job that is being sampled looks like so far."""
+
+    path: str
+    """Object path of a small WebP, relative to the store; each picture takes the last one's place."""
+
+    step: int
+    """Sampling steps done in it."""
 
 
 class JobStatus(msgspec.Struct, frozen=True, kw_only=True, tag="status.v1"):
@@ -137,8 +151,17 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, tag="status.v1"):
     region: str | msgspec.UnsetType = msgspec.UNSET
     """Region whose hub has the job; unset while it waits at the edge."""
 
+    progress_picture: ProgressPicture | msgspec.UnsetType = msgspec.UNSET
+    """The newest picture of the sampling; unset before the first, and for jobs that are done sooner."""
+
     refiner_digest: str | msgspec.UnsetType = msgspec.UNSET
     """Digest of the bundle that refined the plates for the files; unset where they are just as they were previewed."""
+
+    tries: Tries | msgspec.UnsetType = msgspec.UNSET
+    """What its deliveries have cost; unset until one of them was in vain."""
+
+    revival: int | msgspec.UnsetType = msgspec.UNSET
+    """As in the job: each revival begins the job's states anew, and outranks all that came before it."""
 
 
 def accepted_status(job: Job, pattern_key: str) -> JobStatus:
@@ -156,6 +179,7 @@ def accepted_status(job: Job, pattern_key: str) -> JobStatus:
         wording=job.wording,
         webhook=job.webhook,
         cancel_at=job.cancel_at,
+        revival=job.revival,
         work=work_of(size_px=job.size_px, steps=0 if job.plates is not None else job.spec.num_inference_steps),
     )
 
@@ -163,16 +187,25 @@ def accepted_status(job: Job, pattern_key: str) -> JobStatus:
 def supersedes(new: JobStatus, old: JobStatus | None) -> bool:
     """True if `new` should replace `old`: a final state stays, an older attempt or step never overwrites.
 
-    Statuses arrive at least once and, around a reconnect, out of order; this makes applying them idempotent.
+    A later revival of the job replaces whatever came before it, a final state too, and nothing of an earlier one comes
+    through again. Statuses arrive at least once and, around a reconnect, out of order; this makes applying them
+    idempotent.
     """
     if old is None:
         return True
+    if revival_of(new) != revival_of(old):
+        return revival_of(new) > revival_of(old)
     if old.state.is_final:
         return False
     if new.state.is_final:
         return True
     rank = {JobState.QUEUED: 0, JobState.PROCESSING: 1, JobState.RETRYING: 2}
     return (new.attempt, rank[new.state], new.step) >= (old.attempt, rank[old.state], old.step)
+
+
+def revival_of(known: Job | JobStatus) -> int:
+    """Return how often the job was brought back from the dead letters."""
+    return 0 if known.revival is msgspec.UNSET else known.revival
 
 
 def encode_job(job: Job) -> bytes:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from halfdrop.contracts.errors import NotFound
+from halfdrop.deploy.cli_dead import dead_app
 from halfdrop.deploy.cli_options import DEFAULT_URL, Json, Url, open_client
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ JobId = Annotated[str, typer.Argument(help="Id of the order, as `halfdrop jobs l
 jobs_app = typer.Typer(
     name="jobs", help="Orders: list, show, cancel, fetch.", rich_markup_mode=None, no_args_is_help=True
 )
+jobs_app.add_typer(dead_app)
 
 
 @jobs_app.command("list")

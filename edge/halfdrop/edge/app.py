@@ -34,6 +34,7 @@ from halfdrop.edge.prediction_routes import (
 from halfdrop.edge.prediction_streams import stream_prediction
 from halfdrop.edge.preview_routes import create_preview, get_picture
 from halfdrop.edge.problems import answer_problem
+from halfdrop.edge.progress_routes import get_progress_picture
 from halfdrop.edge.services import Services
 
 STUDIO_DIR = Path(__file__).parent / "studio"
@@ -48,6 +49,7 @@ API_HANDLERS = [
     cancel_prediction,
     stream_prediction,
     get_file,
+    get_progress_picture,
     list_pools,
     create_images,
     list_models,

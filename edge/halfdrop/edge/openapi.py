@@ -14,6 +14,7 @@ from litestar import MediaType, Response, get
 from halfdrop.contracts.patterns import PREVIEW_SIZE_PX
 from halfdrop.edge import api_examples as examples
 from halfdrop.edge.degradation import HEADER
+from halfdrop.edge.disconnects import NO, PARAMETER, PREFERENCE, YES
 from halfdrop.edge.health import Health
 from halfdrop.edge.idempotency import HEADER as IDEMPOTENCY_HEADER
 from halfdrop.edge.idempotency import KEY_MAX_CHARS
@@ -118,6 +119,7 @@ def describe_api(*, models: tuple[str, ...] = (), asks_keys: bool = False) -> Js
             },
             "/v1/predictions/{order_id}/stream": {"get": _stream_prediction()},
             "/v1/predictions/{order_id}/files/{name}": {"get": _get_file()},
+            "/v1/predictions/{order_id}/progress/{name}": {"get": _get_progress_picture()},
             "/v1/pools": {
                 "get": describe_operation(
                     "Tell of the pools that work at orders, and who waits", 200, json_of(PoolList), ()
@@ -236,7 +238,10 @@ def _create_prediction() -> Json:
         "Order the files of a pattern", 201, json_of(Prediction, examples.prediction()), problems
     )
     operation["requestBody"] = body_of(PredictionRequest, examples.ORDER_REQUEST)
-    prefer = f"`wait` or `wait=n`: answer when finished, or after n seconds ({WAIT_DEFAULT_S:g} at most)"
+    prefer = (
+        f"`wait` or `wait=n`: answer when finished, or after n seconds ({WAIT_DEFAULT_S:g} at most); beside it "
+        f"`{PREFERENCE}`: cancel the order if the client hangs up before"
+    )
     after = 'Cancel the order if it has not finished by then: seconds, or such as "90s", "1m30s", "2h"'
     key = f"The same key and body again give the first answer again, for {IDEMPOTENCY_KEPT_S / 3600:g} hours"
     written = {"type": "string", "pattern": rf'^"?[!#-\[\]-~]{{1,{KEY_MAX_CHARS}}}"?$'}
@@ -287,8 +292,11 @@ def _stream_prediction() -> Json:
     )
     operation["parameters"].append(parameter("events", "query", form, meaning, EVENT_FORMS[1]))
     resume = "The id of the last event that came, to go on from there; what is none is ignored"
-    operation["parameters"].append(parameter(LAST_EVENT_ID, "header", {"type": "string"}, resume, "s1-1-7-2-93204"))
+    operation["parameters"].append(parameter(LAST_EVENT_ID, "header", {"type": "string"}, resume, "s0-1-1-7-2-93204"))
     operation["responses"]["204"] = {"description": "You have seen the end (Last-Event-ID)"}
+    cut = "Cancel the order if the client closes the stream before its end"
+    yes_or_no = {"type": "string", "enum": [*YES, *NO]}
+    operation["parameters"].append(parameter(PARAMETER, "query", yes_or_no, cut, YES[0]))
     return operation
 
 
@@ -297,6 +305,15 @@ def _get_file() -> Json:
     answers = {"image/png": binary, "image/svg+xml": binary, "application/octet-stream": binary}
     operation = _about_order("Send a file of a finished order", answers, (404, 503))
     operation["parameters"].append(parameter("name", "path", {"type": "string"}, "File name", "master.png"))
+    operation["parameters"] += _SIGNATURE
+    operation["security"] = _KEY_OR_ADDRESS
+    return operation
+
+
+def _get_progress_picture() -> Json:
+    answers = {"image/webp": {"schema": {"type": "string", "format": "binary"}}}
+    operation = _about_order("Send what an order looks like so far, while it is sampled", answers, (404, 503))
+    operation["parameters"].append(parameter("name", "path", {"type": "string"}, "Step and .webp", "7.webp"))
     operation["parameters"] += _SIGNATURE
     operation["security"] = _KEY_OR_ADDRESS
     return operation

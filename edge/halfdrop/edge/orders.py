@@ -26,6 +26,7 @@ from halfdrop.contracts.jobs import (
     decode_status,
     encode_job,
     encode_status,
+    revival_of,
     supersedes,
 )
 from halfdrop.contracts.subjects import ORDERS_BUCKET, OUTBOX_STREAM, outbox_cancel, outbox_job
@@ -101,7 +102,7 @@ class OrderBook:
         if status.state.is_final:
             return status
         with translated("cancel the order"):
-            await self._publish(outbox_cancel(order_id), order_id.encode(), message_id=f"{order_id}.cancel")
+            await self._publish(outbox_cancel(order_id), order_id.encode(), message_id=_cancel_id(status))
             if status.state is JobState.QUEUED:
                 canceled = msgspec.structs.replace(status, state=JobState.CANCELED, completed_at=now, stage="")
                 return await self.apply(canceled)
@@ -205,6 +206,11 @@ async def open_orders(broker: Broker, listeners: Listeners) -> OrderBook:
         book = OrderBook(broker.js, await broker.js.key_value(ORDERS_BUCKET), listeners)
         await book.load()
         return book
+
+
+def _cancel_id(status: JobStatus) -> str:
+    """An order is canceled once; one that was brought back from the dead letters can be canceled once more."""
+    return f"{status.id}.cancel" + (f".{revival_of(status)}" if revival_of(status) else "")
 
 
 def _decode(order_id: str, value: bytes | None) -> JobStatus | None:

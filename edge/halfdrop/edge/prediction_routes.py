@@ -15,6 +15,7 @@ from halfdrop.contracts.jobs import Artifact, Job, JobStatus
 from halfdrop.contracts.patterns import check_size_px
 from halfdrop.contracts.subjects import OUTBOX_STREAM
 from halfdrop.edge.access import Access, access_of, needs
+from halfdrop.edge.disconnects import cancel_if_preferred
 from halfdrop.edge.entity_tags import matches, tag_of
 from halfdrop.edge.idempotency import HEADER
 from halfdrop.edge.listeners import Listener
@@ -196,7 +197,7 @@ async def _wait_for_end(
     """
     with contextlib.suppress(TimeoutError, TransientError), edge.listeners.listen(status.id) as listener:
         async with asyncio.timeout(wait_s), asyncio.TaskGroup() as tasks:
-            watching = tasks.create_task(_close_when_gone(request, listener))
+            watching = tasks.create_task(_close_when_gone(request, edge, listener, status.id))
             with contextlib.suppress(TransientError):
                 listener.tell(await edge.orders.find(status.id, status.tenant))  # news that came before we listened
                 async for newer in listener.statuses():
@@ -205,10 +206,13 @@ async def _wait_for_end(
     return status
 
 
-async def _close_when_gone(request: Request[Any, Any, Any], listener: Listener) -> None:
+async def _close_when_gone(
+    request: Request[Any, Any, Any], edge: EdgeServices, listener: Listener, order_id: str
+) -> None:
     """Nobody waits once the client has hung up, and its place among those of its tenant is free again."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+    await cancel_if_preferred(request, edge, order_id)
     listener.close()
 
 

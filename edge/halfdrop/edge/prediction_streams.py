@@ -18,6 +18,7 @@ from litestar.response import Stream
 from halfdrop.contracts.errors import InvalidInput
 from halfdrop.contracts.jobs import JobState, JobStatus
 from halfdrop.edge.access import access_of, needs
+from halfdrop.edge.disconnects import PARAMETER, asks_for_cancel, cancel_if_cut
 from halfdrop.edge.event_ids import DONE, ERROR, OUTPUT, Told, read_snapshot, read_told, snapshot_of
 from halfdrop.edge.prediction_routes import describe
 from halfdrop.edge.predictions import Prediction, log_lines
@@ -50,11 +51,13 @@ async def stream_prediction(
     """Send what happens to an order as it happens, until it is final."""
     form = _read_form(request)
     status = await edge.orders.find(order_id, access_of(request).tenant)  # an unknown id is a 404, not an empty stream
+    asks_for_cancel(request.query_params.get(PARAMETER))
     seen = request.headers.get(LAST_EVENT_ID, "")
     if status.state.is_final and _has_seen_end(form, seen):
         return Response(None, status_code=204, headers={"Cache-Control": "no-store"})
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return Stream(_send_events(request, edge, order_id, form, seen), media_type="text/event-stream", headers=headers)
+    events = cancel_if_cut(request, edge, order_id, _send_events(request, edge, order_id, form, seen))
+    return Stream(events, media_type="text/event-stream", headers=headers)
 
 
 def _has_seen_end(form: EventForm, seen: str) -> bool:

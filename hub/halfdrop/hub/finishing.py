@@ -16,6 +16,7 @@ from typing import TypeVar
 from halfdrop.contracts.jobs import Artifact, Job
 from halfdrop.contracts.subjects import artifact_path
 from halfdrop.hub.files import encode_coverage, encode_picture
+from halfdrop.hub.progress import Progress
 from halfdrop.hub.reporting import Report
 from halfdrop.hub.sampler import Stopped
 from halfdrop.models.fields import Fields
@@ -56,15 +57,24 @@ class _Bench:
         objects: ObjectStore,
         threads: Executor,
         report: Report,
+        progress: Progress,
     ) -> None:
         self.job = job
         self.fields = fields
         self.palette = palette
         self.repeat = job.spec.repeat
         self.report = report
+        self.made: dict[str, Artifact] = {}
+        """Files that an earlier delivery stored: they are not made again."""
+
+        self._progress = progress
         self.called_off = threading.Event()
         self._objects = objects
         self._threads = threads
+
+    async def look_for_made(self) -> None:
+        """Find the files that an earlier delivery stored."""
+        self.made = await self._progress.begin_files(self.fields, self.palette)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._unless_called_off, work)
@@ -78,7 +88,7 @@ class _Bench:
         path = artifact_path(self.job.tenant, self.job.id, file.name)
         with self.report.timed("upload", **{FILE_NAME: file.name}):
             await self._objects.put(path, file.data, media_type=file.media_type)
-        return Artifact(
+        artifact = Artifact(
             name=file.name,
             path=path,
             media_type=file.media_type,
@@ -87,18 +97,30 @@ class _Bench:
             width_px=file.width_px,
             height_px=file.height_px,
         )
+        self._progress.keep_file(artifact)
+        return artifact
 
 
 async def finish(
-    job: Job, fields: Fields, palette: Sequence[str], *, objects: ObjectStore, threads: Executor, report: Report
+    job: Job,
+    fields: Fields,
+    palette: Sequence[str],
+    *,
+    objects: ObjectStore,
+    threads: Executor,
+    report: Report,
+    progress: Progress,
 ) -> tuple[Artifact, ...]:
     """Make and store every file of the job, and return them: master, separations, drawing, proof.
 
     fields: the unit to make them of, on any grid. palette: "#rrggbb", the ground and then one for each layer. Raises
-    Unavailable when the store is away. When the caller is cancelled, threads stop at their next strip or
-    file; what was stored stays, to be overwritten with the same bytes by the next attempt.
+    Unavailable when the store is away. When the caller is cancelled, threads stop at their next strip or file; what was
+    stored stays, and is not made again by the next delivery if `progress` was saved.
     """
-    bench = _Bench(job, fields=fields, palette=palette, objects=objects, threads=threads, report=report)
+    bench = _Bench(
+        job, fields=fields, palette=palette, objects=objects, threads=threads, report=report, progress=progress
+    )
+    await bench.look_for_made()
     try:
         async with asyncio.TaskGroup() as tasks:
             master = tasks.create_task(_make_master(bench))
@@ -113,6 +135,9 @@ async def finish(
 
 
 async def _make_master(bench: _Bench) -> Artifact:
+    if (made := bench.made.get(MASTER_NAME)) is not None:
+        bench.report.advance(COMPOSING_STEPS + 1)
+        return made
     size_px = bench.job.size_px
     progress = _CountEighths(bench)
 
@@ -131,17 +156,22 @@ async def _make_master(bench: _Bench) -> Artifact:
 
 async def _make_separations(bench: _Bench) -> list[Artifact]:
     """One greyscale PNG for each layer that has ink, named by its place in the palette and its colour."""
-    size_px = bench.job.size_px
-    artifacts = []
-    with bench.report.stage("separations"):
-        planes = await bench.in_thread(lambda: compose_layers(bench.fields, bench.repeat, size_px))
-        for plane, layer in zip(planes, used_layers(bench.fields), strict=True):
-            place = layer + 1
-            name = f"plate-{place}-{bench.palette[place].removeprefix('#')}.png"
-            file = await bench.in_thread(partial(_encode_plate, name, plane))
-            artifacts.append(await bench.store(file))
+    layers = used_layers(bench.fields)
+    names = [_plate_name(bench, layer) for layer in layers]
+    artifacts = dict(bench.made)
+    if not artifacts.keys() >= set(names):
+        with bench.report.stage("separations"):
+            planes = await bench.in_thread(lambda: compose_layers(bench.fields, bench.repeat, bench.job.size_px))
+            for name, plane in zip(names, planes, strict=True):
+                if name not in artifacts:
+                    artifacts[name] = await bench.store(await bench.in_thread(partial(_encode_plate, name, plane)))
     bench.report.advance()
-    return artifacts
+    return [artifacts[name] for name in names]
+
+
+def _plate_name(bench: _Bench, layer: int) -> str:
+    place = layer + 1
+    return f"plate-{place}-{bench.palette[place].removeprefix('#')}.png"
 
 
 def _encode_plate(name: str, plane: Bytes) -> _File:
@@ -149,6 +179,9 @@ def _encode_plate(name: str, plane: Bytes) -> _File:
 
 
 async def _make_drawing(bench: _Bench) -> Artifact:
+    if (made := bench.made.get(VECTOR_NAME)) is not None:
+        bench.report.advance()
+        return made
     size_px = bench.job.size_px
 
     def trace() -> _File:
@@ -162,6 +195,10 @@ async def _make_drawing(bench: _Bench) -> Artifact:
 
 
 async def _make_proof(bench: _Bench) -> Artifact:
+    if (made := bench.made.get(PROOF_NAME)) is not None:
+        bench.report.advance()
+        return made
+
     def lay() -> _File:
         pixels = compose_proof(bench.fields, bench.palette, bench.repeat, bench.job.size_px)
         return _file(PROOF_NAME, "image/png", encode_picture(pixels, bench.job.spec), len(pixels))

@@ -29,7 +29,8 @@ TEXT_WEIGHTS_NAME = "model.safetensors"
 VOCABULARY_PATH = Path("tokenizer", "vocab.json")
 
 StepCallback = Callable[["HousePipeline", int, float, dict[str, Tensor]], dict[str, Tensor]]
-"""diffusers' callback_on_step_end: (pipeline, step, timestep, {"latents": …}) to the values to go on with."""
+"""diffusers' callback_on_step_end: (pipeline, step, timestep, {"latents": …, "palettes": …}) to the values to go on
+with. The palettes are shown, not taken back: they are chosen before the first step."""
 
 
 class HouseTextEncoder(TextEncoder, ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -197,10 +198,14 @@ class HousePipeline(DiffusionPipeline):  # type: ignore[misc]
         guidance_scale: float = 0.0,
         num_inference_steps: int = STUDENT_STEPS,
         callback_on_step_end: StepCallback | None = None,
+        latents: Tensor | None = None,
+        palettes: Tensor | None = None,
+        first_step: int = 0,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draw one unit for each prompt, on the torus of its repeat's lattice (straight where none are given).
 
-        Each starts from its own seed's noise, so that a batch changes no image.
+        Each starts from its own seed's noise, so that a batch changes no image. To go on with what was interrupted,
+        give the latents and palettes that the callback saw, and how many steps were done by then (`first_step`).
         """
         device, dtype = self._execution_device, self.denoiser.dtype
         torus = torus_tensors([torus_of(lattice_of(repeat)) for repeat in repeats or [Repeat()]], device)
@@ -210,13 +215,16 @@ class HousePipeline(DiffusionPipeline):  # type: ignore[misc]
         negative = None
         if negative_prompts is not None:
             negative, _ = self.text_encoder(self._encode(negative_prompts).to(device))
+        palettes = palette_of(scores) if palettes is None else palettes.to(device)
 
-        # 2. noise, from the same generator as at the edge
-        latents = torch.from_numpy(np.stack([seeded_noise(seed) for seed in seeds])).to(device)
+        # 2. noise, from the same generator as at the edge, unless some of it is gone already
+        if latents is None:
+            latents = torch.from_numpy(np.stack([seeded_noise(seed) for seed in seeds]))
+        latents = latents.to(device)
 
         # 3. from noise to clean plates; the latents stay in float32, the network has its own precision
         self.scheduler.set_timesteps(num_inference_steps)
-        for index, level in enumerate(self.scheduler.timesteps):
+        for index, level in list(enumerate(self.scheduler.timesteps))[first_step:]:
             levels = torch.full((len(seeds),), level, device=device)
             clean = self.denoiser(latents.to(dtype), levels, condition.to(dtype), torus).float()
             if negative is not None:
@@ -224,10 +232,12 @@ class HousePipeline(DiffusionPipeline):  # type: ignore[misc]
                 clean = away + guidance_scale * (clean - away)
             latents = self.scheduler.step(clean, index, latents)
             if callback_on_step_end is not None:
-                latents = callback_on_step_end(self, index, level, {"latents": latents})["latents"]
+                latents = callback_on_step_end(self, index, level, {"latents": latents, "palettes": palettes})[
+                    "latents"
+                ]
 
         # 4. out of torch
-        return latents.cpu().numpy(), palette_of(scores).cpu().numpy()
+        return latents.cpu().numpy(), palettes.cpu().numpy()
 
     def _encode(self, prompts: Sequence[str]) -> Tensor:
         return torch.tensor([self.tokenizer.encode(prompt) for prompt in prompts], dtype=torch.long)

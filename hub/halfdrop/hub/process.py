@@ -11,10 +11,12 @@ import structlog
 
 from halfdrop.contracts.errors import HalfdropError
 from halfdrop.contracts.subjects import HUB_DOMAIN
+from halfdrop.hub.interruption import watch_for_interruption
 from halfdrop.hub.metrics import read_metrics
 from halfdrop.hub.refining import PlateRefiner
 from halfdrop.hub.sampler import Sampler
 from halfdrop.hub.settings import PREFIX, HubSettings
+from halfdrop.hub.withdrawing import withdraw_canceled
 from halfdrop.hub.worker import Hub, run_worker
 from halfdrop.models.bundle import shipped_bundle_dir, shipped_refiner_dir
 from halfdrop.runtime.broker import open_broker
@@ -29,7 +31,7 @@ log = structlog.get_logger()
 
 
 def main() -> None:
-    """Run until SIGTERM or SIGINT. What cannot even start says why in one line and exits with 1."""
+    """Run until SIGTERM or SIGINT, or a warning. What cannot even start says why in one line and exits with 1."""
     try:
         settings = load_settings(HubSettings, prefix=PREFIX, environ=os.environ)
         configure_logs(settings.name)
@@ -72,7 +74,10 @@ async def _run(settings: HubSettings, tracing: Tracing) -> None:
                 log.info("hub_ready", objects_url=settings.objects_url)
                 async with asyncio.TaskGroup() as tasks:
                     warming = tasks.create_task(_warm_once_bound(hub)) if settings.warm else None
+                    tasks.create_task(watch_for_interruption(settings.interruption_file, stop))
+                    withdrawing = tasks.create_task(withdraw_canceled(broker, objects, hub.clock))
                     await run_worker(hub, stop)
+                    withdrawing.cancel()
                     if warming is not None:
                         warming.cancel()
     log.info("hub_stopped")

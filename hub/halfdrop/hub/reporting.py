@@ -3,18 +3,27 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 import structlog
-from msgspec import MsgspecError
+from msgspec import UNSET, MsgspecError
 from msgspec.structs import replace
 from nats.errors import Error as NatsError
 from nats.js.api import Header
 from nats.js.errors import NotFoundError
 
 from halfdrop.contracts.errors import Unavailable
-from halfdrop.contracts.jobs import Job, JobState, JobStatus, accepted_status, decode_status, encode_status
+from halfdrop.contracts.jobs import (
+    Job,
+    JobState,
+    JobStatus,
+    ProgressPicture,
+    accepted_status,
+    decode_status,
+    encode_status,
+    revival_of,
+)
 from halfdrop.contracts.subjects import EVENTS_STREAM, job_event
 from halfdrop.hub.delivery import Delivery
 from halfdrop.runtime.broker import Broker
@@ -29,22 +38,31 @@ INTERVAL_S = 0.1
 WAITING_MAX = 16
 LOG_LINES_MAX = 64
 
+MakePicture = Callable[[], Awaitable[ProgressPicture | None]]
+
 
 class Report:
     """The newest status of a running job, and its way to EVENTS. One per delivery, used from the loop's thread."""
 
     def __init__(self, broker: Broker, status: JobStatus, stages: DurationsBy, tracing: Tracing = OFF) -> None:
         self.status = status
+        self._done = 0
+        """Steps that this delivery knows to be done; what is told may be further, from an earlier one."""
+
         self._broker = broker
         self._stages = stages
         self._tracing = tracing
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[JobStatus] = deque(maxlen=WAITING_MAX)
         self._changed = asyncio.Event()
+        self._picture: MakePicture | None = None
+        self._offered = asyncio.Event()
 
-    def plan(self, steps: int) -> None:
-        """Say how many steps the job has in all; known once it is known whether it must be sampled."""
-        self._change(replace(self.status, steps=steps))
+    def plan(self, steps: int, *, done: int = 0) -> None:
+        """Say how many steps the job has in all, known once it is known whether it must be sampled, and how many an
+        earlier delivery has done for good. What was told before is never taken back."""
+        self._done = done
+        self._change(replace(self.status, steps=steps, step=max(done, min(self.status.step, steps))))
 
     @contextmanager
     def stage(self, name: str, **attributes: Value) -> Iterator[None]:
@@ -66,13 +84,26 @@ class Report:
             yield elapsed_s
         self._stages.add((name,), elapsed_s())
 
-    def advance(self) -> None:
+    def advance(self, by: int = 1) -> None:
         """Count one more step as done."""
-        self._change(replace(self.status, step=min(self.status.step + 1, self.status.steps)))
+        self._done = min(self._done + by, self.status.steps)
+        self._change(replace(self.status, step=max(self.status.step, self._done)))
 
-    def advance_from_thread(self) -> None:
+    def advance_from_thread(self, by: int = 1) -> None:
         """Count one more step as done, from any thread."""
-        self._loop.call_soon_threadsafe(self.advance)
+        self._loop.call_soon_threadsafe(self.advance, by)
+
+    def show_from_thread(self, make: MakePicture) -> None:
+        """Have a picture of the progress made and told of, from any thread; one that waits still gives way to it."""
+        self._loop.call_soon_threadsafe(self._show, make)
+
+    def _show(self, make: MakePicture) -> None:
+        self._picture = make
+        self._offered.set()
+
+    def part_done(self, last: int) -> Callable[[], float]:
+        """Return what tells how much of the job's last `last` steps is done, 0 to 1."""
+        return lambda: max(0.0, (self._done - (self.status.steps - last)) / last)
 
     def note(self, line: str) -> None:
         """Add a line to the job's log; it goes out with the next snapshot."""
@@ -90,7 +121,21 @@ class Report:
         self._changed.set()
 
     async def publish_changes(self) -> None:
-        """Publish snapshots until cancelled. One that is lost costs nothing once the next arrives, so none is
+        """Publish snapshots, and have pictures made, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._publish_snapshots())
+            tasks.create_task(self._make_pictures())
+
+    async def _make_pictures(self) -> None:
+        while True:
+            await self._offered.wait()
+            self._offered.clear()
+            make, self._picture = self._picture, None
+            if make is not None and (picture := await make()) is not None:
+                self._change(replace(self.status, progress_picture=picture))
+
+    async def _publish_snapshots(self) -> None:
+        """Publish until cancelled. One that is lost costs nothing once the next arrives, so none is
         acknowledged."""
         while True:
             await self._changed.wait()
@@ -107,9 +152,11 @@ class Report:
 async def announce(broker: Broker, status: JobStatus) -> None:
     """Publish `status` and wait until EVENTS has it. Raises Unavailable if it does not take it.
 
-    A final status goes under one message id, so that announcing it again within the window changes nothing.
+    A final status goes under one message id, so that announcing it again within the window changes nothing. Each
+    revival has a final status of its own.
     """
-    headers = {Header.MSG_ID.value: f"{status.id}.{status.state}"} if status.state.is_final else {}
+    life = f".{revival_of(status)}" if revival_of(status) else ""
+    headers = {Header.MSG_ID.value: f"{status.id}.{status.state}{life}"} if status.state.is_final else {}
     try:
         await broker.js.publish(job_event(status.origin, status.id), encode_status(status), headers=carry(headers))
     except (NatsError, OSError, TimeoutError) as error:
@@ -127,9 +174,12 @@ async def begin_status(
 ) -> JobStatus:
     """Return the status of a job whose delivery begins now.
 
-    From the second delivery on, the first start and the log go on from what EVENTS last heard.
+    From the second delivery on, the first start, the log, the steps and the account of the deliveries go on from what
+    EVENTS last heard.
     """
     earlier = await _last_status(broker, job) if delivery.attempt > 1 else None
+    if earlier is not None and revival_of(earlier) != revival_of(job):
+        earlier = None  # of its former life, whose account is closed
     started_at = earlier.started_at if earlier is not None else None
     return replace(
         accepted_status(job, pattern_key),
@@ -139,6 +189,9 @@ async def begin_status(
         started_at=clock() if started_at is None else started_at,
         worker=worker,
         log=earlier.log if earlier is not None else (),
+        step=earlier.step if earlier is not None else 0,
+        steps=earlier.steps if earlier is not None else 0,
+        tries=earlier.tries if earlier is not None else UNSET,
     )
 
 

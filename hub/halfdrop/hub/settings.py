@@ -47,7 +47,16 @@ class HubSettings(Struct, frozen=True, kw_only=True):
     """Load torch and the model in the background after the start, so that the first job without plates need not."""
 
     grace_s: Annotated[float, Meta(ge=0, le=600)] = 20.0
-    """After SIGTERM a running job may take this long before it is handed back; under Kubernetes' default of 30."""
+    """After SIGTERM a running job may take this long, if it can be done by then; else it is handed back at once, with
+    what it has come to. Under Kubernetes' default of 30."""
+
+    interruption_file: str = ""
+    """A path that a node's termination handler makes when the machine will go; the worker then stops as on SIGTERM.
+    Empty: only signals stop it."""
+
+    save_every_s: Annotated[float, Meta(ge=0, le=3600)] = 5.0
+    """Seconds of a job between two savings of what it has come to, for workers that are killed; 0: only when a job is
+    handed back. One object of about 66 KiB each time; jobs that take less save nothing."""
 
     ack_wait_s: Annotated[float, Meta(ge=1, le=600)] = 30.0
     """Seconds without a sign of life after which the server gives a job to another worker; we sign every third."""
@@ -56,4 +65,5 @@ class HubSettings(Struct, frozen=True, kw_only=True):
     """A delivery that works longer than this is called off and tried again; the largest job takes seconds."""
 
     max_deliver: Annotated[int, Meta(ge=1, le=100)] = 5
-    """Deliveries before a job is given up on: enough to outlive a rolling restart, too few to burn a pool."""
+    """What a job may spend before it is given up on: a failed delivery or one that took its worker with it costs 1, an
+    error that nobody foresaw 2, an outage of the object store 0.25, a hand-back nothing. Too little to burn a pool."""

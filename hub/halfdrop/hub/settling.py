@@ -4,27 +4,26 @@ Each step may be the last before a crash. Whatever was done is found again by th
 changes nothing.
 """
 
+import time
+
 import msgspec
 import structlog
-from nats.errors import Error as NatsError
-from nats.js.api import Header
 
-from halfdrop.contracts.errors import PermanentError, Unavailable
+from halfdrop.contracts.errors import PermanentError, TransientError
 from halfdrop.contracts.jobs import JobStatus, decode_status, encode_status
-from halfdrop.contracts.subjects import artifact_path, dead_job
+from halfdrop.contracts.subjects import artifact_path
+from halfdrop.hub.dead_letters import bury
 from halfdrop.hub.delivery import Delivery
-from halfdrop.hub.outcomes import Outcome, Verdict
+from halfdrop.hub.outcomes import Outcome, Verdict, finished_before
 from halfdrop.hub.reporting import announce
+from halfdrop.hub.saved_work import SAVED_NAME
 from halfdrop.runtime.broker import Broker
 from halfdrop.runtime.objects import ObjectStore
-from halfdrop.runtime.tracing import carry
 
 log = structlog.get_logger()
 
 RESULT_NAME = "result.json"
 """Written last: a job that has one is finished, whatever else is known."""
-
-CAUSE_HEADER = "Halfdrop-Cause"
 
 
 async def find_result(objects: ObjectStore, tenant: str, job_id: str) -> JobStatus | None:
@@ -49,7 +48,7 @@ async def settle(broker: Broker, objects: ObjectStore, delivery: Delivery, outco
             if earlier is None:
                 path = artifact_path(status.tenant, status.id, RESULT_NAME)
                 await objects.put(path, encode_status(status), media_type="application/json")
-            await announce(broker, earlier or status)
+            await announce(broker, finished_before(earlier, status).status if earlier else status)
             await delivery.ack()
         case Verdict.REPEAT:
             await announce(broker, status)
@@ -59,36 +58,42 @@ async def settle(broker: Broker, objects: ObjectStore, delivery: Delivery, outco
             if earlier is None:
                 for path in await objects.list(artifact_path(status.tenant, status.id, "").rstrip("/")):
                     await objects.delete(path)
-            await announce(broker, earlier or status)
+            await announce(broker, finished_before(earlier, status).status if earlier else status)
             await delivery.ack()
         case Verdict.RETRY:
-            # The nak first: telling is worth less than another worker's early start.
-            await delivery.nak(outcome.retry_after_s)
-            await announce(broker, status)
+            # The news first: it carries the account of the job's deliveries, which the next worker reads.
+            try:
+                await announce(broker, status)
+            finally:
+                await delivery.nak(outcome.retry_after_s)
         case Verdict.BURY:
             cause = status.error.code if status.error is not None else "unknown"
-            await _copy_to_dead(broker, delivery, status.id, cause)
+            await bury(
+                broker,
+                delivery,
+                status.id,
+                cause=cause,
+                detail=status.error.detail if status.error is not None else "",
+                worker=status.worker,
+                now=status.completed_at or time.time(),
+            )
             await announce(broker, status)
             await delivery.term(cause)
+    if outcome.is_saved and status.state.is_final:
+        await _forget_progress(objects, status)
+
+
+async def _forget_progress(objects: ObjectStore, status: JobStatus) -> None:
+    """Remove what was saved of the job's progress: it has ended. Left behind it harms nobody."""
+    try:
+        await objects.delete(artifact_path(status.tenant, status.id, SAVED_NAME))
+    except TransientError as error:
+        log.warning("saved_work_left_behind", job_id=status.id, error=error.detail)
 
 
 async def bury_unreadable(broker: Broker, delivery: Delivery, error: PermanentError) -> None:
     """Move a message that is no job to DEAD. It names no origin, so nobody can be told but the operator."""
     log.error("job_unreadable", subject=delivery.subject, sequence=delivery.sequence, error=error.detail)
-    await _copy_to_dead(broker, delivery, f"unreadable-{delivery.sequence}", error.detail)
+    name = f"unreadable-{delivery.sequence}"
+    await bury(broker, delivery, name, cause=error.code, detail=error.detail, worker="", now=time.time())
     await delivery.term(error.code)
-
-
-async def _copy_to_dead(broker: Broker, delivery: Delivery, job_id: str, cause: str) -> None:
-    headers = {
-        **carry(),
-        # One header line of plain text, whatever the cause says.
-        CAUSE_HEADER: cause.encode("ascii", "replace").decode().replace("\r", " ").replace("\n", " ")[:200],
-        "Halfdrop-Subject": delivery.subject,
-        "Halfdrop-Deliveries": str(delivery.attempt),
-        Header.MSG_ID.value: f"dead.{delivery.sequence}",
-    }
-    try:
-        await broker.js.publish(dead_job(job_id), delivery.data, headers=headers)
-    except (NatsError, OSError, TimeoutError) as error:
-        raise Unavailable(f"DEAD did not take the job: {error!r}") from error

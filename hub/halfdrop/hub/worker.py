@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, field
+from random import Random
 
 import structlog
 from msgspec.structs import replace
@@ -22,9 +23,11 @@ from halfdrop.hub import outcomes
 from halfdrop.hub.cancels import is_canceled, wait_for_cancel
 from halfdrop.hub.collecting import collect_jobs
 from halfdrop.hub.delivery import Delivery
-from halfdrop.hub.finishing import finish
+from halfdrop.hub.finishing import FINISHING_STEPS, finish
+from halfdrop.hub.leaving import JobPace, Pace, leave_in_time
 from halfdrop.hub.metrics import ABANDONED, UNREADABLE, Tally
 from halfdrop.hub.outcomes import Outcome, Verdict
+from halfdrop.hub.progress import Progress
 from halfdrop.hub.reading import check_job, read_job
 from halfdrop.hub.refining import PlateRefiner, refine
 from halfdrop.hub.rendering import render
@@ -56,6 +59,9 @@ class Hub:
 
     tally: Tally = field(default_factory=Tally)
     tracing: Tracing = OFF
+    pace: Pace = field(default_factory=Pace)
+    random: Random = field(default_factory=Random)
+    """For the jitter of retries."""
 
 
 async def run_worker(hub: Hub, stop: asyncio.Event) -> None:
@@ -120,35 +126,45 @@ def _traced(hub: Hub, delivery: Delivery, job: Job) -> AbstractContextManager[Sp
 async def _process(hub: Hub, delivery: Delivery, job: Job, stop: asyncio.Event) -> Outcome:
     """Decide what is to be done with a delivery, and do the work if there is any."""
     max_deliver = hub.settings.max_deliver
-    status = await begin_status(
-        hub.broker, job, pattern_key(job.spec), delivery, worker=hub.settings.name, clock=hub.clock
-    )
+    key = pattern_key(job.spec)
+    status = await begin_status(hub.broker, job, key, delivery, worker=hub.settings.name, clock=hub.clock)
     try:
         earlier = await find_result(hub.objects, job.tenant, job.id)
     except TransientError as error:
-        return outcomes.failed(status, error, max_deliver=max_deliver, now=hub.clock())
+        return outcomes.failed(status, error, max_deliver=max_deliver, now=hub.clock(), random=hub.random)
     if earlier is not None:
-        return Outcome(verdict=Verdict.REPEAT, status=earlier)
-    if delivery.attempt > max_deliver:
+        return outcomes.finished_before(earlier, status)
+    if outcomes.is_exhausted(status, max_deliver=max_deliver):
         return outcomes.exhausted(status, max_deliver=max_deliver, now=hub.clock())
     if await is_canceled(hub.broker, job.id):
         return outcomes.canceled(status, now=hub.clock())
-    return await _work_unless_stopped(
-        hub, delivery, job, Report(hub.broker, status, hub.tally.stages, hub.tracing), stop
-    )
+    progress = Progress(hub.objects, job, key)
+    if delivery.attempt > 1:
+        await progress.load()
+    report = Report(hub.broker, status, hub.tally.stages, hub.tracing)
+    outcome = await _work_unless_stopped(hub, delivery, job, report, progress=progress, stop=stop)
+    return replace(outcome, is_saved=progress.is_saved)
 
 
-async def _work_unless_stopped(hub: Hub, delivery: Delivery, job: Job, report: Report, stop: asyncio.Event) -> Outcome:
-    """Work on the job with a heartbeat, until it is done, cancelled, or this worker's grace is over."""
+async def _work_unless_stopped(
+    hub: Hub, delivery: Delivery, job: Job, report: Report, *, progress: Progress, stop: asyncio.Event
+) -> Outcome:
+    """Work on the job with a heartbeat, until it is done or cancelled, or cannot be done before this worker stops."""
+    settings = hub.settings
+    pace = JobPace(hub.pace, job.size_px)
     async with asyncio.TaskGroup() as tasks:
-        work = tasks.create_task(_work(hub, job, report))
+        work = tasks.create_task(_work(hub, job, report, progress, pace))
         cancel = tasks.create_task(wait_for_cancel(hub.broker, job.id))
-        leave = tasks.create_task(_grace_over(stop, hub.settings.grace_s))
-        alive = tasks.create_task(delivery.keep_alive(hub.settings.ack_wait_s / 3))
+        leave = tasks.create_task(leave_in_time(stop, settings.grace_s, pace.left_s))
+        alive = tasks.create_task(delivery.keep_alive(settings.ack_wait_s / 3))
         telling = tasks.create_task(report.publish_changes())
+        saving = tasks.create_task(progress.save_often(settings.save_every_s))
         await asyncio.wait({work, cancel, leave}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (work, cancel, leave, alive, telling):
+        for task in (work, cancel, leave, telling, saving):
             task.cancel()
+        if leave.done() and not (work.done() or cancel.done()):
+            await progress.save_before_leaving()
+        alive.cancel()
     if not work.cancelled():
         return work.result()
     if not cancel.cancelled():
@@ -156,20 +172,32 @@ async def _work_unless_stopped(hub: Hub, delivery: Delivery, job: Job, report: R
     return outcomes.handed_back(report.status)
 
 
-async def _work(hub: Hub, job: Job, report: Report) -> Outcome:
+async def _work(hub: Hub, job: Job, report: Report, progress: Progress, pace: JobPace) -> Outcome:
     """Turn the job into files. Every error becomes an outcome: the queue must go on."""
+    max_deliver = hub.settings.max_deliver
     try:
         key = check_job(job)
         async with asyncio.timeout(hub.settings.job_max_s):
-            plates = await render(job, key, objects=hub.objects, sampler=hub.sampler, report=report)
+            plates = await render(
+                job, key, objects=hub.objects, sampler=hub.sampler, report=report, progress=progress, pace=pace
+            )
+            pace.finish(report.part_done(FINISHING_STEPS))
             fields = await refine(plates, job.spec, refiner=hub.refiner, report=report)
             artifacts = await finish(
-                job, fields, plates.palette, objects=hub.objects, threads=hub.threads, report=report
+                job,
+                fields,
+                plates.palette,
+                objects=hub.objects,
+                threads=hub.threads,
+                report=report,
+                progress=progress,
             )
+            pace.finished()
     except Exception as error:
         if not isinstance(error, (TransientError, PermanentError, TimeoutError)):
             log.exception("job_crashed")
-        return outcomes.failed(report.status, error, max_deliver=hub.settings.max_deliver, now=hub.clock())
+        now = hub.clock()
+        return outcomes.failed(report.status, error, max_deliver=max_deliver, now=now, random=hub.random)
     done = replace(
         report.status,
         state=JobState.COMPLETED,
@@ -178,8 +206,3 @@ async def _work(hub: Hub, job: Job, report: Report) -> Outcome:
         artifacts=artifacts,
     )
     return Outcome(verdict=Verdict.COMPLETE, status=done)
-
-
-async def _grace_over(stop: asyncio.Event, grace_s: float) -> None:
-    await stop.wait()
-    await asyncio.sleep(grace_s)

@@ -19,6 +19,7 @@ from halfdrop.contracts.jobs import (
 )
 from halfdrop.contracts.patterns import PatternSpec, Wording, pattern_key
 from halfdrop.contracts.plates import FIELDS_BYTES, Plates, decode_plates, encode_plates
+from halfdrop.contracts.tries import Tries
 from halfdrop.contracts.work import UNITS_PER_STEP
 
 SPEC = PatternSpec(prompt="dots", model_digest="sha256:0f")
@@ -115,3 +116,22 @@ def test_broken_plates_are_refused(data: bytes) -> None:
     with pytest.raises(PermanentError) as caught:
         decode_plates(data)
     assert caught.value.code == "bad-plates"
+
+
+@given(statuses, statuses, st.integers(1, 3))
+def test_a_revival_outranks_all_that_came_before_and_is_outranked_by_none_of_it(
+    before: JobStatus, after: JobStatus, revival: int
+) -> None:
+    revived = msgspec.structs.replace(after, revival=revival)
+    assert supersedes(revived, before)
+    assert not supersedes(before, revived)
+
+
+def test_a_job_that_was_never_revived_is_the_bytes_that_it_was() -> None:
+    assert b"revival" not in encode_job(JOB)
+    assert b"tries" not in encode_status(STATUS)
+    revived = msgspec.structs.replace(JOB, revival=2)
+    assert decode_job(encode_job(revived)) == revived
+    status = msgspec.structs.replace(accepted_status(revived, KEY), tries=Tries(through=2, spent=1.25))
+    assert status.revival == 2
+    assert decode_status(encode_status(status)) == status
