@@ -179,7 +179,8 @@ async def test_statuses_are_followed_and_survive_restarts_of_the_edge(
     await publish(hub, running)
 
     async def has_progress() -> bool:
-        return (await look_up(edge.client, placed["id"]))["progress"] == {"step": 2, "steps": 8, "stage": "master"}
+        progress = (await look_up(edge.client, placed["id"]))["progress"]
+        return bool(progress == {"step": 2, "steps": 8, "stage": "master", "picture": None})
 
     await wait_until(has_progress)
     await edge.kill()

@@ -6,11 +6,20 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import msgspec
 
-from halfdrop.contracts.jobs import Artifact, JobState, JobStatus, accepted_status, decode_job, encode_status
-from halfdrop.contracts.subjects import HUB_DOMAIN, JOBS_STREAM, job_event
+from halfdrop.contracts.jobs import (
+    Artifact,
+    JobState,
+    JobStatus,
+    ProgressPicture,
+    accepted_status,
+    decode_job,
+    encode_status,
+)
+from halfdrop.contracts.subjects import HUB_DOMAIN, JOBS_STREAM, artifact_path, job_event
 from halfdrop.deploy.servers import NatsServer
 from halfdrop.edge.event_stream import ServerEvent, read_events
 from halfdrop.runtime.broker import open_broker
+from halfdrop.runtime.objects import open_objects
 
 if TYPE_CHECKING:
     from tests.conftest import WaitUntil
@@ -152,3 +161,33 @@ async def test_polling_without_news_is_answered_304(
     assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", first.headers["etag"])
     other = await poll('W/"other"')
     assert (other.status_code, other.json()) == (200, first.json())
+
+
+async def test_an_order_that_is_sampled_shows_a_picture_until_it_is_done(
+    edge: "LiveEdge", hub_nats: NatsServer, objects_url: str, wait_until: "WaitUntil"
+) -> None:
+    running = await start_job(edge, hub_nats, wait_until)
+    path = artifact_path("local", running.id, "progress.webp")
+    await open_objects(objects_url).put(path, b"RIFF a picture", media_type="image/webp")
+    await publish(
+        hub_nats, msgspec.structs.replace(running, step=3, progress_picture=ProgressPicture(path=path, step=3))
+    )
+
+    async def is_shown() -> bool:
+        return bool(await known_step(edge, running.id) == 3)
+
+    await wait_until(is_shown)
+    address = (await edge.client.get(f"/v1/predictions/{running.id}")).json()["progress"]["picture"]
+    assert address.endswith(f"/v1/predictions/{running.id}/progress/3.webp")
+    shown = await edge.client.get(address)
+    assert (shown.status_code, shown.headers["content-type"]) == (200, "image/webp")
+    assert shown.content == b"RIFF a picture"
+    for other in ("x.webp", "3.png", ".webp"):
+        assert (await edge.client.get(f"/v1/predictions/{running.id}/progress/{other}")).status_code == 404
+    await publish(hub_nats, finished(running))
+
+    async def is_done() -> bool:
+        return (await edge.client.get(f"/v1/predictions/{running.id}")).json()["progress"]["picture"] is None
+
+    await wait_until(is_done)
+    assert (await edge.client.get(address)).status_code == 404

@@ -97,6 +97,16 @@ class JobError(msgspec.Struct, frozen=True, kw_only=True):
     is_transient: bool = False
 
 
+class ProgressPicture(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job that is being sampled looks like so far."""
+
+    path: str
+    """Object path of a small WebP, relative to the store; each picture takes the last one's place."""
+
+    step: int
+    """Sampling steps done in it."""
+
+
 class JobStatus(msgspec.Struct, frozen=True, kw_only=True, tag="status.v1"):
     """Everything known of a job at one moment."""
 
@@ -145,6 +155,9 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, tag="status.v1"):
 
     queue_sequence: int | msgspec.UnsetType = msgspec.UNSET
     """Where the job stands in JOBS, once a worker had it: how a cancel finds one that waits for a retry."""
+
+    progress_picture: ProgressPicture | msgspec.UnsetType = msgspec.UNSET
+    """The newest picture of the sampling; unset before the first, and for jobs that are done sooner."""
 
     refiner_digest: str | msgspec.UnsetType = msgspec.UNSET
     """Digest of the bundle that refined the plates for the files; unset where they are just as they were previewed."""

@@ -45,6 +45,7 @@ from halfdrop.edge.prediction_routes import (
 from halfdrop.edge.prediction_streams import stream_prediction
 from halfdrop.edge.preview_routes import create_preview, get_picture
 from halfdrop.edge.problems import answer_problem
+from halfdrop.edge.progress_routes import get_progress_picture
 from halfdrop.edge.services import Services
 from halfdrop.edge.webhook_routes import WEBHOOK_HANDLERS
 
@@ -70,6 +71,7 @@ API_HANDLERS = [
     stream_batch,
     get_batch_results,
     get_batch_errors,
+    get_progress_picture,
     list_pools,
     create_images,
     list_models,

@@ -9,17 +9,22 @@ import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from halfdrop.contracts.jobs import JobState, JobStatus
+from msgspec import UNSET
+
+from halfdrop.contracts.jobs import JobState, JobStatus, revival_of
 
 _RANKS = {JobState.QUEUED: 0, JobState.PROCESSING: 1, JobState.RETRYING: 2}
 _FINAL_RANK = 3
 _NUMBER = "(0|[1-9][0-9]{0,9})"
-_SNAPSHOT = re.compile(rf"s{_NUMBER}-([0-3])-{_NUMBER}-{_NUMBER}-{_NUMBER}")
+_SNAPSHOT = re.compile(rf"s{_NUMBER}-{_NUMBER}-([0-3])-{_NUMBER}-{_NUMBER}-{_NUMBER}")
 _TOLD = re.compile(rf"r{_NUMBER}-{_NUMBER}-([0-3])-{_NUMBER}")
 
 
 class Snapshot(NamedTuple):
-    """Which snapshot of an order was sent: `s1-1-7-2-93204`."""
+    """Which snapshot of an order was sent: `s0-1-1-7-2-93204`."""
+
+    revival: int
+    """How often the job was brought back from the dead letters."""
 
     attempt: int
     rank: int
@@ -41,16 +46,16 @@ class Snapshot(NamedTuple):
 
     def covers(self, other: "Snapshot") -> bool:
         """True if whoever has this snapshot has no use for `other`: it is the same, or older."""
-        mine, others = ((each.is_final, *each[:3]) for each in (self, other))
+        mine, others = ((each.revival, each.is_final, *each[1:4]) for each in (self, other))
         return self == other or mine > others
 
 
 def snapshot_of(status: JobStatus) -> Snapshot:
     """Return the id of a status."""
-    picture = getattr(status, "progress_picture", None)
-    rest = zlib.crc32(f"{status.stage} {getattr(picture, 'step', '')}".encode())
+    picture = 0 if status.progress_picture is UNSET else status.progress_picture.step
+    rest = zlib.crc32(f"{status.stage} {picture}".encode())
     rank = _RANKS.get(status.state, _FINAL_RANK)
-    return Snapshot(status.attempt, rank, status.step, len(status.log), rest)
+    return Snapshot(revival_of(status), status.attempt, rank, status.step, len(status.log), rest)
 
 
 def read_snapshot(text: str) -> Snapshot | None:

@@ -124,6 +124,7 @@ def describe_api(*, models: tuple[str, ...] = (), asks_keys: bool = False) -> Js
             "/v1/predictions/{order_id}/stream": {"get": _stream_prediction()},
             "/v1/predictions/{order_id}/files/{name}": {"get": _get_file()},
             **describe_batches(_idempotency_key(), _EVENTS),
+            "/v1/predictions/{order_id}/progress/{name}": {"get": _get_progress_picture()},
             "/v1/pools": {
                 "get": describe_operation(
                     "Tell of the pools that work at orders, and who waits", 200, json_of(PoolList), ()
@@ -301,12 +302,12 @@ def _stream_prediction() -> Json:
         "`logs`, `output` with a file's address, `error`, and `done` as the last"
     )
     operation["parameters"].append(parameter("events", "query", form, meaning, EVENT_FORMS[1]))
+    resume = "The id of the last event that came, to go on from there; what is none is ignored"
+    operation["parameters"].append(parameter(LAST_EVENT_ID, "header", {"type": "string"}, resume, "s0-1-1-7-2-93204"))
+    operation["responses"]["204"] = {"description": "You have seen the end (Last-Event-ID)"}
     cut = "Cancel the order if the client closes the stream before its end"
     yes_or_no = {"type": "string", "enum": [*YES, *NO]}
     operation["parameters"].append(parameter(PARAMETER, "query", yes_or_no, cut, YES[0]))
-    resume = "The id of the last event that came, to go on from there; what is none is ignored"
-    operation["parameters"].append(parameter(LAST_EVENT_ID, "header", {"type": "string"}, resume, "s1-1-7-2-93204"))
-    operation["responses"]["204"] = {"description": "You have seen the end (Last-Event-ID)"}
     return operation
 
 
@@ -315,6 +316,15 @@ def _get_file() -> Json:
     answers = {"image/png": binary, "image/svg+xml": binary, "application/octet-stream": binary}
     operation = _about_order("Send a file of a finished order", answers, (404, 503))
     operation["parameters"].append(parameter("name", "path", {"type": "string"}, "File name", "master.png"))
+    operation["parameters"] += _SIGNATURE
+    operation["security"] = _KEY_OR_ADDRESS
+    return operation
+
+
+def _get_progress_picture() -> Json:
+    answers = {"image/webp": {"schema": {"type": "string", "format": "binary"}}}
+    operation = _about_order("Send what an order looks like so far, while it is sampled", answers, (404, 503))
+    operation["parameters"].append(parameter("name", "path", {"type": "string"}, "Step and .webp", "7.webp"))
     operation["parameters"] += _SIGNATURE
     operation["security"] = _KEY_OR_ADDRESS
     return operation

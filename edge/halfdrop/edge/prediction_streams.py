@@ -50,8 +50,8 @@ async def stream_prediction(
 ) -> Stream | Response[None]:
     """Send what happens to an order as it happens, until it is final."""
     form = _read_form(request)
-    asks_for_cancel(request.query_params.get(PARAMETER))
     status = await edge.orders.find(order_id, access_of(request).tenant)  # an unknown id is a 404, not an empty stream
+    asks_for_cancel(request.query_params.get(PARAMETER))
     seen = request.headers.get(LAST_EVENT_ID, "")
     if status.state.is_final and _has_seen_end(form, seen):
         return Response(None, status_code=204, headers={"Cache-Control": "no-store"})

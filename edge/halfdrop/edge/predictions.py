@@ -70,6 +70,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     step: int
     steps: int
     stage: str
+    picture: str | None = None
+    """Address of a small picture of the state so far, while one is there; fetched as the files are."""
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -189,7 +191,9 @@ def make_prediction(
         eta_seconds=None if outage else seconds_left,
         region=estimate.region if estimate is not None else None,
         reason=outage[0] if outage else say_reason(status, estimate),
-        progress=Progress(step=status.step, steps=status.steps, stage=status.stage),
+        progress=Progress(
+            step=status.step, steps=status.steps, stage=status.stage, picture=_picture_address(status, address)
+        ),
         pattern_key=status.pattern_key,
         unknown_words=wording.unknown_words,
         read_as=wording.read_as,
@@ -201,6 +205,9 @@ def make_prediction(
 
 def sign_files(prediction: Prediction, sign: Callable[[str], str]) -> Prediction:
     """Return `prediction` with the addresses of its files signed."""
+    if prediction.progress.picture is not None:
+        shown = msgspec.structs.replace(prediction.progress, picture=sign(prediction.progress.picture))
+        prediction = msgspec.structs.replace(prediction, progress=shown)
     output = prediction.output
     if output is None:
         return prediction
@@ -281,6 +288,12 @@ def _make_output(status: JobStatus, address: str) -> Output | None:
         svg=urls.get(SVG),
         proof=urls.get(PROOF),
     )
+
+
+def _picture_address(status: JobStatus, address: str) -> str | None:
+    if status.progress_picture is msgspec.UNSET or status.state.is_final:
+        return None
+    return f"{address}/progress/{status.progress_picture.step}.webp"
 
 
 def _make_metrics(status: JobStatus) -> Metrics:

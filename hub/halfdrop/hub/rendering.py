@@ -6,8 +6,10 @@ from halfdrop.contracts.subjects import plates_path
 from halfdrop.hub.finishing import FINISHING_STEPS
 from halfdrop.hub.leaving import JobPace
 from halfdrop.hub.progress import Progress
+from halfdrop.hub.progress_pictures import ProgressPictures
 from halfdrop.hub.reporting import Report
 from halfdrop.hub.sampler import Resumption, Sampler
+from halfdrop.hub.saved_work import TakeState
 from halfdrop.runtime.objects import ObjectStore
 from halfdrop.runtime.semantics import FILE_NAME, generating
 
@@ -41,7 +43,13 @@ async def render(
         pace.step()
         report.advance_from_thread()
 
-    resumption = Resumption(state=progress.state, on_resumed=skip, keep=progress.keep_state)
+    pictures = ProgressPictures(job, report, objects, steps=steps)
+
+    def keep(take: TakeState, step: int) -> None:
+        progress.keep_state(take, step)
+        pictures.offer(take, step)
+
+    resumption = Resumption(state=progress.state, on_resumed=skip, keep=keep)
     with report.stage("sampling", **generating(job.spec.model_digest, job.spec.seed)):
         plates = await sampler.draw(job.spec, on_step=end_step, resumption=resumption)
         with report.timed("upload", **{FILE_NAME: "plates.msgpack"}):

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 import structlog
@@ -18,6 +18,7 @@ from halfdrop.contracts.jobs import (
     Job,
     JobState,
     JobStatus,
+    ProgressPicture,
     accepted_status,
     decode_status,
     encode_status,
@@ -37,6 +38,8 @@ INTERVAL_S = 0.1
 WAITING_MAX = 16
 LOG_LINES_MAX = 64
 
+MakePicture = Callable[[], Awaitable[ProgressPicture | None]]
+
 
 class Report:
     """The newest status of a running job, and its way to EVENTS. One per delivery, used from the loop's thread."""
@@ -52,6 +55,8 @@ class Report:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[JobStatus] = deque(maxlen=WAITING_MAX)
         self._changed = asyncio.Event()
+        self._picture: MakePicture | None = None
+        self._offered = asyncio.Event()
 
     def plan(self, steps: int, *, done: int = 0) -> None:
         """Say how many steps the job has in all, known once it is known whether it must be sampled, and how many an
@@ -88,6 +93,14 @@ class Report:
         """Count one more step as done, from any thread."""
         self._loop.call_soon_threadsafe(self.advance, by)
 
+    def show_from_thread(self, make: MakePicture) -> None:
+        """Have a picture of the progress made and told of, from any thread; one that waits still gives way to it."""
+        self._loop.call_soon_threadsafe(self._show, make)
+
+    def _show(self, make: MakePicture) -> None:
+        self._picture = make
+        self._offered.set()
+
     def part_done(self, last: int) -> Callable[[], float]:
         """Return what tells how much of the job's last `last` steps is done, 0 to 1."""
         return lambda: max(0.0, (self._done - (self.status.steps - last)) / last)
@@ -108,7 +121,21 @@ class Report:
         self._changed.set()
 
     async def publish_changes(self) -> None:
-        """Publish snapshots until cancelled. One that is lost costs nothing once the next arrives, so none is
+        """Publish snapshots, and have pictures made, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._publish_snapshots())
+            tasks.create_task(self._make_pictures())
+
+    async def _make_pictures(self) -> None:
+        while True:
+            await self._offered.wait()
+            self._offered.clear()
+            make, self._picture = self._picture, None
+            if make is not None and (picture := await make()) is not None:
+                self._change(replace(self.status, progress_picture=picture))
+
+    async def _publish_snapshots(self) -> None:
+        """Publish until cancelled. One that is lost costs nothing once the next arrives, so none is
         acknowledged."""
         while True:
             await self._changed.wait()

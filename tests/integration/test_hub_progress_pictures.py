@@ -1,0 +1,136 @@
+"""Pictures of a job on its way: from a real worker's sampling, and what becomes of a job when they cannot be made."""
+
+import asyncio
+import io
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+from nats.js.errors import NotFoundError
+from PIL import Image
+
+from halfdrop.contracts import subjects
+from halfdrop.contracts.jobs import Job, JobState, JobStatus, decode_status, encode_job
+from halfdrop.contracts.patterns import PatternSpec
+from halfdrop.deploy.servers import NatsServer
+from halfdrop.hub import progress_pictures
+from halfdrop.hub.refining import PlateRefiner
+from halfdrop.hub.sampler import Sampler
+from halfdrop.hub.settings import HubSettings
+from halfdrop.hub.worker import Hub, run_worker
+from halfdrop.models.bundle import open_bundle, shipped_bundle_dir
+from halfdrop.runtime.broker import Broker, open_broker
+from halfdrop.runtime.objects import ObjectStore, open_objects
+from halfdrop.runtime.streams import ensure_hub_streams
+
+if TYPE_CHECKING:
+    from tests.conftest import WaitUntil
+
+STEPS = 50
+
+
+@asynccontextmanager
+async def worker(broker: Broker, objects: ObjectStore, tmp_path: Path) -> AsyncIterator[None]:
+    settings = HubSettings(nats_url="unused", objects_url=objects.url, ack_wait_s=10, grace_s=5, warm=False)
+    stop = asyncio.Event()
+    with (
+        ThreadPoolExecutor(2) as threads,
+        Sampler(shipped_bundle_dir(), device="cpu", threads=1) as sampler,
+        PlateRefiner(tmp_path / "none", shipped_bundle_dir(), device="cpu") as refiner,
+    ):
+        hub = Hub(settings=settings, broker=broker, objects=objects, sampler=sampler, refiner=refiner, threads=threads)
+        await sampler.warm()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(run_worker(hub, stop))
+            try:
+                yield
+            finally:
+                stop.set()
+
+
+async def run_job(
+    hub_nats: NatsServer, objects: ObjectStore, tmp_path: Path, wait_until: "WaitUntil"
+) -> list[JobStatus]:
+    """Run a job that must be sampled; return all that was told of it."""
+    spec = PatternSpec(
+        prompt="red polka dots on white",
+        model_digest=open_bundle(shipped_bundle_dir()).digest,
+        num_inference_steps=STEPS,
+    )
+    job = Job(id="job1", origin="test", spec=spec, size_px=256, created_at=time.time())
+    async with open_broker(hub_nats.url, name="hub", domain=subjects.HUB_DOMAIN) as broker:
+        await ensure_hub_streams(broker.js)
+        async with worker(broker, objects, tmp_path):
+            await broker.js.publish(subjects.queued_job(job.job_class, job.tenant, job.id), encode_job(job))
+
+            async def has_ended() -> bool:
+                try:
+                    last = await broker.js.get_last_msg(subjects.EVENTS_STREAM, subjects.job_event("test", job.id))
+                except NotFoundError:
+                    return False
+                return decode_status(last.data or b"").state.is_final
+
+            await wait_until(has_ended, timeout_s=60)
+        state = (await broker.js.stream_info(subjects.EVENTS_STREAM)).state
+        messages = [
+            await broker.js.get_msg(subjects.EVENTS_STREAM, seq=number)
+            for number in range(state.first_seq, state.last_seq + 1)
+        ]
+    return [decode_status(message.data or b"") for message in messages]
+
+
+def pictures_in(statuses: list[JobStatus]) -> list[int]:
+    found = (status.progress_picture for status in statuses)
+    return [picture.step for picture in found if hasattr(picture, "step")]
+
+
+async def test_a_job_that_is_sampled_for_long_shows_what_it_looks_like_so_far(
+    hub_nats: NatsServer, objects_url: str, tmp_path: Path, wait_until: "WaitUntil", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress_pictures, "EVERY_S", 0.1)  # a quick machine samples all steps in a second
+    objects = open_objects(objects_url)
+    statuses = await run_job(hub_nats, objects, tmp_path, wait_until)
+    assert statuses[-1].state is JobState.COMPLETED
+    steps = pictures_in(statuses)
+    assert steps == sorted(steps)
+    assert 0 < steps[0] <= steps[-1] < STEPS
+    data = await objects.get(subjects.artifact_path("local", "job1", progress_pictures.PICTURE_NAME))
+    assert data is not None
+    assert len(data) < 16 * 1024
+    with Image.open(io.BytesIO(data)) as picture:
+        assert (picture.format, picture.size) == ("WEBP", (128, 128))
+
+
+async def test_pictures_that_cannot_be_made_or_stored_fail_no_job(
+    hub_nats: NatsServer, objects_url: str, tmp_path: Path, wait_until: "WaitUntil", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def fail(*_: Any) -> bytes:
+        tried.append(1)
+        if len(tried) % 2:
+            raise ValueError("no picture today")
+        return b"not stored either"
+
+    monkeypatch.setattr(progress_pictures, "EVERY_S", 0.05)
+    monkeypatch.setattr(progress_pictures, "draw_picture", fail)
+    folder = Path(urlsplit(objects_url).path)
+    (folder / "jobs/local/job1" / progress_pictures.PICTURE_NAME).mkdir(parents=True)  # a put there must fail
+    statuses = await run_job(hub_nats, open_objects(objects_url), tmp_path, wait_until)
+    assert statuses[-1].state is JobState.COMPLETED
+    assert pictures_in(statuses) == []
+    assert len(tried) >= 2
+
+
+async def test_a_job_that_is_done_within_the_time_of_one_picture_has_none(
+    hub_nats: NatsServer, objects_url: str, tmp_path: Path, wait_until: "WaitUntil", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress_pictures, "EVERY_S", 600.0)
+    statuses = await run_job(hub_nats, open_objects(objects_url), tmp_path, wait_until)
+    assert statuses[-1].state is JobState.COMPLETED
+    assert pictures_in(statuses) == []
