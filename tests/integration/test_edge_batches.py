@@ -31,7 +31,7 @@ from halfdrop.runtime.streams import ensure_hub_streams
 
 if TYPE_CHECKING:
     from tests.conftest import WaitUntil
-    from tests.integration.conftest import LiveEdge, StartEdge
+    from tests.integration.conftest import LiveEdge, StartEdge, StartReceiver
 
 JSONL = {"content-type": "application/jsonl"}
 DONE_S = 100.0
@@ -394,3 +394,20 @@ async def test_a_thousand_lines_with_ten_bad_ones_give_nine_hundred_and_ninety_r
     assert bad == list(range(51, 1_001, 100))
     good = [found["line"] for found in await results_of(edge.client, placed["id"])]
     assert good == sorted(set(range(1, 1_001)) - set(bad))
+
+
+async def test_the_end_of_a_batch_is_told_to_its_webhook_once(
+    edge: "LiveEdge", start_receiver: "StartReceiver", wait_until: "WaitUntil"
+) -> None:
+    receiver = await start_receiver()
+    placed = await submit(edge.client, specs(3), f"?webhook={receiver.url}")
+    (await edge.client.post(placed["urls"]["cancel"])).raise_for_status()
+    await wait_until(lambda: receiver.ids, timeout_s=30)
+    await edge.kill()
+    await edge.start()
+    told = receiver.received[0].json
+    assert told["type"] == "batch.completed"
+    assert told["data"] == (await edge.client.get(placed["urls"]["get"])).json()
+    assert told["data"]["status"] == "canceled"
+    await wait_until(lambda: "halfdrop_webhooks_waiting 0.0" in httpx.get(f"{edge.url}/metrics").text)
+    assert set(receiver.ids) == {f"{placed['id']}.completed"}

@@ -154,12 +154,6 @@ class OrderBook:
         """Return the newest status of each order that is not finished; another thread may ask."""
         return list(self._open.values())
 
-    def queue_position(self, status: JobStatus) -> int | None:
-        """Return how many unfinished orders of its tenant are older; None once `status` is no longer queued."""
-        if status.state is not JobState.QUEUED:
-            return None
-        return sum(o.id < status.id and o.tenant == status.tenant for o in self._open.values())
-
     def overdue(self, now: float) -> list[JobStatus]:
         """Return unfinished orders, whoever's, that nobody wants any more at `now`."""
         return [o for o in self._open.values() if o.cancel_at is not msgspec.UNSET and o.cancel_at <= now]

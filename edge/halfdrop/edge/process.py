@@ -24,6 +24,7 @@ from halfdrop.edge.access import Door, follow_keys, load_keys
 from halfdrop.edge.app import make_app
 from halfdrop.edge.at_rest import PatternForm
 from halfdrop.edge.batch_book import open_batches
+from halfdrop.edge.batch_ends import tell_ends
 from halfdrop.edge.batch_feeder import feed_batches
 from halfdrop.edge.batch_intake import BatchLimits
 from halfdrop.edge.degradation import Degradation
@@ -170,6 +171,7 @@ def _background(edge: Services, settings: EdgeSettings, memory: MemoryTier) -> l
         cancel_overdue(edge.orders),
         follow_pools(edge.broker, edge.pools),
         feed_batches(edge.batches, edge.orders, edge.previews, edge.objects, origin=edge.name),
+        tell_ends(edge.batches, edge.webhooks),
         edge.webhooks.run(),
         edge.degradation.follow(),
         share_hot_set(edge.broker, edge.hot, edge=edge.name, region=settings.region),

@@ -30,6 +30,16 @@ class WebhookBody(msgspec.Struct, frozen=True, kw_only=True):
     data: Prediction
 
 
+class BatchBody(msgspec.Struct, frozen=True, kw_only=True):
+    """What a receiver gets when a batch is over: about 1 KB."""
+
+    type: str
+    """"batch.completed"; how it ended is in the data."""
+
+    timestamp: str
+    data: msgspec.Raw | msgspec.UnsetType
+
+
 class TestBody(msgspec.Struct, frozen=True, kw_only=True):
     """What a receiver gets from `halfdrop webhooks test`."""
 
@@ -44,6 +54,9 @@ def make_body(record: WebhookRecord, describe: Describe) -> bytes:
     Of one that would be larger the logs are left out first, then what was said of its words, then the prompt is cut
     short: `logs` says so, and the prediction's address tells it whole.
     """
+    if record.status is msgspec.UNSET:
+        end = BatchBody(type=f"batch.{record.kind}", timestamp=format_time(record.at), data=record.batch)
+        return msgspec.json.encode(end)
     prediction = describe(record.status)
     for fitting in (prediction, *_shorter(prediction)):
         body = msgspec.json.encode(

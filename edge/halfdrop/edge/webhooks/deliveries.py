@@ -21,7 +21,7 @@ from halfdrop.edge.webhooks.addresses import AddressPolicy, endpoint_of
 from halfdrop.edge.webhooks.bodies import Describe, make_body, make_test_body
 from halfdrop.edge.webhooks.dead import DeadDeliveries
 from halfdrop.edge.webhooks.disabled import DisabledEndpoints
-from halfdrop.edge.webhooks.events import Failure, WebhookRecord, events_of
+from halfdrop.edge.webhooks.events import Failure, WebhookRecord, end_of_batch, events_of
 from halfdrop.edge.webhooks.schedule import Entry, Schedule
 from halfdrop.edge.webhooks.secrets import SecretBook
 from halfdrop.edge.webhooks.sender import Outcome, Sender
@@ -110,6 +110,10 @@ class Deliveries:
         """Store what `new` tells beyond `old`. Raises Unavailable if it could not: the status must come again."""
         for record in events_of(old, new, now=self._clock()):
             await self._store(record)
+
+    async def record_batch(self, batch_id: str, data: bytes, *, tenant: str, url: str) -> None:
+        """Store that a batch is over, as often as it is said, once. data: the batch in JSON. Raises Unavailable."""
+        await self._store(end_of_batch(batch_id, data, tenant=tenant, url=url, now=self._clock()))
 
     async def run(self) -> None:
         """Deliver for ever."""

@@ -10,14 +10,17 @@ from typing import Literal
 import msgspec
 
 from halfdrop.contracts.jobs import JobState, JobStatus, WebhookEvent
-from halfdrop.edge.names import ID_PATTERN
+from halfdrop.edge.names import BATCH_ID_PATTERN, ID_PATTERN
 
 Rank = Literal[0, 1, 2]
 """Place of an event in its order's course: start, then logs and output by age, then completed."""
 
 RANKS: dict[WebhookEvent, Rank] = {"start": 0, "output": 1, "logs": 1, "completed": 2}
 
-EVENT_ID_PATTERN = ID_PATTERN.rstrip("$") + r"\.(?:start|completed|(?:logs|output)-[0-9]{1,6}-[0-9]{1,6}-[0-9]{1,4})$"
+EVENT_ID_PATTERN = (
+    rf"(?:{ID_PATTERN.rstrip('$')}\.(?:start|completed|(?:logs|output)-[0-9]{{1,6}}-[0-9]{{1,6}}-[0-9]{{1,4}})"
+    rf"|{BATCH_ID_PATTERN.rstrip('$')}\.completed)$"
+)
 
 
 RECORD_MAX_BYTES = 60 * 1024
@@ -45,13 +48,18 @@ class WebhookRecord(msgspec.Struct, frozen=True, kw_only=True, tag="webhook.v1")
 
     kind: WebhookEvent
     order_id: str
+    """Whose event it is: an order's id, or a batch's."""
+
     tenant: str
     url: str
     at: float
     """Unix seconds at which the edge learnt of it."""
 
-    status: JobStatus
+    status: JobStatus | msgspec.UnsetType = msgspec.UNSET
     """The order as it was then. The body is made from it at each attempt, so that signed addresses are fresh."""
+
+    batch: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    """Of a batch's end instead: the batch in JSON, in which nothing is signed."""
 
     attempts: int = 0
     """Attempts that failed."""
@@ -91,6 +99,20 @@ def events_of(old: JobStatus | None, new: JobStatus, *, now: float) -> list[Webh
     ]
 
 
+def end_of_batch(batch_id: str, data: bytes, *, tenant: str, url: str, now: float) -> WebhookRecord:
+    """Return the one event of a batch. data: the batch in JSON, as a GET answers it."""
+    name: WebhookEvent = "completed"
+    return WebhookRecord(
+        id=f"{batch_id}.{name}",
+        kind=name,
+        order_id=batch_id,
+        tenant=tenant,
+        url=url,
+        at=now,
+        batch=msgspec.Raw(data),
+    )
+
+
 def is_event_id(text: str) -> bool:
     """True if `text` has the form of a webhook-id of ours; anything else must not reach a subject."""
     return re.fullmatch(EVENT_ID_PATTERN, text) is not None
@@ -103,9 +125,10 @@ def encode_record(record: WebhookRecord) -> bytes:
     status, and all behind it.
     """
     encoded = msgspec.json.encode(record)
-    if len(encoded) <= RECORD_MAX_BYTES:
+    status = record.status
+    if len(encoded) <= RECORD_MAX_BYTES or status is msgspec.UNSET:
         return encoded
-    status, error = record.status, record.status.error
+    error = status.error
     cut = error and msgspec.structs.replace(error, detail=error.detail[:ERROR_CHARS])
     shorter = msgspec.structs.replace(status, log=("left out here: too long",), error=cut)
     return msgspec.json.encode(msgspec.structs.replace(record, status=shorter))
