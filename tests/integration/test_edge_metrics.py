@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import httpx
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from halfdrop.contracts.subjects import HUB_DOMAIN, job_event
 from halfdrop.deploy.ports import LOOPBACK, choose_port
 from halfdrop.deploy.servers import NatsServer
 from halfdrop.edge.metrics import FAMILIES
+from halfdrop.runtime.broker import open_broker
 
 if TYPE_CHECKING:
     from tests.conftest import WaitUntil
@@ -116,7 +118,17 @@ async def test_orders_that_wait_here_are_counted_and_aged_until_a_hub_has_them(
         return now.value("halfdrop_orders_unforwarded") == 0 and now.value("halfdrop_orders_forwarded_total") == 1
 
     await wait_until(is_forwarded, timeout_s=30)
-    assert (await scrape(edge)).value("halfdrop_hub_events_followed_total") >= 1
+    found = await scrape(edge)
+    assert found.value("halfdrop_region_orders_total", region="local") == 1
+    assert found.value("halfdrop_region_up", region="local") == 1
+    assert found.value("halfdrop_hub_events_followed_total") == 0
+    async with open_broker(hub_nats.url, name="test", domain=HUB_DOMAIN) as hub:
+        await hub.js.publish(job_event("test", placed.json()["id"]), b"what a hub tells")
+
+    async def is_followed() -> bool:
+        return (await scrape(edge)).value("halfdrop_hub_events_followed_total") == 1
+
+    await wait_until(is_followed)
 
 
 async def link_is(edge: "LiveEdge", state: str) -> bool:
