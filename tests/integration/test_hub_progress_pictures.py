@@ -101,7 +101,7 @@ async def test_a_job_that_is_sampled_for_long_shows_what_it_looks_like_so_far(
     assert 0 < steps[0] <= steps[-1] < STEPS
     data = await objects.get(subjects.artifact_path("local", "job1", progress_pictures.PICTURE_NAME))
     assert data is not None
-    assert len(data) < 16 * 1024
+    assert len(data) < 32 * 1024
     with Image.open(io.BytesIO(data)) as picture:
         assert (picture.format, picture.size) == ("WEBP", (128, 128))
 
