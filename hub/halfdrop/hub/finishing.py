@@ -79,9 +79,13 @@ class _Bench:
     async def in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._unless_called_off, work)
 
-    def _unless_called_off(self, work: Callable[[], T]) -> T:
+    def stop_if_called_off(self, _: int = 0, __: int = 0) -> None:
+        """The renderer's `on_rows`. Raises Stopped once nobody wants the work any more."""
         if self.called_off.is_set():
             raise Stopped
+
+    def _unless_called_off(self, work: Callable[[], T]) -> T:
+        self.stop_if_called_off()
         return work()
 
     async def store(self, file: _File) -> Artifact:
@@ -161,7 +165,10 @@ async def _make_separations(bench: _Bench) -> list[Artifact]:
     artifacts = dict(bench.made)
     if not artifacts.keys() >= set(names):
         with bench.report.stage("separations"):
-            planes = await bench.in_thread(lambda: compose_layers(bench.fields, bench.repeat, bench.job.size_px))
+            compose = partial(
+                compose_layers, bench.fields, bench.repeat, bench.job.size_px, on_rows=bench.stop_if_called_off
+            )
+            planes = await bench.in_thread(compose)
             for name, plane in zip(names, planes, strict=True):
                 if name not in artifacts:
                     artifacts[name] = await bench.store(await bench.in_thread(partial(_encode_plate, name, plane)))
@@ -217,8 +224,7 @@ class _CountEighths:
         self._counted = 0
 
     def __call__(self, rows_done: int, rows: int) -> None:
-        if self._bench.called_off.is_set():
-            raise Stopped
+        self._bench.stop_if_called_off()
         while self._counted < COMPOSING_STEPS * rows_done // rows:
             self._counted += 1
             self._bench.report.advance_from_thread()

@@ -82,7 +82,9 @@ def compose_tile(
     return tile
 
 
-def compose_layers(fields: Fields, repeat: Repeat, size_px: int, *, threads: int = 1) -> Bytes:
+def compose_layers(
+    fields: Fields, repeat: Repeat, size_px: int, *, threads: int = 1, on_rows: OnRows | None = None
+) -> Bytes:
     """Return the separations, [used layers, size, size]: each layer's coverage, 255 = full, whatever lies above it."""
     cell = plan_cell(fields[list(used_layers(fields))], repeat, size_px)
     layers = np.empty((cell.layers, size_px, size_px), np.uint8)
@@ -92,6 +94,8 @@ def compose_layers(fields: Fields, repeat: Repeat, size_px: int, *, threads: int
         for across in range(cell.across):
             layers[:, top_px:below_px, across * width : (across + 1) * width] = strip
         top_px = below_px
+        if on_rows:
+            on_rows(top_px, height)
     for down in range(1, cell.down):
         layers[:, down * height : (down + 1) * height] = layers[:, :height]
     return layers
