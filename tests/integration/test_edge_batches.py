@@ -411,3 +411,27 @@ async def test_the_end_of_a_batch_is_told_to_its_webhook_once(
     assert told["data"]["status"] == "canceled"
     await wait_until(lambda: "halfdrop_webhooks_waiting 0.0" in httpx.get(f"{edge.url}/metrics").text)
     assert set(receiver.ids) == {f"{placed['id']}.completed"}
+
+
+async def test_a_batch_waits_for_the_edges_own_nats_and_says_so(
+    edge: "LiveEdge", edge_nats: NatsServer, hub_nats: NatsServer, wait_until: "WaitUntil"
+) -> None:
+    async with instant_hub(hub_nats) as seen:
+        placed = await submit(edge.client, specs(300))
+
+        async def has_begun() -> bool:
+            return bool((await look_up(edge.client, placed["id"]))["counts"]["completed"] >= 5)
+
+        await wait_until(has_begun, timeout_s=60, poll_s=0.01)
+        await edge_nats.kill()
+
+        async def says_so() -> bool:
+            return "NATS" in ((await look_up(edge.client, placed["id"]))["status_reason"] or "")
+
+        await wait_until(says_so, timeout_s=30)
+        await edge_nats.start()
+        done = await wait_over(edge.client, placed["id"], wait_until)
+        assert done["counts"]["completed"] == 300
+        assert done["status_reason"] is None
+    assert len(seen) == 300
+    assert set(seen.values()) == {1}
