@@ -29,6 +29,7 @@ from halfdrop.operator.demand import NoDemand
 from halfdrop.operator.governing import read_policy
 from halfdrop.operator.metrics import Tally
 from halfdrop.operator.reconciling import Operator, reconcile_pool
+from halfdrop.runtime.logs import configure_logs
 
 NAMESPACE = "bench"
 ROUNDS = 3
@@ -44,6 +45,8 @@ def main() -> None:
     parser.add_argument("--pools", type=int, default=200, help="pools, each with an HPA and a Deployment")
     parser.add_argument("--days", type=float, default=7.0, help="length of the demand that is decided on")
     given = parser.parse_args()
+    os.environ["HALFDROP_LOG_LEVEL"] = "warning"
+    configure_logs("bench")
     with run_api_server(given.pools) as kubeconfig:
         os.environ["KUBECONFIG"] = str(kubeconfig)
         looks_ms, cpu_ms = asyncio.run(time_looks())
@@ -151,7 +154,7 @@ def weigh_process(pools: int) -> float:
     settings = {"NAMESPACES": NAMESPACE, "METRICS_PORT": port, "INTERVAL_S": 5}
     environ = {f"HALFDROP_OPERATOR_{name}": str(value) for name, value in settings.items()}
     program = [sys.executable, "-m", "halfdrop.operator"]
-    with subprocess.Popen(program, env={**os.environ, "HALFDROP_LOG_LEVEL": "warning", **environ}) as process:
+    with subprocess.Popen(program, env={**os.environ, **environ}) as process:
         try:
             wait_for_looks(port, pools * ROUNDS)
             return resident_mib(process.pid)
