@@ -70,7 +70,8 @@ class Waiting:
 class Pool:
     """Slots, and lanes taken by virtual time: the least start of the classes, then of its tenants."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, *, tells_lags: bool = False) -> None:
+        self.tells_lags = tells_lags
         self.slots = slots
         self.running: list[tuple[float, int, Order]] = []
         self.lanes: dict[tuple[JobClass, str], Waiting] = {}
@@ -124,7 +125,16 @@ class Pool:
             units_per_s=sum(order.work for order in self._ended) / seconds if seconds else 0.0,
             weights=DEFAULT_WEIGHTS,
             lanes=tuple(
-                Lane(job_class=name, tenant=tenant, jobs=jobs, work=work)
+                Lane(
+                    job_class=name,
+                    tenant=tenant,
+                    jobs=jobs,
+                    work=work,
+                    running=jobs - len(self.lanes[name, tenant].orders),
+                    lag=max(0.0, self.lanes[name, tenant].start - self._virtuals[name]),
+                )
+                if self.tells_lags
+                else Lane(job_class=name, tenant=tenant, jobs=jobs, work=work)
                 for (name, tenant), (jobs, work) in told.items()
             ),
         )
@@ -221,10 +231,17 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=SLOTS, help=f"jobs at once (default {SLOTS})")
     parser.add_argument("--speed", type=float, default=SPEED, help=f"arrivals so many times faster (default {SPEED:g})")
     parser.add_argument("--classes", action="store_true", help="spread the requests over the three classes")
+    parser.add_argument("--lags", action="store_true", help="workers tell the lag and running jobs of each lane")
     options = parser.parse_args()
     orders = read_orders(options.traces, speed=options.speed, with_classes=options.classes)
-    waited = list(replay(orders, Pool(options.slots)))
-    settings = {"slots": options.slots, "speed": options.speed, "classes": options.classes, "orders": len(orders)}
+    waited = list(replay(orders, Pool(options.slots, tells_lags=options.lags)))
+    settings = {
+        "slots": options.slots,
+        "speed": options.speed,
+        "classes": options.classes,
+        "lags": options.lags,
+        "orders": len(orders),
+    }
     report("eta", {**summarise_errors(waited), **settings, "goal": GOAL})
 
 

@@ -139,3 +139,20 @@ def test_the_rest_of_a_running_job_is_never_negative_and_nothing_once_all_is_don
 def test_the_rest_shrinks_smoothly_for_a_job_that_runs_at_the_pools_rate(whole_s: float, steps: int) -> None:
     rests = [expect_rest(Pace(whole_s * step / steps, step, steps, whole_s)) for step in range(steps + 1)]
     assert all(math.isclose(rest or 0.0, whole_s * (1 - step / steps), abs_tol=1e-6) for step, rest in enumerate(rests))
+
+
+@given(st.lists(st.integers(1, 20), max_size=6), st.integers(0, 20), st.integers(1, 4))
+def test_lanes_that_tell_their_lag_are_counted_to_the_job(others: list[int], ahead: int, slots: int) -> None:
+    lanes: dict[tuple[JobClass, str], list[float]] = {
+        ("standard", f"t{number}"): [1.0] * jobs for number, jobs in enumerate(others)
+    }
+    told = tuple(
+        Lane(job_class=job_class, tenant=tenant, jobs=len(jobs), work=float(len(jobs)), running=0, lag=0.0)
+        for (job_class, tenant), jobs in lanes.items()
+    )
+    load = PoolLoad(slots=slots, busy=0, units_per_s=1.0, weights=DEFAULT_WEIGHTS, lanes=told)
+    real_s = take_in_turn({**lanes, ("standard", "mine"): [1.0] * (ahead + 1)}, load)
+    assert abs(start_of(load, at(ahead, float(ahead))) - real_s) <= 1.0
+    wait = expect_wait(load, at(ahead, float(ahead)))
+    assert wait is not None
+    assert wait.jobs_ahead == ahead + sum(min(jobs, ahead + 1) for jobs in others)

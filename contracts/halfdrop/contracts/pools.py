@@ -28,6 +28,13 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True):
     work: float
     """Units of work (`contracts.work`) that these jobs ask for, as far as is known."""
 
+    running: int | msgspec.UnsetType = msgspec.UNSET
+    """Of the jobs, those being worked on; unset: not said."""
+
+    lag: float | msgspec.UnsetType = msgspec.UNSET
+    """Units of work by which the lane's virtual start is ahead of its class's virtual time: what the others are served
+    before it is its turn again, 0 for one that is next. Unset: not said."""
+
 
 class WorkerState(msgspec.Struct, frozen=True, kw_only=True, tag="worker.v1"):
     """A worker and its view of the pool at one moment."""

@@ -95,16 +95,18 @@ class _Share(NamedTuple):
     tenant: str
     jobs: float
     work: float
+    lag: float | None = None
 
 
 def _waiting(pool: PoolLoad) -> list[_Share]:
     """Return what waits in each lane: all of it less the running jobs, which nobody says whose they are.
 
-    They are taken to be spread over the lanes as the slots are shared out: by class and tenant, none more than it has.
+    Where a lane does not say how many of its jobs run, they are taken to be spread over the lanes as the slots are
+    shared out: by class and tenant, none more than it has.
     """
     running = _spread(pool)
     return [
-        _Share(lane.job_class, lane.tenant, lane.jobs - run, lane.work * (lane.jobs - run) / lane.jobs)
+        _Share(lane.job_class, lane.tenant, lane.jobs - run, lane.work * (lane.jobs - run) / lane.jobs, _lag(lane))
         for lane, run in running
         if lane.jobs > run
     ]
@@ -113,6 +115,8 @@ def _waiting(pool: PoolLoad) -> list[_Share]:
 def _spread(pool: PoolLoad) -> list[tuple[Lane, float]]:
     """Return each lane with its part of the busy slots."""
     lanes = [lane for lane in pool.lanes if lane.jobs > 0]
+    if all(isinstance(lane.running, int) for lane in lanes):
+        return [(lane, float(lane.running)) for lane in lanes if isinstance(lane.running, int)]
     tenants = {lane.job_class: 0 for lane in lanes}
     for lane in lanes:
         tenants[lane.job_class] += 1
@@ -130,11 +134,13 @@ def _served_before(waiting: list[_Share], pool: PoolLoad, place: Place) -> list[
     """Return what is served before an order at `place` starts: its own lane, its class, then the other classes."""
     served = [_Share(place.job_class, place.tenant, place.jobs_ahead, place.work_ahead)]
     others: dict[JobClass, list[_Share]] = {}
+    own_lags = (_lag(lane) for lane in pool.lanes if (lane.job_class, lane.tenant) == (place.job_class, place.tenant))
+    height = place.work_ahead + (next(own_lags, None) or 0.0)
     for lane in waiting:
         if lane.job_class != place.job_class:
             others.setdefault(lane.job_class, []).append(lane)
         elif lane.tenant != place.tenant:
-            served.append(_serve(lane, place.work_ahead))
+            served.append(_serve(lane, height))
     done = sum(lane.work for lane in served)
     weight = max(pool.weights.get(place.job_class, 1.0), 1e-9)
     for job_class, lanes in others.items():
@@ -149,8 +155,17 @@ def _served_before(waiting: list[_Share], pool: PoolLoad, place: Place) -> list[
 def _serve(lane: _Share, height: float) -> _Share:
     """Return what of `lane` is served while another one is served `height`."""
     job = lane.work / max(lane.jobs, 1.0)
-    work = min(lane.work, height + (job if lane.jobs <= 1 else job / 2))
+    if lane.lag is None:
+        work = min(lane.work, height + (job if lane.jobs <= 1 else job / 2))
+    elif lane.lag > height:
+        work = 0.0
+    else:  # as many jobs as begin up to there: the last of them goes beyond it
+        work = min(lane.work, (math.floor((height - lane.lag) / job) + 1) * job if job > 0 else 0.0)
     return lane._replace(jobs=lane.jobs * work / lane.work if lane.work > 0 else 0.0, work=work)
+
+
+def _lag(lane: Lane) -> float | None:
+    return max(0.0, lane.lag) if isinstance(lane.lag, float) else None
 
 
 class Kind(NamedTuple):
