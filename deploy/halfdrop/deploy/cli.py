@@ -14,6 +14,7 @@ from halfdrop.deploy.cli_jobs import jobs_app
 from halfdrop.deploy.cli_keys import keys_app
 from halfdrop.deploy.cli_models import models_app
 from halfdrop.deploy.cli_patterns import preview, render
+from halfdrop.deploy.cli_plan import plan_app
 from halfdrop.deploy.cli_system import doctor, up
 
 EXIT_FAILED = 1
@@ -38,6 +39,7 @@ app.command()(up)
 app.command()(doctor)
 app.add_typer(models_app)
 app.add_typer(keys_app)
+app.add_typer(plan_app)
 
 
 def main() -> None:
