@@ -10,12 +10,11 @@ rival is swept over one knob; it is given up once over 1 % of its jobs are late,
 import argparse
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import numpy as np
-from capacity_traces import Trace, load_traces
+from capacity_traces import Trace, drawn, load_traces
 from measuring import report
 
 from halfdrop.forecaster.calibration import JUDGED_QUANTILE, QUANTILES, pinball
@@ -24,24 +23,13 @@ from halfdrop.forecaster.oracle import find_oracle
 from halfdrop.forecaster.plan import PlanPolicy
 from halfdrop.forecaster.planned_policy import PlannedPolicy
 from halfdrop.forecaster.queue_simulator import Outcome, PoolRules, Timeline, simulate
-from halfdrop.forecaster.rivals_predictive import AwsPredictive, CraneEhpa, DemandMeter, DynamoPlanner, PredictiveHpa
-from halfdrop.forecaster.rivals_reactive import HpaUtilisation, KedaQueue, KnativeKpa
-from halfdrop.forecaster.scaling import Policy
+from halfdrop.forecaster.replay import KNOBS, RIVALS, first_replicas, make_rival
 from halfdrop.forecaster.workload import FloatArray
 
 LATE_BUDGET = 0.01
 HISTORY_DAYS = 15
-KNOBS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 DAY_MINUTES = 1_440
 BOOT_HORIZON_MINUTES, FAR_HORIZON_MINUTES = 9, 60
-
-REACTIVE: dict[str, Callable[[float], Policy]] = {"HPA": HpaUtilisation, "KEDA": KedaQueue, "Knative": KnativeKpa}
-PREDICTIVE: dict[str, Callable[[float, DemandMeter], Policy]] = {
-    "PHPA": PredictiveHpa,
-    "Crane": CraneEhpa,
-    "AWS-like": AwsPredictive,
-    "Dynamo-like": DynamoPlanner,
-}
 
 
 class Judged(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,10 +50,11 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="folder of recorded traces")
+    parser.add_argument("folder", type=Path, nargs="?", help="recorded traces; without it, a drawn day is served")
     parser.add_argument("--only", nargs="+", default=[], help="names of traces; all of them if absent")
     wanted = parser.parse_args()
-    traces = [trace for trace in load_traces(wanted.folder) if not wanted.only or trace.name in wanted.only]
+    found = load_traces(wanted.folder) if wanted.folder else [drawn()]
+    traces = [trace for trace in found if not wanted.only or trace.name in wanted.only]
     judged = []
     for trace in traces:
         judged.append(judge(trace, PoolRules()))
@@ -84,7 +73,7 @@ def judge(trace: Trace, rules: PoolRules) -> Judged:
     forecast_s = time.process_time() - begun
     timeline = Timeline(trace.workload)
     oracle = find_oracle(timeline, rules=rules, late_budget=LATE_BUDGET)
-    replicas = 2 + math.ceil(1.3 * float(np.nanmean(history[-60:])))
+    replicas = first_replicas(history)
     before_replay = time.process_time()
     policy = PlannedPolicy(
         forecasts.quantiles, HORIZONS_MINUTES, policy=PlanPolicy(), boot_p95_s=rules.boot_quantile_s(0.95)
@@ -115,11 +104,11 @@ def sweep(
     """Serve the workload with every rival at every knob, from the thriftiest on; keep those that are in time."""
     minutes = timeline.workload.length_s // 60
     found: dict[str, dict[float, float]] = {}
-    for name in (*REACTIVE, *PREDICTIVE):
+    for name in RIVALS:
         found[name] = {}
         for knob in KNOBS:
-            policy = REACTIVE[name](knob) if name in REACTIVE else PREDICTIVE[name](knob, DemandMeter(history, minutes))
-            served = simulate(timeline, policy, rules=rules, replicas=replicas, give_up_share=LATE_BUDGET)
+            rival = make_rival(name, knob, history, minutes)
+            served = simulate(timeline, rival, rules=rules, replicas=replicas, give_up_share=LATE_BUDGET)
             if served.is_whole and served.late_share <= LATE_BUDGET:
                 found[name][knob] = served.gpu_hours / oracle.gpu_hours
     return found
@@ -165,7 +154,7 @@ def sum_up(judged: list[Judged]) -> dict[str, object]:
     """Return the figures of the issue, and what they are made of."""
     ratios = [each.ratio for each in judged]
     fixed: dict[str, float] = {}
-    for name in (*REACTIVE, *PREDICTIVE):
+    for name in RIVALS:
         for knob in KNOBS:
             found = [each.rivals[name].get(knob) for each in judged]
             if all(value is not None for value in found):
