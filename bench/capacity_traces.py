@@ -100,6 +100,13 @@ def counted(name: str, path: Path, columns: tuple[str, ...], bucket: int) -> Tra
     return _cut(name, draw_jobs(gpus, seed=SEED, start_minute=first), begin, gap)
 
 
+def drawn() -> Trace:
+    """Draw two days of history and one to serve, with a daily season: for a machine without recorded traces."""
+    minute = np.arange(3 * DAY_MINUTES)
+    gpus = MEAN_GPUS * (1 - 0.7 * np.cos(minute * 2 * np.pi / DAY_MINUTES))
+    return _cut("drawn", draw_jobs(gpus, seed=SEED), 2 * DAY_MINUTES, np.zeros(len(minute)))
+
+
 def _cut(name: str, whole: Workload, begin: int, gap: FloatArray) -> Trace:
     demand = whole.work_per_minute() + gap
     window = make_workload(

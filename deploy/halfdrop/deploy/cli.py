@@ -15,6 +15,7 @@ from halfdrop.deploy.cli_jobs import jobs_app
 from halfdrop.deploy.cli_keys import keys_app
 from halfdrop.deploy.cli_models import models_app
 from halfdrop.deploy.cli_patterns import preview, render
+from halfdrop.deploy.cli_plan import plan_app
 from halfdrop.deploy.cli_queue import queue_app
 from halfdrop.deploy.cli_regions import regions_app
 from halfdrop.deploy.cli_system import doctor, up
@@ -46,6 +47,7 @@ app.add_typer(models_app)
 app.add_typer(keys_app)
 app.add_typer(webhooks_app)
 app.add_typer(regions_app)
+app.add_typer(plan_app)
 
 
 def main() -> None:

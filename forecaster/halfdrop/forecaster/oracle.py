@@ -14,7 +14,7 @@ from halfdrop.forecaster.queue_simulator import Outcome, PoolRules, Timeline, si
 from halfdrop.forecaster.scaling import DECISION_INTERVAL_S, Observation, ScalingDecision
 from halfdrop.forecaster.workload import FloatArray, IntArray
 
-FACTORS = np.arange(0.88, 1.36, 0.01)
+FACTORS = np.arange(0.94, 1.31, 0.02)
 
 
 class _Schedule:
@@ -56,20 +56,21 @@ def find_oracle(timeline: Timeline, *, rules: PoolRules, late_budget: float) -> 
     low, high = 0, len(FACTORS) - 1
     while low < high:
         middle = (low + high) // 2
-        if _follow(timeline, means * FACTORS[middle], boot_s, rules).late_share <= late_budget:
+        tried = _follow(timeline, means * FACTORS[middle], boot_s, rules, late_budget)
+        if tried.is_whole and tried.late_share <= late_budget:
             high = middle
         else:
             low = middle + 1
-    return _follow(timeline, means * FACTORS[high], boot_s, rules)
+    return _follow(timeline, means * FACTORS[high], boot_s, rules, 1.0)
 
 
-def _follow(timeline: Timeline, wanted: FloatArray, boot_s: float, rules: PoolRules) -> Outcome:
+def _follow(timeline: Timeline, wanted: FloatArray, boot_s: float, rules: PoolRules, give_up_share: float) -> Outcome:
     needed = np.maximum(np.ceil(wanted - 1e-9).astype(np.int64), rules.replicas_min)
     cover, boots = bridge_gaps(needed, int(boot_s // DECISION_INTERVAL_S))
     at_once = PoolRules(
         boot_min_s=0, boot_max_s=0, late_after_s=rules.late_after_s, replicas_min=0, replicas_max=rules.replicas_max
     )
-    served = simulate(timeline, _Schedule(cover), rules=at_once, replicas=int(cover[0]))
+    served = simulate(timeline, _Schedule(cover), rules=at_once, replicas=int(cover[0]), give_up_share=give_up_share)
     boot_hours = boots * boot_s / 3600
     return Outcome(
         jobs=served.jobs,
@@ -79,4 +80,5 @@ def _follow(timeline: Timeline, wanted: FloatArray, boot_s: float, rules: PoolRu
         boots=boots,
         boot_hours=boot_hours,
         replicas=cover,
+        is_whole=served.is_whole,
     )

@@ -51,6 +51,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     replicas: IntArray
     """GPUs paid for at each decision."""
 
+    is_whole: bool = True
+    """False where the replay was given up: the policy is later than it may be, and its hours are too few."""
+
     @property
     def late_share(self) -> float:
         return self.late_jobs / max(1, self.jobs)
@@ -188,8 +191,14 @@ class _Backlog:
         return int((tick - waiting > late_after_s).sum())
 
 
-def simulate(timeline: Timeline, policy: Policy, *, rules: PoolRules, replicas: int) -> Outcome:
-    """Serve the whole workload with `policy`, from `replicas` ready GPUs on."""
+def simulate(
+    timeline: Timeline, policy: Policy, *, rules: PoolRules, replicas: int, give_up_share: float = 1.0
+) -> Outcome:
+    """Serve the whole workload with `policy`, from `replicas` ready GPUs on.
+
+    give_up_share: stop once more than this share of all jobs was late; `is_whole` is false then.
+    """
+    late_max = give_up_share * len(timeline.workload.arrivals_s)
     length = timeline.workload.length_s
     pool = _Pool(rules, replicas)
     backlog: _Backlog | None = None
@@ -197,6 +206,8 @@ def simulate(timeline: Timeline, policy: Policy, *, rules: PoolRules, replicas: 
     history = np.zeros(len(timeline.peaks), dtype=np.int64)
     for number, peak in enumerate(timeline.peaks):
         tick = number * DECISION_INTERVAL_S
+        if late > late_max:
+            break
         late_before = late
         pool.finish_boots(tick)
         if backlog is None and peak > pool.capacity:
@@ -238,4 +249,5 @@ def simulate(timeline: Timeline, policy: Policy, *, rules: PoolRules, replicas: 
         boots=pool.boots,
         boot_hours=boot_s / 3600,
         replicas=history,
+        is_whole=late <= late_max,
     )

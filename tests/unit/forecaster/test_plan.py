@@ -1,0 +1,111 @@
+"""A plan: what it orders and why, and the floor that it never goes below."""
+
+import msgspec
+import numpy as np
+import pytest
+
+from halfdrop.contracts.errors import InvalidInput
+from halfdrop.forecaster.plan import PlanPolicy, at_score, plan_capacity, score_of
+from halfdrop.forecaster.planned_policy import MarginSteering, PlannedPolicy, reactive_floor
+from halfdrop.forecaster.scaling import Observation
+
+HORIZONS = (1, 3, 6, 9, 60)
+FIXED = PlanPolicy(is_margin_steered=False)
+
+
+def quantiles(*medians: float) -> np.ndarray:
+    """Quantiles that rise by one GPU each from the medians on."""
+    return np.array(medians)[:, None] + np.arange(7.0)[None, :]
+
+
+def plan(found: np.ndarray, **known: float) -> tuple[int, str]:
+    settings = {"boot_p95_s": 468.0, "score": score_of(0.95), "reactive_floor": 0, "age_s": 0.0} | known
+    first = plan_capacity(found, HORIZONS, policy=FIXED, **settings)[0]  # type: ignore[arg-type]
+    return first.replicas, first.reason
+
+
+def see(now_s: int, **known: float) -> Observation:
+    base: dict[str, float] = {
+        "ready": 10, "booting": 0, "busy": 5, "queued": 0, "mean_busy": 5.0, "mean_concurrency": 5.0,
+        "arrived": 3, "offered_gpu_s": 75.0,
+    }  # fmt: skip
+    return Observation(now_s=now_s, **(base | known))  # type: ignore[arg-type]
+
+
+def test_the_largest_need_up_to_the_boot_is_ordered_now() -> None:
+    assert plan(quantiles(10, 11, 30, 12, 99)) == (33, "forecast, in 6 min")
+    assert plan(quantiles(10, 11, 12, 40, 99)) == (43, "forecast, in 9 min")
+
+
+def test_what_lies_beyond_the_boot_waits() -> None:
+    assert plan(quantiles(10, 11, 12, 13, 99), boot_p95_s=120) == (14, "forecast, in 3 min")
+
+
+def test_a_forecast_adds_to_the_reactive_floor_and_never_takes_from_it() -> None:
+    assert plan(quantiles(1, 1, 1, 1, 1), reactive_floor=20) == (20, "reactive floor")
+
+
+def test_stale_and_broken_forecasts_leave_the_floor_and_say_so() -> None:
+    expected = (20, "no usable forecast: reactive floor")
+    assert plan(quantiles(90, 90, 90, 90, 90), reactive_floor=20, age_s=301) == expected
+    assert plan(quantiles(90, 90, np.nan, 90, 90), reactive_floor=20) == expected
+
+
+def test_the_limit_holds_and_says_what_it_cut() -> None:
+    policy = msgspec.structs.replace(FIXED, replicas_max=15)
+    first = plan_capacity(
+        quantiles(40, 1, 1, 1, 1), HORIZONS, boot_p95_s=400, score=0.0, policy=policy, reactive_floor=0
+    )[0]
+    assert (first.replicas, first.reason) == (15, "replicas_max, instead of 40")
+
+
+def test_the_quantile_is_the_newsvendors() -> None:
+    assert PlanPolicy(idle_cost=1, late_cost=99).quantile == pytest.approx(0.99)
+    ladder = quantiles(0)[0].tolist()
+    assert at_score(ladder, score_of(0.99)) == pytest.approx(5.0)
+    assert at_score(ladder, 3.0) > 6.0, "beyond the last quantile the plan goes on"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"late_cost": 0.5},
+        {"idle_cost": 0},
+        {"late_cost": float("nan")},
+        {"replicas_min": 9, "replicas_max": 8},
+        {"late_share_target": 0},
+        {"hold_minutes": -1},
+        {"hysteresis": 1.0},
+    ],
+)
+def test_a_policy_that_contradicts_itself_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(InvalidInput):
+        msgspec.convert(wrong, PlanPolicy).check()
+
+
+def test_late_jobs_raise_the_margin_at_once_and_days_without_them_lower_it_slowly() -> None:
+    steering = MarginSteering(score=1.6, late_share_target=0.005)
+    for _ in range(5_760):
+        steering.note(20, 0)
+    assert steering.score == pytest.approx(1.35, abs=0.01)
+    steering.note(20, 20)
+    assert 1.35 < steering.score <= 1.6
+
+
+def test_what_was_wanted_a_moment_ago_is_held_then_given_back_in_one_go() -> None:
+    forecasts = np.stack([quantiles(20, 20, 20, 20, 20)] + [quantiles(5, 5, 5, 5, 5)] * 30)
+    policy = PlannedPolicy(forecasts, HORIZONS, policy=FIXED, boot_p95_s=468)
+    wanted = [policy.decide(see(now, ready=23, busy=4, mean_concurrency=4.0)) for now in range(60, 15 * 60, 15)]
+    numbers = [decision.replicas for decision in wanted]
+    assert sorted(set(numbers)) == [8, 23]
+    first_down = numbers.index(8)
+    minutes_held = (first_down - 4) * 15 / 60
+    assert minutes_held == pytest.approx(FIXED.hold_minutes, abs=0.5)
+    assert wanted[first_down].reason == "given back: not wanted for long enough"
+
+
+def test_a_pool_without_forecasts_follows_its_queue() -> None:
+    policy = PlannedPolicy(np.empty((0, 5, 7)), HORIZONS, policy=FIXED, boot_p95_s=468)
+    decision = policy.decide(see(60, ready=10, busy=10, queued=7, mean_concurrency=14.0))
+    assert (decision.replicas, decision.reason) == (17, "reactive floor")
+    assert reactive_floor(see(60, mean_concurrency=4.2)) == 5
