@@ -124,6 +124,25 @@ async def test_a_worker_killed_in_the_middle_of_a_job_costs_time_but_no_job(
     assert len(await objects.list("jobs/local/job1")) == 1 + LAYERS + 2 + 1
 
 
+async def test_jobs_that_a_killed_worker_had_in_hand_at_once_all_come_again(
+    broker: Broker, hub_nats: NatsServer, objects_url: str, wait_until: WaitUntil
+) -> None:
+    ids = ["job1", "job2", "job3"]
+    async with hub_process("hub-1", hub_nats.url, objects_url, slots=3) as victim:
+        for job_id in ids:
+            await order(broker, job_id, 8192)
+        for job_id in ids:
+            await wait_until(lambda job_id=job_id: has_state(broker, job_id, JobState.PROCESSING), timeout_s=30)
+        victim.send_signal(signal.SIGKILL)
+        await victim.wait()
+    assert await completions(broker) == []
+    async with hub_process("hub-2", hub_nats.url, objects_url):
+        for job_id in ids:
+            await wait_until(lambda job_id=job_id: has_state(broker, job_id, JobState.COMPLETED), timeout_s=60)
+    assert await completions(broker) == ids
+    assert (await broker.js.stream_info(subjects.JOBS_STREAM)).state.messages == 0
+
+
 async def test_a_stopped_worker_finishes_its_job_and_leaves_with_zero(
     broker: Broker, hub_nats: NatsServer, objects_url: str, wait_until: WaitUntil
 ) -> None:

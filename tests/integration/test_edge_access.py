@@ -139,7 +139,9 @@ async def finish_an_order(
     async with open_broker(hub_nats.url, name="test", domain=HUB_DOMAIN) as hub:
         subscription = await hub.js.pull_subscribe("jobs.>", stream=JOBS_STREAM, durable="test")
         (message,) = await subscription.fetch(1, timeout=10)
-        assert message.subject == f"jobs.standard.acme.{order_id}"
+        assert message.headers is not None
+        assert (message.subject, message.headers["Nats-Msg-Id"]) == ("jobs.standard.acme", order_id)
+        assert float(message.headers["Halfdrop-Work"]) == 256 * 256 / 2**20
         job = decode_job(message.data)
         path = artifact_path(job.tenant, job.id, "master.png")
         await open_objects(objects_url).put(path, b"PNG")

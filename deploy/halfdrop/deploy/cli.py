@@ -14,6 +14,7 @@ from halfdrop.deploy.cli_jobs import jobs_app
 from halfdrop.deploy.cli_keys import keys_app
 from halfdrop.deploy.cli_models import models_app
 from halfdrop.deploy.cli_patterns import preview, render
+from halfdrop.deploy.cli_queue import queue_app
 from halfdrop.deploy.cli_system import doctor, up
 
 EXIT_FAILED = 1
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.command()(preview)
 app.command()(render)
 app.add_typer(jobs_app)
+app.add_typer(queue_app)
 app.command()(up)
 app.command()(doctor)
 app.add_typer(models_app)

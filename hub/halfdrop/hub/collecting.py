@@ -46,6 +46,9 @@ INACTIVE_S = 3_600.0
 CONSUMERS_MAX = 4_096
 """Consumers remembered as made; one that is forgotten is made again, which changes nothing."""
 
+UNREAD_MAX = 1_000
+"""Subjects that name no lane are written by nobody of us; more of them than this are not even complained of."""
+
 WORK_MAX = 1e6
 """What a header may say; the largest real job is a ten-thousandth of it."""
 
@@ -69,6 +72,12 @@ class JobQueue:
         self._puller = Puller(broker)
         self._consumers: dict[LaneName, int | None] = {}
         """The cap that each lane's consumer was made with, as far as is known."""
+
+        self._remade: set[LaneName] = set()
+        """Lanes whose consumer was gone at the last pull, and is made again for the next."""
+
+        self._unread: set[str] = set()
+        """Subjects of JOBS that name no lane; each is complained of once."""
 
         self._changed = asyncio.Event()
         self._policy_changed = asyncio.Event()
@@ -110,7 +119,8 @@ class JobQueue:
             lane = read_lane(subject)
             if lane is not None:
                 counts[lane] = counts.get(lane, 0) + jobs
-            else:
+            elif subject not in self._unread and len(self._unread) < UNREAD_MAX:
+                self._unread.add(subject)
                 log.warning("lane_unknown", subject=subject, jobs=jobs)
         self.lanes.count(counts, asked_at=asked_at, now=time.monotonic())
         self._changed.set()
@@ -143,7 +153,7 @@ class JobQueue:
                 if not is_bound:
                     await self._bind()
                     is_bound = True
-                    log.info("jobs_bound", lanes=len(self._consumers))
+                    log.info("jobs_bound", lanes=self.lanes.known)
                     bound.set()
                 delivery = await self._take_next()
                 retry_s = RETRY_MIN_S
@@ -180,6 +190,7 @@ class JobQueue:
     async def _bind(self) -> None:
         """Make sure of all that taking a job needs. The policy first: a consumer must not be made without its cap."""
         self._consumers.clear()
+        self._remade.clear()
         try:
             await ensure_hub_streams(self._broker.js, region=self._settings.region)
         except (NatsError, OSError, TimeoutError) as error:
@@ -216,12 +227,16 @@ class JobQueue:
         asked_at = time.monotonic()
         found = await self._puller.pull(_consumer(lane), is_capped=cap is not None)
         if isinstance(found, Msg):
+            self._remade.discard(lane)
             return found
         if found is Nothing.GONE:
+            if lane in self._remade:
+                raise Unavailable(f"the consumer of a lane does not answer: {_consumer(lane)}")
             log.info("lane_consumer_gone", job_class=lane.job_class, tenant=lane.tenant)
-            self._consumers.pop(lane, None)
-            await self._ensure_consumer(lane, cap)
+            self._remade.add(lane)
+            del self._consumers[lane]
             return None
+        self._remade.discard(lane)
         is_capped = found is Nothing.CAPPED
         self.lanes.rest(lane, is_capped=is_capped, asked_at=asked_at, now=time.monotonic())
         return None

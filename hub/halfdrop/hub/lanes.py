@@ -89,6 +89,11 @@ class Lanes:
 
         self._wake_at = math.inf
 
+    @property
+    def known(self) -> int:
+        """How many lanes have jobs, as far as is known."""
+        return len(self._known)
+
     def set_weights(self, weights: Mapping[JobClass, float]) -> None:
         """Share by `weights` from now on."""
         self._order.set_weights(weights)

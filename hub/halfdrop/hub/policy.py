@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 import structlog
 from msgspec import Meta
+from msgspec.structs import replace
 from nats.errors import Error as NatsError
 from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
 
@@ -56,6 +57,18 @@ class QueuePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def all_weights(self) -> dict[JobClass, float]:
         """Return the weight of every class."""
         return {**DEFAULT_WEIGHTS, **self.weights}
+
+    def with_weight(self, job_class: JobClass, weight: float) -> "QueuePolicy":
+        """Return this policy with another weight of a class."""
+        return replace(self, weights={**self.weights, job_class: weight})
+
+    def with_cap(self, tenant: str, job_class: JobClass, jobs: int) -> "QueuePolicy":
+        """Return this policy with another cap of a lane; 0 removes it."""
+        caps = {name: cap for name, cap in self.caps.get(tenant, {}).items() if name != job_class}
+        if jobs:
+            caps[job_class] = jobs
+        others = {name: each for name, each in self.caps.items() if name != tenant}
+        return replace(self, caps={**others, tenant: caps} if caps else others)
 
     def cap(self, lane: LaneName) -> int | None:
         """Return how many jobs of `lane` may be in hand; None: any number."""
