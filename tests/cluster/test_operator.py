@@ -1,4 +1,7 @@
-"""The real operator process against a Kubernetes API: floors raised and given back, whatever happens in between."""
+"""The real operator process against a Kubernetes API: floors raised and given back, whatever happens in between.
+
+Long because all of it shares one emulated API and the operator that runs against it.
+"""
 
 import asyncio
 import signal

@@ -1,4 +1,7 @@
-"""Deliveries over a real NATS and real receivers, without an edge around them: so retries need not take three days."""
+"""Deliveries over a real NATS and real receivers, without an edge around them: so retries need not take three days.
+
+Long because every kind of bad receiver is tried beside the same healthy one.
+"""
 
 import asyncio
 import contextlib
