@@ -23,7 +23,8 @@ STALE_AFTER_S = 300
 
 
 class PlanPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the owner of a pool wants. Every field has a default that held on all recorded traces."""
+    """What the owner of a pool wants. The defaults are chosen on one recorded week; docs/BENCHMARKS.md says
+    how they do on others."""
 
     idle_cost: float = 1.0
     """What a GPU-minute costs that nobody uses."""
