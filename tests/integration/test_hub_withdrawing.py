@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 
 import msgspec
 import pytest
@@ -12,8 +13,12 @@ from halfdrop.contracts import subjects
 from halfdrop.contracts.jobs import Job, JobState, accepted_status, decode_status, encode_job
 from halfdrop.contracts.patterns import PatternSpec, pattern_key
 from halfdrop.deploy.servers import NatsServer
-from halfdrop.hub.collecting import collect_jobs
+from halfdrop.hub.cancels import Cancels
+from halfdrop.hub.collecting import open_queue
+from halfdrop.hub.delivery import Delivery
+from halfdrop.hub.metrics import Tally
 from halfdrop.hub.outcomes import Outcome, Verdict
+from halfdrop.hub.settings import HubSettings
 from halfdrop.hub.settling import settle
 from halfdrop.hub.withdrawing import withdraw_canceled
 from halfdrop.runtime.broker import Broker, open_broker
@@ -50,24 +55,34 @@ async def withdrawing(broker: Broker, objects: ObjectStore) -> AsyncIterator[Non
             task.cancel()
 
 
+@asynccontextmanager
+async def taking(broker: Broker) -> AsyncIterator[AsyncIterator[Delivery]]:
+    """What a worker takes that has slots enough for all of it."""
+    stop = asyncio.Event()
+    settings = HubSettings(objects_url="memory://", slots=8)
+    async with (
+        open_queue(broker, settings, Cancels(), Tally()) as queue,
+        aclosing(queue.collect(stop, asyncio.Event())) as deliveries,
+    ):
+        yield deliveries
+        stop.set()
+
+
 async def fail_once(broker: Broker, objects: ObjectStore, *job_ids: str, state: JobState = JobState.RETRYING) -> None:
     """Order jobs, take each and give it back for a retry a minute later, with a file that it made."""
-    stop, bound = asyncio.Event(), asyncio.Event()
     for job_id in job_ids:
         spec = PatternSpec(prompt="red dots", model_digest="0" * 64)
         job = Job(id=job_id, origin="test", spec=spec, size_px=256, created_at=time.time())
-        await broker.js.publish(subjects.queued_job(job.job_class, job.tenant, job.id), encode_job(job))
-    deliveries = collect_jobs(broker, stop, bound, ack_wait_s=30)
-    for job_id in job_ids:
-        delivery = await anext(deliveries)
-        spec = PatternSpec(prompt="red dots", model_digest="0" * 64)
-        job = Job(id=job_id, origin="test", spec=spec, size_px=256, created_at=1.0)
-        told = accepted_status(job, pattern_key(spec))
-        await objects.put(subjects.artifact_path("local", job_id, "master.png"), b"png")
-        status = msgspec.structs.replace(told, state=state, attempt=1)
-        await settle(broker, objects, delivery, Outcome(verdict=Verdict.RETRY, status=status, retry_after_s=WAIT_S))
-    stop.set()
-    await deliveries.aclose()
+        await broker.js.publish(subjects.queued_job(job.job_class, job.tenant), encode_job(job))
+    async with taking(broker) as deliveries:
+        for job_id in job_ids:
+            delivery = await anext(deliveries)
+            spec = PatternSpec(prompt="red dots", model_digest="0" * 64)
+            job = Job(id=job_id, origin="test", spec=spec, size_px=256, created_at=1.0)
+            told = accepted_status(job, pattern_key(spec))
+            await objects.put(subjects.artifact_path("local", job_id, "master.png"), b"png")
+            status = msgspec.structs.replace(told, state=state, attempt=1, queue_sequence=delivery.sequence)
+            await settle(broker, objects, delivery, Outcome(verdict=Verdict.RETRY, status=status, retry_after_s=WAIT_S))
 
 
 async def state_of(broker: Broker, job_id: str) -> JobState | None:
@@ -118,12 +133,9 @@ async def test_a_worker_that_got_the_job_meanwhile_can_still_answer_for_it(
 ) -> None:
     """The message is gone from JOBS while it is in hand: the ack must not be taken for an outage."""
     job = Job(id="a1", origin="test", spec=PatternSpec(prompt="x", model_digest="0" * 64), size_px=256, created_at=1.0)
-    placed = await broker.js.publish(subjects.queued_job("standard", "local", "a1"), encode_job(job))
-    stop, bound = asyncio.Event(), asyncio.Event()
-    deliveries = collect_jobs(broker, stop, bound, ack_wait_s=30)
-    delivery = await anext(deliveries)
-    await broker.js.delete_msg(subjects.JOBS_STREAM, placed.seq)
-    await delivery.ack()
-    stop.set()
-    await deliveries.aclose()
+    placed = await broker.js.publish(subjects.queued_job("standard", "local"), encode_job(job))
+    async with taking(broker) as deliveries:
+        delivery = await anext(deliveries)
+        await broker.js.delete_msg(subjects.JOBS_STREAM, placed.seq)
+        await delivery.ack()
     assert await waiting(broker) == 0
