@@ -79,7 +79,7 @@ async def order(broker: Broker, prefix: str) -> None:
             prompt="red polka dots on white", seed=number, num_inference_steps=STEPS, model_digest=digest
         )
         job = Job(id=f"{prefix}{number:03}", origin="test", spec=spec, size_px=SIZE_PX, created_at=time.time())
-        subject = subjects.queued_job(job.job_class, job.tenant, job.id)
+        subject = subjects.queued_job(job.job_class, job.tenant)
         await broker.js.publish(subject, encode_job(job), headers={"Nats-Msg-Id": job.id})
 
 
