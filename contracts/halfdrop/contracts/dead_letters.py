@@ -86,7 +86,7 @@ def read_letter(sequence: int, subject: str, headers: Mapping[str, str], data: b
         job = None
     was = headers.get(SUBJECT, "")
     parts = was.split(".")
-    told_class, told_tenant = (parts[1], parts[2]) if len(parts) >= 4 else ("", "")
+    told_class, told_tenant = (parts[1], parts[2]) if len(parts) >= 3 else ("", "")
     return DeadLetter(
         sequence=sequence,
         job_id=subject.partition(".")[2],
