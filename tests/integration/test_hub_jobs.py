@@ -22,7 +22,7 @@ from nats.js.errors import NotFoundError
 from PIL import Image
 
 from halfdrop.contracts import subjects
-from halfdrop.contracts.jobs import Job, JobState, JobStatus, decode_status, encode_job, encode_status
+from halfdrop.contracts.jobs import Job, JobState, JobStatus, PrintFormat, decode_status, encode_job, encode_status
 from halfdrop.contracts.patterns import PatternSpec, pattern_key
 from halfdrop.contracts.plates import BAND_PX, GRID_PX, LAYERS, Plates, decode_plates
 from halfdrop.contracts.repeats import Repeat
@@ -280,6 +280,21 @@ async def test_the_result_lies_beside_the_files_and_is_what_was_announced(bench:
     assert status.completed_at is not None
     assert status.created_at <= status.queued_at <= status.started_at <= status.completed_at
     assert any(line.startswith("seams: ") for line in status.log)
+
+
+async def test_formats_that_are_asked_for_are_made_beside_the_usual_files(bench: Bench, wait_until: WaitUntil) -> None:
+    asked: tuple[PrintFormat, ...] = ("pdf", "tiff", "tiff-indexed", "tiff-separated")
+    job = msgspec.structs.replace(make_job(), formats=asked)
+    async with bench.worker():
+        await bench.order(job)
+        await wait_until(lambda: bench.has_state(job.id, JobState.COMPLETED))
+    done = await bench.last(job.id)
+    assert done is not None
+    assert (done.step, done.steps) == (16, 16)
+    names = ("pattern.pdf", "master.tiff", "indexed.tiff", "separated.tiff")
+    assert [artifact.name for artifact in done.artifacts][-4:] == list(names)
+    starts = [(await bench.read(job, name))[:4] for name in names]
+    assert starts == [b"%PDF", b"II*\0", b"II*\0", b"II*\0"]
 
 
 async def test_two_orders_of_one_pattern_give_the_same_bytes(bench: Bench, wait_until: WaitUntil) -> None:

@@ -21,6 +21,10 @@ WebhookEvent = Literal["start", "output", "logs", "completed"]
 """What an order can tell: it began, it has output, it has a new line of its log, it ended."""
 
 
+PrintFormat = Literal["pdf", "tiff", "tiff-indexed", "tiff-separated"]
+"""Files beyond the usual ones: a page with spot colours and layers; RGB, one ink a pixel, a channel for each ink."""
+
+
 class JobState(StrEnum):
     """Where a job is. The last three are final: nothing leaves them but a revival of the job."""
 
@@ -66,6 +70,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job.v1"):
     """How the edge read the words of the order, where it had to; its statuses carry it on."""
 
     webhook: Webhook | msgspec.UnsetType = msgspec.UNSET
+    formats: tuple[PrintFormat, ...] | msgspec.UnsetType = msgspec.UNSET
+    """What is wanted beside PNG and SVG."""
+
     cancel_at: float | msgspec.UnsetType = msgspec.UNSET
     """Unix seconds after which nobody wants it any more. The edge that accepted the job cancels it then."""
 
@@ -191,7 +198,13 @@ def accepted_status(job: Job, pattern_key: str) -> JobStatus:
 
 def accepted_work(job: Job) -> float:
     """Return what the job asks of a pool: a job with its plates need not be sampled."""
-    return work_of(size_px=job.size_px, steps=0 if job.plates is not None else job.spec.num_inference_steps)
+    steps = 0 if job.plates is not None else job.spec.num_inference_steps
+    return work_of(size_px=job.size_px, steps=steps, formats=len(formats_of(job)))
+
+
+def formats_of(job: Job) -> tuple[PrintFormat, ...]:
+    """Return the formats that the job asks for beside PNG and SVG."""
+    return () if job.formats is msgspec.UNSET else job.formats
 
 
 def supersedes(new: JobStatus, old: JobStatus | None) -> bool:

@@ -6,6 +6,9 @@ proportions matter: a step of sampling stands for as much as two megapixels of f
 
 MEGAPIXEL = 2**20
 UNITS_PER_STEP = 2.0
+FORMAT_SHARE = 0.5
+"""What another format costs, as a share of the usual files."""
+
 WORK_HEADER = "Halfdrop-Work"
 """In this header a job in JOBS tells its work, for those who count without reading it."""
 
@@ -13,6 +16,10 @@ WORK_MIN = 0.05
 """Taking a job and settling it costs something, however small its files."""
 
 
-def work_of(*, size_px: int, steps: int) -> float:
-    """Return the units of work of one image of size_px x size_px, sampled in `steps`; 0 steps: it brings its plates."""
-    return max(WORK_MIN, steps * UNITS_PER_STEP + size_px * size_px / MEGAPIXEL)
+def work_of(*, size_px: int, steps: int, formats: int = 0) -> float:
+    """Return the units of work of one image of size_px x size_px, sampled in `steps`; 0 steps: it brings its plates.
+
+    formats: files beyond the usual ones.
+    """
+    finishing = size_px * size_px / MEGAPIXEL * (1 + FORMAT_SHARE * formats)
+    return max(WORK_MIN, steps * UNITS_PER_STEP + finishing)

@@ -2,12 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from halfdrop.contracts.errors import InvalidInput
-from halfdrop.contracts.jobs import JobClass
+from halfdrop.contracts.jobs import JobClass, PrintFormat
 from halfdrop.deploy.cli_options import (
     DEFAULT_URL,
     Avoid,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 MASTER = "master.png"
 STDOUT = Path("-")
+FORMATS: tuple[PrintFormat, ...] = get_args(PrintFormat)
 
 
 def preview(
@@ -79,6 +80,10 @@ def render(
             "--all", help="Directory for all files: master, one plate per colour, SVG, proof.", show_default=False
         ),
     ] = None,
+    formats: Annotated[
+        str,
+        typer.Option(help=f"More files beside the master, separated by commas: {', '.join(FORMATS)}."),
+    ] = "",
     is_waiting: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait for the files, or only order them.")
     ] = True,
@@ -107,7 +112,7 @@ def render(
         seed=seed, repeat=repeat, units=units, palette=palette, avoid=avoid, steps=steps, guidance=guidance
     )
     with open_client(url) as client:
-        ordered = client.order(prompt, size_px=size, job_class=job_class, **pattern)
+        ordered = client.order(prompt, size_px=size, job_class=job_class, formats=_read_formats(formats), **pattern)
         for line in say_wording(ordered):
             _say(line)
         if not is_waiting:
@@ -121,7 +126,8 @@ def render(
             raise
         check_succeeded(finished)
         if master_file is not None:
-            fetch(client, finished, {MASTER: master_file})
+            others = [name for name in finished.files if name.endswith((".pdf", ".tiff"))] if all_dir is None else []
+            fetch(client, finished, {MASTER: master_file} | {name: master_file.with_name(name) for name in others})
         if all_dir is not None:
             all_dir.mkdir(parents=True, exist_ok=True)
             fetch(client, finished, {name: all_dir / name for name in finished.files})
@@ -148,3 +154,10 @@ def say_wording(answer: "Preview | Prediction | Wording") -> list[str]:
 def _say(line: str) -> None:
     """Tell the person at the terminal; stdout is for what a script reads."""
     typer.echo(line, err=True)
+
+
+def _read_formats(text: str) -> list[PrintFormat]:
+    asked = [name.strip() for name in text.split(",") if name.strip()]
+    if unknown := [name for name in asked if name not in FORMATS]:
+        raise InvalidInput("--formats", got=", ".join(unknown), allowed=", ".join(FORMATS))
+    return [name for name in FORMATS if name in asked]

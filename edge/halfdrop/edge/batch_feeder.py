@@ -199,6 +199,7 @@ class Feeder:
             origin=self._origin,
             spec=pattern.spec,
             size_px=line.input.size_px,
+            formats=line.input.chosen_formats(),
             plates=plates,
             created_at=time.time(),
             wording=pattern.wording,

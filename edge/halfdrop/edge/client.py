@@ -13,7 +13,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
@@ -28,7 +28,7 @@ from halfdrop.contracts.errors import (
     TransientError,
     Unavailable,
 )  # fmt: skip
-from halfdrop.contracts.jobs import JobClass
+from halfdrop.contracts.jobs import JobClass, PrintFormat
 from halfdrop.contracts.patterns import PatternRequest, ReuseAllowed
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.edge.client_answers import Prediction, PredictionPage, Preview, translate_problem
@@ -118,13 +118,21 @@ class HalfdropClient:
         )
 
     def order(
-        self, prompt: str, *, size_px: int = 4096, job_class: JobClass = "standard", **pattern: Unpack[PatternOptions]
+        self,
+        prompt: str,
+        *,
+        size_px: int = 4096,
+        job_class: JobClass = "standard",
+        formats: Sequence[PrintFormat] = (),
+        **pattern: Unpack[PatternOptions],
     ) -> Prediction:
         """Order the print files of a pattern, once, however often it has to be said. Raises HalfdropError.
 
-        job_class: "realtime" where somebody waits for it, "bulk" where nobody does.
+        job_class: "realtime" where somebody waits for it, "bulk" where nobody does. formats: beside PNGs and the SVG.
         """
         body: dict[str, Any] = {"input": _encode_pattern(prompt, size_px, pattern)}
+        if formats:
+            body["input"]["formats"] = list(formats)
         if job_class != "standard":  # which older edges do not know
             body["class"] = job_class
         once = {"idempotency-key": f'"{uuid.uuid4()}"'}

@@ -53,6 +53,8 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     separations: tuple[str, ...] = ()
     svg: str | None = None
     proof: str | None = None
+    pdf: str | None = None
+    tiff: tuple[str, ...] = ()
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +90,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
         """URL of each file by its name: "master.png", "pattern.svg"."""
         if self.output is None:
             return {}
-        urls = (self.output.master, *self.output.separations, self.output.svg, self.output.proof)
+        found = self.output
+        urls = (found.master, *found.separations, found.svg, found.proof, found.pdf, *found.tiff)
         return {unquote(urlsplit(url).path.rpartition("/")[2]): url for url in urls if url}
 
 

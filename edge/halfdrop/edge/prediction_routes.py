@@ -125,6 +125,7 @@ async def submit_order(
         origin=edge.name,
         spec=pattern.spec,
         size_px=body.input.size_px,
+        formats=body.input.chosen_formats(),
         plates=plates,
         created_at=now,
         wording=pattern.wording,

@@ -30,6 +30,7 @@ OWNER = "halfdrop"
 """Owner of the models, as Replicate's clients name them."""
 
 MASTER, SVG, PROOF, SEPARATION_PREFIX = "master.png", "pattern.svg", "proof.png", "plate-"
+PDF, TIFF_SUFFIX = "pattern.pdf", ".tiff"
 """Names of a job's files, as the hub gives them."""
 
 
@@ -46,13 +47,16 @@ class RenderedInput(msgspec.Struct, frozen=True, kw_only=True):
     size_px: int
 
 
-class Output(msgspec.Struct, frozen=True, kw_only=True):
+class Output(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where to fetch the files of a finished prediction: for a while without a key, on an edge that asks for keys."""
 
     master: str | None
     separations: list[str]
     svg: str | None
     proof: str | None
+    pdf: str | None = None
+    tiff: list[str] = []
+    """Only where they were asked for."""
 
 
 class Links(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,6 +220,8 @@ def sign_files(prediction: Prediction, sign: Callable[[str], str]) -> Prediction
         separations=[sign(address) for address in output.separations],
         svg=sign(output.svg) if output.svg else None,
         proof=sign(output.proof) if output.proof else None,
+        pdf=sign(output.pdf) if output.pdf else None,
+        tiff=[sign(address) for address in output.tiff],
     )
     return msgspec.structs.replace(prediction, output=signed)
 
@@ -287,6 +293,8 @@ def _make_output(status: JobStatus, address: str) -> Output | None:
         separations=[urls[name] for name in sorted(urls) if name.startswith(SEPARATION_PREFIX)],
         svg=urls.get(SVG),
         proof=urls.get(PROOF),
+        pdf=urls.get(PDF),
+        tiff=[urls[name] for name in sorted(urls) if name.endswith(TIFF_SUFFIX)],
     )
 
 

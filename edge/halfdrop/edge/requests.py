@@ -2,14 +2,14 @@
 
 import re
 import typing
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import msgspec
 from litestar import Request
 from msgspec.inspect import StructType, type_info
 
 from halfdrop.contracts.errors import InvalidInput, PermanentError
-from halfdrop.contracts.jobs import JobClass, WebhookEvent
+from halfdrop.contracts.jobs import JobClass, PrintFormat, WebhookEvent
 from halfdrop.contracts.patterns import PREVIEW_SIZE_PX, PREVIEW_SIZES_PX, PatternRequest, ReuseAllowed
 
 BODY_MAX_BYTES = 64 * 1024
@@ -37,6 +37,14 @@ class PredictionInput(PatternRequest, frozen=True, kw_only=True, forbid_unknown_
 
     size_px: int = MASTER_SIZE_PX
     """Width and height of the master, 64 to 8192."""
+
+    formats: tuple[PrintFormat, ...] = ()
+    """Files beside the PNGs and the SVG: "pdf" (spot colours and layers), "tiff" (RGB with its profile),
+    "tiff-indexed" (one ink a pixel), "tiff-separated" (a channel for each ink)."""
+
+    def chosen_formats(self) -> tuple[PrintFormat, ...] | msgspec.UnsetType:
+        """Return the formats once each, in one order; unset where there are none."""
+        return tuple(name for name in get_args(PrintFormat) if name in self.formats) or msgspec.UNSET
 
 
 class PredictionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,4 +1,5 @@
-"""Plates to print files: the master, its separations, the vector drawing and the proof, each stored as it is done.
+"""Plates to print files: the master, its separations, the vector drawing, the proof and what was asked for beside them,
+each stored as it is done.
 
 Master and separations are composed side by side, each in its own thread, because both release the interpreter for
 nearly all of their time; drawing and proof follow in whichever thread is free first.
@@ -13,9 +14,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from halfdrop.contracts.jobs import Artifact, Job
+from halfdrop.contracts.jobs import Artifact, Job, formats_of
 from halfdrop.contracts.subjects import artifact_path
 from halfdrop.hub.files import encode_coverage, encode_picture
+from halfdrop.hub.print_formats import FORMATS
 from halfdrop.hub.progress import Progress
 from halfdrop.hub.reporting import Report
 from halfdrop.hub.sampler import Stopped
@@ -27,12 +29,17 @@ from halfdrop.runtime.objects import ObjectStore
 from halfdrop.runtime.semantics import FILE_NAME
 
 COMPOSING_STEPS = 8
-FINISHING_STEPS = COMPOSING_STEPS + 4
+USUAL_STEPS = COMPOSING_STEPS + 4
 """Composing in eighths; then master, separations, drawing and proof."""
 
 MASTER_NAME, VECTOR_NAME, PROOF_NAME = "master.png", "pattern.svg", "proof.png"
 
 T = TypeVar("T")
+
+
+def finishing_steps(job: Job) -> int:
+    """Return how many steps it takes to make a job's files; each format beside the usual ones is one more."""
+    return USUAL_STEPS + len(formats_of(job))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +122,7 @@ async def finish(
     report: Report,
     progress: Progress,
 ) -> tuple[Artifact, ...]:
-    """Make and store every file of the job, and return them: master, separations, drawing, proof.
+    """Make and store every file of the job, and return them: master, separations, drawing, proof, other formats.
 
     fields: the unit to make them of, on any grid. palette: "#rrggbb", the ground and then one for each layer. Raises
     Unavailable when the store is away. When the caller is cancelled, threads stop at their next strip or file; what was
@@ -131,11 +138,12 @@ async def finish(
             separations = tasks.create_task(_make_separations(bench))
             drawing = tasks.create_task(_make_drawing(bench))
             proof = tasks.create_task(_make_proof(bench))
+            others = tasks.create_task(_make_formats(bench))
     except ExceptionGroup as group:
         raise group.exceptions[0] from group
     finally:
         bench.called_off.set()
-    return (master.result(), *separations.result(), drawing.result(), proof.result())
+    return (master.result(), *separations.result(), drawing.result(), proof.result(), *others.result())
 
 
 async def _make_master(bench: _Bench) -> Artifact:
@@ -214,6 +222,22 @@ async def _make_proof(bench: _Bench) -> Artifact:
         artifact = await bench.store(await bench.in_thread(lay))
     bench.report.advance()
     return artifact
+
+
+async def _make_formats(bench: _Bench) -> list[Artifact]:
+    """Make what was asked for beside the usual files, one after another: the usual ones come first."""
+    artifacts = []
+    for name in formats_of(bench.job):
+        kind = FORMATS[name]
+        artifact = bench.made.get(kind.file_name)
+        if artifact is None:
+            with bench.report.stage(name):
+                encode = partial(kind.encode, bench.fields, bench.palette, bench.job.spec, bench.job.size_px)
+                data = await bench.in_thread(encode)
+                artifact = await bench.store(_file(kind.file_name, kind.media_type, data, bench.job.size_px))
+        bench.report.advance()
+        artifacts.append(artifact)
+    return artifacts
 
 
 class _CountEighths:

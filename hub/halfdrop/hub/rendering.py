@@ -3,7 +3,7 @@
 from halfdrop.contracts.jobs import Job
 from halfdrop.contracts.plates import Plates, decode_plates, encode_plates
 from halfdrop.contracts.subjects import plates_path
-from halfdrop.hub.finishing import FINISHING_STEPS
+from halfdrop.hub.finishing import finishing_steps
 from halfdrop.hub.leaving import JobPace
 from halfdrop.hub.progress import Progress
 from halfdrop.hub.progress_pictures import ProgressPictures
@@ -23,16 +23,17 @@ async def render(
     anything is made of them, so that a later preview shows the same picture. Sampling that an earlier delivery began
     goes on from the step that was saved.
     """
+    finishing = finishing_steps(job)
     plates = job.plates
     if plates is None:
         stored = await objects.get(plates_path(key))
         plates = decode_plates(stored) if stored is not None else None
     if plates is not None:
-        drawn = max(0, report.status.steps - FINISHING_STEPS)  # an earlier delivery drew them, and counted its steps
-        report.plan(drawn + FINISHING_STEPS, done=drawn)
+        drawn = max(0, report.status.steps - finishing)  # an earlier delivery drew them, and counted its steps
+        report.plan(drawn + finishing, done=drawn)
         return plates
     steps = job.spec.num_inference_steps
-    report.plan(steps + FINISHING_STEPS)
+    report.plan(steps + finishing)
     pace.sample(steps)
 
     def skip(done: int) -> None:

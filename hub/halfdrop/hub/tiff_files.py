@@ -49,13 +49,14 @@ def encode_indexed_tiff(
     palette: Sequence[str],
     spec: PatternSpec,
     *,
+    size_px: int,
     dpi: int = DPI,
 ) -> bytes:
     """Return the indexed TIFF: each pixel is the place in the palette of the uppermost layer that covers half of it.
 
     planes: [height, width] coverage of each layer with ink, the lowest first; layers: which layers those are.
     """
-    indices = np.zeros(planes[0].shape, np.uint8)
+    indices = np.zeros((size_px, size_px), np.uint8)
     for layer, plane in zip(layers, planes, strict=True):
         indices[plane >= HALF_COVERED] = layer + 1
     colours = np.zeros((3, 256), np.uint16)
@@ -71,18 +72,23 @@ def encode_separated_tiff(
     palette: Sequence[str],
     spec: PatternSpec,
     *,
+    size_px: int,
     dpi: int = DPI,
 ) -> bytes:
     """Return the TIFF of N channels, one for each layer with ink, in the order of printing; the ground is none.
 
+    A pattern without ink is its ground alone.
+
     planes, layers: as in `encode_indexed_tiff`.
     """
     inks = name_inks(list(palette))
-    names = b"".join(inks[layer + 1].name.encode() + b"\0" for layer in layers)
+    printed = [inks[layer + 1] for layer in layers] or inks[:1]
+    names = b"".join(ink.name.encode() + b"\0" for ink in printed)
+    channels = list(planes) or [np.full((size_px, size_px), 255, np.uint8)]
     tags: dict[int, Value] = {
         _INK_SET: _NOT_CMYK,
         _INK_NAMES: names,
-        _INKS: len(planes),
+        _INKS: len(printed),
         _XMP: describe_provenance(spec),
     }
-    return write_tiff(np.stack(planes, axis=-1), photometric=SEPARATED, dpi=dpi, tags=tags)
+    return write_tiff(np.stack(channels, axis=-1), photometric=SEPARATED, dpi=dpi, tags=tags)

@@ -23,7 +23,7 @@ from halfdrop.hub import outcomes
 from halfdrop.hub.cancels import Cancels
 from halfdrop.hub.collecting import JobQueue, open_queue
 from halfdrop.hub.delivery import Delivery
-from halfdrop.hub.finishing import FINISHING_STEPS, finish
+from halfdrop.hub.finishing import finish, finishing_steps
 from halfdrop.hub.leaving import JobPace, Pace, leave_in_time
 from halfdrop.hub.metrics import ABANDONED, UNREADABLE, Tally
 from halfdrop.hub.outcomes import Outcome, Verdict
@@ -232,7 +232,7 @@ async def _work(hub: Hub, job: Job, report: Report, progress: Progress, pace: Jo
             plates = await render(
                 job, key, objects=hub.objects, sampler=hub.sampler, report=report, progress=progress, pace=pace
             )
-            pace.finish(report.part_done(FINISHING_STEPS))
+            pace.finish(report.part_done(finishing_steps(job)))
             fields = await refine(plates, job.spec, refiner=hub.refiner, report=report)
             artifacts = await finish(
                 job,

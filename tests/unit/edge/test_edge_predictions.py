@@ -114,6 +114,16 @@ def test_a_finished_order_says_where_its_files_are() -> None:
     assert found["metrics"] == {"predict_time": 2.5, "total_time": 3.5}
 
 
+def test_formats_that_were_asked_for_are_told_beside_the_usual_files() -> None:
+    names = ("separated.tiff", "master.png", "pattern.pdf", "indexed.tiff")
+    done = msgspec.structs.replace(
+        STATUS, state=JobState.COMPLETED, artifacts=tuple(artifact(name) for name in names)
+    )  # fmt: skip
+    files = f"http://h:1/v1/predictions/{STATUS.id}/files"
+    assert describe(done)["output"]["pdf"] == f"{files}/pattern.pdf"
+    assert describe(done)["output"]["tiff"] == [f"{files}/indexed.tiff", f"{files}/separated.tiff"]
+
+
 def test_an_error_is_told_when_it_is_final_only() -> None:
     error = JobError(code="bad-plates", detail="plates: too short")
     assert describe(msgspec.structs.replace(STATUS, state=JobState.RETRYING, error=error))["error"] is None

@@ -49,19 +49,21 @@ def test_separations_are_inks_with_names_in_the_order_of_printing(
     heart: Fields, palette: tuple[str, ...], tmp_path: Path
 ) -> None:
     planes = list(compose_layers(heart, SPEC.repeat, SIZE_PX))
-    data = encode_separated_tiff(planes, used_layers(heart), palette, SPEC)
+    data = encode_separated_tiff(planes, used_layers(heart), palette, SPEC, size_px=SIZE_PX)
     (tmp_path / "inks.tiff").write_bytes(data)
     found = info(tmp_path / "inks.tiff")
     assert "Photometric Interpretation: separated" in found
     assert "Ink Names: Plate 1 #c0392b, Plate 2 #1f5f8b" in found
     assert "NumberOfInks: 2" in found
     assert "Resolution: 300, 300 pixels/inch" in found
-    assert encode_separated_tiff(planes, used_layers(heart), palette, SPEC) == data
+    assert encode_separated_tiff(planes, used_layers(heart), palette, SPEC, size_px=SIZE_PX) == data
 
 
 def test_an_indexed_file_has_no_soft_edges(heart: Fields, palette: tuple[str, ...], tmp_path: Path) -> None:
     planes = list(compose_layers(heart, SPEC.repeat, SIZE_PX))
-    (tmp_path / "indexed.tiff").write_bytes(encode_indexed_tiff(planes, used_layers(heart), palette, SPEC))
+    (tmp_path / "indexed.tiff").write_bytes(
+        encode_indexed_tiff(planes, used_layers(heart), palette, SPEC, size_px=SIZE_PX)
+    )
     image = Image.open(tmp_path / "indexed.tiff")
     assert image.mode == "P"
     colours = {tuple(colour) for colour in np.asarray(image.convert("RGB")).reshape(-1, 3).tolist()}
@@ -77,3 +79,10 @@ def test_any_number_of_inks_comes_back_as_it_was(samples: int, tmp_path: Path) -
     back = pyvips.Image.new_from_file(str(tmp_path / "noise.tiff")).numpy().reshape(data.shape)
     assert (back == data).all()
     assert "300, 300" in info(tmp_path / "noise.tiff")
+
+
+def test_a_pattern_without_ink_is_its_ground(palette: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "indexed.tiff").write_bytes(encode_indexed_tiff([], [], palette, SPEC, size_px=64))
+    assert np.asarray(Image.open(tmp_path / "indexed.tiff")).max() == 0
+    (tmp_path / "inks.tiff").write_bytes(encode_separated_tiff([], [], palette, SPEC, size_px=64))
+    assert "Ink Names: Ground #f4ead8" in info(tmp_path / "inks.tiff")
