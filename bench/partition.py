@@ -144,7 +144,10 @@ async def count_outcomes(system: LiveSystem, orders: dict[str, bool], ends: dict
     client = await nats.connect(system.hub_nats.url)
     for job, is_canceled in orders.items():
         events = await client.jetstream().pull_subscribe(job_event("*", job), stream=EVENTS_STREAM)
-        statuses = [decode_status(message.data) for message in await events.fetch(256, timeout=1)]
+        try:
+            statuses = [decode_status(message.data) for message in await events.fetch(256, timeout=1)]
+        except TimeoutError:  # canceled before the hub heard of it
+            statuses = []
         await events.unsubscribe()
         completed = {status.completed_at for status in statuses if status.state is JobState.COMPLETED}
         result = await objects.get(artifact_path("local", job, "result.json"))

@@ -27,6 +27,12 @@ async def test_orders_taken_by_an_edge_that_is_cut_off_are_each_done_once() -> N
     assert found["lost"] == found["double"] == 0
 
 
+async def test_orders_outlive_kills_at_random_and_their_webhooks_too() -> None:
+    found = await run_benchmark("chaos.py", "--jobs", "60")
+    assert found["jobs"] == 60
+    assert found["lost"] == found["double"] == found["webhooks_lost"] == found["webhooks_double"] == 0, found
+
+
 async def run_benchmark(script: str, *arguments: str) -> dict[str, Any]:
     """Return the JSON object that `bench/script` prints as its last line."""
     process = await asyncio.create_subprocess_exec(

@@ -75,6 +75,10 @@ class FairOrder:
         """True if `lane` has a job that may be taken."""
         return lane.tenant in self._classes[lane.job_class].waiting
 
+    def lag(self, lane: LaneName) -> float:
+        """Return the work that the other lanes of its class are served before it is this one's turn again."""
+        return self._classes[lane.job_class].lag(lane.tenant)
+
     def choose(self, classes: Iterable[JobClass], now: float) -> Choice | None:
         """Return the next lane among `classes`; None if none of them is ready."""
         ready = [(name, self._classes[name]) for name in classes if self._classes[name].is_ready]
@@ -137,6 +141,9 @@ class _Class:
             # A start that the others have reached says no more than none.
             keep = {name: at for name, at in self._starts.items() if at > self._virtual or name in self.waiting}
             self._starts = keep
+
+    def lag(self, tenant: str) -> float:
+        return max(0.0, self._starts.get(tenant, 0.0) - self._virtual)
 
     def oldest(self) -> tuple[str, float]:
         return next(iter(self.waiting.items()))

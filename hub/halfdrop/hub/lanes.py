@@ -165,7 +165,13 @@ class Lanes:
     def describe(self) -> tuple[tuple[Lane, ...], float]:
         """Return the lanes with the most work, LANES_MAX at most, and the work of the rest."""
         rows = [
-            Lane(job_class=name.job_class, tenant=name.tenant, jobs=known.jobs, work=round(known.work, 3))
+            Lane(
+                job_class=name.job_class,
+                tenant=name.tenant,
+                jobs=known.jobs,
+                work=round(known.work, 3),
+                lag=round(self._order.lag(name), 3),
+            )
             for name, known in self._known.items()
             if known.jobs
         ]
