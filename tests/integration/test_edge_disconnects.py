@@ -114,7 +114,7 @@ async def test_an_edge_that_stops_cancels_nothing(edge: "LiveEdge", hub: Broker,
     address = f"/v1/predictions/{order_id}/stream?cancel_on_disconnect=true"
     async with edge.client.stream("GET", address) as stream:
         lines = stream.aiter_lines()
-        assert await anext(lines) == "event: status"
+        assert "event: status" in [await anext(lines) for _ in range(3)]  # behind the pause before another try
         await edge.stop()
     await edge.start()
     assert await status_of(edge, order_id) == "starting"

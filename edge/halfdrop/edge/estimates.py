@@ -97,7 +97,8 @@ class Estimates:
         load, place = self._pools.load(region, status.job_class), self._place(status, region)
         own = self._own_ahead(status)[0]
         if load.slots < 1:
-            why = f"no worker of region {region} takes {status.job_class} orders"
+            is_heard = bool(self._pools.workers(region))
+            why = f"no worker of region {region} takes {status.job_class} orders" if is_heard else "no pool is heard"
             return Estimate(queue_position=own, region=region, why=why)
         wait = expect_wait(load, place)
         if wait is None:
