@@ -116,7 +116,7 @@ async def cancel_once(broker: Broker, hub: Hub, place: str, job_id: str, chance:
         there = tasks.create_task(wait_for(broker, job_id, state, stage))
         canceled = tasks.create_task(wait_for(broker, job_id, JobState.CANCELED))
         await broker.nc.flush()
-        subject = subjects.queued_job(job.job_class, job.tenant, job.id)
+        subject = subjects.queued_job(job.job_class, job.tenant)
         await broker.js.publish(subject, encode_job(job))
         await there
         await asyncio.sleep(chance.uniform(0.0, 0.1 if place != "finishing" else 0.5))

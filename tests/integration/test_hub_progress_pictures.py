@@ -66,7 +66,7 @@ async def run_job(
     async with open_broker(hub_nats.url, name="hub", domain=subjects.HUB_DOMAIN) as broker:
         await ensure_hub_streams(broker.js)
         async with worker(broker, objects, tmp_path):
-            await broker.js.publish(subjects.queued_job(job.job_class, job.tenant, job.id), encode_job(job))
+            await broker.js.publish(subjects.queued_job(job.job_class, job.tenant), encode_job(job))
 
             async def has_ended() -> bool:
                 try:
