@@ -155,7 +155,7 @@ async def test_a_stream_tells_the_log_then_the_files_then_that_it_is_done(edge: 
             assert fetch(client, urls[0]).startswith(PNG)
             assert len(urls) >= 4
             assert events[-1].data == "{}"
-            assert [event.id for event in events] == [str(number) for number in range(1, len(events) + 1)]
+            assert len({event.id for event in events}) == len(events)  # each a place to go on from
             assert any(event.event.value == "logs" and event.data for event in events)
 
     await use(edge, token, stream)
