@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from halfdrop.contracts.errors import InvalidInput
+from halfdrop.contracts.errors import InvalidInput, PermanentError
 from halfdrop.deploy.cli_options import Json
 
 if TYPE_CHECKING:
@@ -55,9 +55,14 @@ def replay(
     is_json: Json = False,
 ) -> None:
     """Serve past demand again, at one-second ticks: late jobs and GPU-hours of our policy and of seven others."""
-    from halfdrop.forecaster.demand_file import read_demand  # noqa: PLC0415  pandas: a second that --help has not
-    from halfdrop.forecaster.queue_simulator import PoolRules  # noqa: PLC0415
-    from halfdrop.forecaster.replay import KNOBS, replay_demand  # noqa: PLC0415
+    try:
+        from halfdrop.forecaster.demand_file import read_demand  # noqa: PLC0415  pandas: a second that --help has not
+        from halfdrop.forecaster.queue_simulator import PoolRules  # noqa: PLC0415
+        from halfdrop.forecaster.replay import KNOBS, replay_demand  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        wish = ".venv/bin/python -m pip install -c requirements.lock --no-build-isolation -e '.[forecaster]'"
+        detail = f"plans need {error.name}, which is not installed here; {wish}"
+        raise PermanentError(detail, code="not-installed") from error
 
     if boot_max_s < boot_min_s:
         raise InvalidInput("--boot-max-s", got=boot_max_s, allowed=f"at least --boot-min-s, {boot_min_s}")

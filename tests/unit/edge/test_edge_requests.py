@@ -54,8 +54,8 @@ def test_a_number_that_is_not_certainly_whole_is_none(written: str) -> None:
 
 def test_an_unknown_member_is_told_which_ones_are_known() -> None:
     with pytest.raises(InvalidInput) as caught:
-        decode_body(b'{"input": {"prompt": "a", "formats": ["png"]}}', PredictionRequest)
-    assert caught.value.field == "input.formats"
+        decode_body(b'{"input": {"prompt": "a", "format": "png"}}', PredictionRequest)
+    assert caught.value.field == "input.format"
     assert "size_px" in caught.value.allowed
 
 
