@@ -39,6 +39,22 @@ class _OwnLane:
     def __init__(self) -> None:
         self.ids: list[str] = []
         self.work: dict[str, float] = {}
+        self.total_work = 0.0
+
+    def add(self, order_id: str, work: float) -> None:
+        insort(self.ids, order_id)
+        self.work[order_id] = work
+        self.total_work += work
+
+    def remove(self, order_id: str) -> None:
+        self.total_work -= self.work.pop(order_id)
+        del self.ids[bisect_left(self.ids, order_id)]
+
+    def work_before(self, place: int) -> float:
+        """Return the work of the orders before `place`, summed from the nearer end: most often it is the newest's."""
+        if place <= len(self.ids) // 2:
+            return sum(self.work[order_id] for order_id in self.ids[:place])
+        return max(0.0, self.total_work - sum(self.work[order_id] for order_id in self.ids[place:]))
 
 
 class Estimates:
@@ -79,7 +95,7 @@ class Estimates:
         """Return what can be said now of an order's place and time."""
         if status.state.is_final:
             return Estimate(region=_region_of(status))
-        position = self._own_ahead(status)[0] if status.state is JobState.QUEUED else None
+        position = self._own_jobs_ahead(status) if status.state is JobState.QUEUED else None
         if hub_away:
             return Estimate(queue_position=position, region=_region_of(status), why="the hub is away")
         region = _region_of(status) or self._choose_region()
@@ -95,7 +111,7 @@ class Estimates:
 
     def _estimate_waiting(self, status: JobStatus, region: str) -> Estimate:
         load, place = self._pools.load(region, status.job_class), self._place(status, region)
-        own = self._own_ahead(status)[0]
+        own = self._own_jobs_ahead(status)
         if load.slots < 1:
             is_heard = bool(self._pools.workers(region))
             why = f"no worker of region {region} takes {status.job_class} orders" if is_heard else "no pool is heard"
@@ -147,8 +163,9 @@ class Estimates:
         What of the lane's jobs is not ours came through other edges; before the newest of ours is all of it, before
         the first of ours nearly none.
         """
-        jobs, work = self._own_ahead(status)
+        jobs = self._own_jobs_ahead(status)
         lane = self._lanes.get((status.job_class, status.tenant))
+        work = lane.work_before(jobs) if lane is not None else 0.0
         own = len(lane.ids) if lane is not None else 0
         told = next(
             (
@@ -164,23 +181,19 @@ class Estimates:
             jobs, work = jobs + int(others), work + int(others) * told.work / told.jobs
         return Place(job_class=status.job_class, tenant=status.tenant, jobs_ahead=jobs, work_ahead=work)
 
-    def _own_ahead(self, status: JobStatus) -> tuple[int, float]:
-        """Return how many orders of this edge are before `status` in its lane, and their work."""
+    def _own_jobs_ahead(self, status: JobStatus) -> int:
+        """Return how many orders of this edge are before `status` in its lane."""
         lane = self._lanes.get((status.job_class, status.tenant))
-        if lane is None:
-            return 0, 0.0
-        place = bisect_left(lane.ids, status.id)
-        return place, sum(lane.work[order_id] for order_id in lane.ids[:place])
+        return 0 if lane is None else bisect_left(lane.ids, status.id)
 
     def _place_in_lane(self, status: JobStatus) -> None:
         key = status.job_class, status.tenant
         if status.state is JobState.QUEUED:
             waiting = self._lanes.setdefault(key, _OwnLane())
             if status.id not in waiting.work:
-                insort(waiting.ids, status.id)
-                waiting.work[status.id] = _work_of(status)
-        elif (lane := self._lanes.get(key)) is not None and lane.work.pop(status.id, None) is not None:
-            del lane.ids[bisect_left(lane.ids, status.id)]
+                waiting.add(status.id, _work_of(status))
+        elif (lane := self._lanes.get(key)) is not None and status.id in lane.work:
+            lane.remove(status.id)
             if not lane.ids:
                 del self._lanes[key]
 

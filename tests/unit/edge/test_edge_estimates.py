@@ -1,5 +1,6 @@
 """What an edge says of an order's place and time, from pools that it hears and orders that it saw."""
 
+import itertools
 from typing import Any
 
 import msgspec
@@ -95,6 +96,16 @@ def test_an_order_that_starts_or_is_canceled_moves_the_others_up() -> None:
     estimates.note(order(1, state=JobState.CANCELED))
     found = estimates.estimate(order(3))
     assert (found.queue_position, found.starts_in_s, found.why) == (1, None, "no pool is heard")
+
+
+def test_each_order_waits_for_the_work_of_all_before_it_wherever_it_stands() -> None:
+    orders = [order(number, work=float(number)) for number in range(1, 10)]
+    told = worker(lanes=(Lane(job_class="standard", tenant="local", jobs=9, work=41.0),))
+    estimates = Estimates(heard(told), home="local", unfinished=orders)
+    estimates.note(order(5, work=5.0, state=JobState.CANCELED))  # in the middle
+    starts = [estimates.estimate(each).starts_in_s for each in orders if each.work != 5.0]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(starts)]  # type: ignore[operator]
+    assert gaps == pytest.approx([1, 2, 3, 4, 6, 7, 8])
 
 
 def test_why_there_is_no_estimate_is_said() -> None:
