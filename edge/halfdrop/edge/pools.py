@@ -40,8 +40,13 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True):
 class Pools:
     """The newest state of each worker."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, *, hand_on: Callable[[WorkerState], None] | None = None
+    ) -> None:
         self._clock = clock
+        self._hand_on = hand_on
+        """Given each state that is taken."""
+
         self._heard: OrderedDict[tuple[str, str], Heard] = OrderedDict()
         self.refused = 0
         """States that were malformed or too large."""
@@ -62,6 +67,8 @@ class Pools:
         self._heard.move_to_end(name)
         if len(self._heard) > WORKERS_MAX:
             self._heard.popitem(last=False)
+        if self._hand_on is not None:
+            self._hand_on(state)
 
     def workers(self, region: str | None = None) -> list[Heard]:
         """Return the workers that live, of one region or of all, the one heard last first."""

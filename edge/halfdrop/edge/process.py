@@ -45,7 +45,7 @@ from halfdrop.edge.overdue import cancel_overdue
 from halfdrop.edge.pools import Pools, follow_pools
 from halfdrop.edge.previewer import open_previewer
 from halfdrop.edge.region_choice import SpillRule
-from halfdrop.edge.regions import listen_to_workers, open_regions
+from halfdrop.edge.regions import open_regions
 from halfdrop.edge.reuse import ReusePools
 from halfdrop.edge.server import claim_port, serve
 from halfdrop.edge.services import Services
@@ -99,12 +99,10 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
         hot = HotSet()
         rule = SpillRule(factor=settings.spill_factor, wait_min_s=settings.spill_min_s)
         regions = open_regions(broker, region_names(settings), rule)
-        if regions.are_several:
-            await listen_to_workers(broker, regions)
         orders = await open_orders(broker, listeners)
         batches = await open_batches(broker, objects, settings)
         listeners.watch(batches.note)
-        pools = Pools()
+        pools = Pools(hand_on=regions.hear if regions.are_several else None)
         estimates = Estimates(pools, home=regions.home.region, unfinished=orders.unfinished())
         listeners.watch(estimates.note)
         describe = make_describe(settings, previews=previews, estimates=estimates, regions=regions, door=door)

@@ -1,6 +1,6 @@
 """The regions whose hubs this edge reaches: how their links are, what their workers tell, and where an order goes.
 
-The first one is home. With one region only there is nothing to choose, and nobody listens to workers.
+The first one is home. With one region only there is nothing to choose, and nobody hands over what workers tell.
 """
 
 import asyncio
@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 import structlog
-from nats.aio.msg import Msg
 
 from halfdrop.contracts.jobs import Job, JobState, JobStatus
-from halfdrop.contracts.pools import STATE_EVERY_S, STATE_KEPT_S, WorkerState, decode_state
-from halfdrop.contracts.subjects import hub_domain, worker_state
+from halfdrop.contracts.pools import STATE_EVERY_S, STATE_KEPT_S, WorkerState
+from halfdrop.contracts.subjects import hub_domain
 from halfdrop.edge.hub_link import HubLink
 from halfdrop.edge.region_choice import (
     Heard,
@@ -167,15 +166,3 @@ class Regions:
 def open_regions(broker: Broker, names: Sequence[str], rule: SpillRule) -> Regions:
     """Return the regions `names`, home first, as the edge's own server reaches them."""
     return Regions([HubLink(broker.jetstream(hub_domain(name)), name) for name in names], rule)
-
-
-async def listen_to_workers(broker: Broker, regions: Regions) -> None:
-    """Hear what the workers of all regions tell; the subscription lives as long as the connection."""
-
-    async def hear(message: Msg) -> None:
-        try:
-            regions.hear(decode_state(message.data))
-        except msgspec.MsgspecError as error:
-            log.warning("worker_state_unreadable", subject=message.subject, error=str(error))
-
-    await broker.nc.subscribe(worker_state("*", "*"), cb=hear)

@@ -46,12 +46,14 @@ async def tell_state(
     rate: WorkRate,
     models: Callable[[], tuple[str, ...]],
     *,
+    bound: asyncio.Event,
     clock: Callable[[], float] = time.time,
 ) -> None:
-    """Count the lanes and tell the state every STATE_EVERY_S, until cancelled.
+    """Count the lanes and tell the state every STATE_EVERY_S, from `bound` (there are lanes) until cancelled.
 
     An outage is logged and waited out: in it the last counts are told, as nobody knows better ones.
     """
+    await bound.wait()
     while True:
         try:
             await queue.count()

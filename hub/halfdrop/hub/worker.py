@@ -79,7 +79,9 @@ async def run_worker(hub: Hub, stop: asyncio.Event, handle: Handle | None = None
         rate = WorkRate()
         background = [
             tasks.create_task(queue.keep_up()),
-            tasks.create_task(tell_state(hub.broker, hub.settings, queue, rate, lambda: hub.models, clock=hub.clock)),
+            tasks.create_task(
+                tell_state(hub.broker, hub.settings, queue, rate, lambda: hub.models, bound=hub.bound, clock=hub.clock)
+            ),
             tasks.create_task(_wake_at(stop, queue)),
         ]
         async with asyncio.TaskGroup() as jobs, aclosing(queue.collect(stop, hub.bound)) as deliveries:
