@@ -109,12 +109,12 @@ async def test_a_worker_killed_in_the_middle_of_a_job_costs_time_but_no_job(
     async with hub_process("hub-1", hub_nats.url, objects_url) as victim:
         await order(broker, "job1", 8192)
         await order(broker, "job2", 256)
-        await wait_until(lambda: has_state(broker, "job1", JobState.PROCESSING), timeout_s=20)
+        await wait_until(lambda: has_state(broker, "job1", JobState.PROCESSING))
         victim.send_signal(signal.SIGKILL)
         await victim.wait()
     async with hub_process("hub-2", hub_nats.url, objects_url):
         await wait_until(lambda: has_state(broker, "job1", JobState.COMPLETED), timeout_s=40)
-        await wait_until(lambda: has_state(broker, "job2", JobState.COMPLETED), timeout_s=20)
+        await wait_until(lambda: has_state(broker, "job2", JobState.COMPLETED))
     status = await last(broker, "job1")
     assert status is not None
     assert (status.attempt, status.worker) == (2, "hub-2")
@@ -148,7 +148,7 @@ async def test_a_stopped_worker_finishes_its_job_and_leaves_with_zero(
 ) -> None:
     async with hub_process("hub-1", hub_nats.url, objects_url) as process:
         await order(broker, "job1", 4096)
-        await wait_until(lambda: has_state(broker, "job1", JobState.PROCESSING), timeout_s=20)
+        await wait_until(lambda: has_state(broker, "job1", JobState.PROCESSING))
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 30) == 0
     assert await has_state(broker, "job1", JobState.COMPLETED)
@@ -159,7 +159,7 @@ async def test_an_outage_of_the_broker_in_the_middle_of_a_job_ends_with_one_resu
 ) -> None:
     async with hub_process("hub-1", hub_nats.url, objects_url):
         await order(broker, "job1", 8192)
-        await wait_until(lambda: has_state(broker, "job1", JobState.PROCESSING), timeout_s=20)
+        await wait_until(lambda: has_state(broker, "job1", JobState.PROCESSING))
         await hub_nats.kill()
         await asyncio.sleep(3)  # long enough for the job to end while nobody can be told
         await hub_nats.start()
