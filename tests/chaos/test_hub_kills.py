@@ -147,7 +147,7 @@ async def test_a_stopped_worker_finishes_its_job_and_leaves_with_zero(
     broker: Broker, hub_nats: NatsServer, objects_url: str, wait_until: WaitUntil
 ) -> None:
     async with hub_process("hub-1", hub_nats.url, objects_url) as process:
-        await order(broker, "job1", 4096)
+        await order(broker, "job1", 2048)  # a worker that would not make it within its grace hands back
         await wait_until(lambda: has_state(broker, "job1", JobState.PROCESSING))
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 30) == 0
@@ -174,7 +174,7 @@ async def test_the_largest_job_stays_within_its_memory(
     async with hub_process("hub-1", hub_nats.url, objects_url, ack_wait_s=30) as process:
         for job_id in ("job1", "job2"):
             await order(broker, job_id, 8192)
-        await wait_until(lambda: has_state(broker, "job2", JobState.COMPLETED), timeout_s=60)
+        await wait_until(lambda: has_state(broker, "job2", JobState.COMPLETED), timeout_s=100)
         status = Path(f"/proc/{process.pid}/status").read_text()  # noqa: ASYNC240
     found = re.search(r"VmHWM:\s+(\d+) kB", status)
     assert found is not None
