@@ -147,7 +147,9 @@ async def test_a_stopped_worker_finishes_its_job_and_leaves_with_zero(
     broker: Broker, hub_nats: NatsServer, objects_url: str, wait_until: WaitUntil
 ) -> None:
     async with hub_process("hub-1", hub_nats.url, objects_url) as process:
-        await order(broker, "job1", 2048)  # a worker that would not make it within its grace hands back
+        await order(broker, "job0", 256)  # the first one waits for the refiner, and says nothing of the pace
+        await wait_until(lambda: has_state(broker, "job0", JobState.COMPLETED))
+        await order(broker, "job1", 2048)
         await wait_until(lambda: has_state(broker, "job1", JobState.PROCESSING))
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 30) == 0

@@ -27,6 +27,8 @@ WEIGHT = 0.3
 """Of the newest job in the running mean of finishing."""
 
 STEPS_MEASURED = 8
+TELLING_SHARE = 0.25
+"""Of finishing, from which on its own progress tells how long the rest takes."""
 
 
 def usable_grace_s(grace_s: float) -> float:
@@ -44,9 +46,10 @@ def time_left_s(*, steps_left: int, step_s: float | None, finishing_left_s: floa
 def finishing_left_s(*, expected_s: float, elapsed_s: float, done: float) -> float:
     """Return what is left of finishing after `elapsed_s`, of which `done` (0 to 1) is done.
 
-    Never less than either view says: that of earlier jobs, and that of this one's own progress.
+    Never less than either view says: that of earlier jobs, and that of this one's own progress. The first steps are no
+    measure: one of them may have waited for the refiner to be loaded.
     """
-    by_progress_s = elapsed_s * (1 - done) / done if done > 0 else 0.0
+    by_progress_s = elapsed_s * (1 - done) / done if done >= TELLING_SHARE else 0.0
     return max(0.0, expected_s - elapsed_s, by_progress_s)
 
 

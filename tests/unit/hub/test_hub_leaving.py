@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from halfdrop.hub.leaving import (
     MEGAPIXEL,
+    TELLING_SHARE,
     JobPace,
     Pace,
     finishing_left_s,
@@ -65,7 +66,13 @@ def test_more_steps_never_take_less(steps: int, step_s: float | None, finishing_
     assert more is None or (fewer is not None and more >= fewer >= finishing_s)
 
 
-@given(seconds, seconds, st.floats(0.001, 1))
+@given(seconds, seconds, st.floats(0, TELLING_SHARE, exclude_max=True))
+def test_the_first_steps_of_finishing_are_no_measure(expected_s: float, elapsed_s: float, done: float) -> None:
+    left_s = finishing_left_s(expected_s=expected_s, elapsed_s=elapsed_s, done=done)
+    assert left_s == max(0.0, expected_s - elapsed_s)
+
+
+@given(seconds, seconds, st.floats(TELLING_SHARE, 1))
 def test_finishing_needs_at_least_what_its_own_progress_says(expected_s: float, elapsed_s: float, done: float) -> None:
     left_s = finishing_left_s(expected_s=expected_s, elapsed_s=elapsed_s, done=done)
     assert left_s >= elapsed_s * (1 - done) / done
