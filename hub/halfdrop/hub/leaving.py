@@ -58,18 +58,25 @@ class Pace:
 
     def __init__(self) -> None:
         self._s_per_megapixel = FINISHING_S_PER_MEGAPIXEL
-        self._is_measured = False
+        self._jobs = 0
 
     def note(self, size_px: int, elapsed_s: float) -> None:
-        """Learn from a job that was finished."""
-        measured = elapsed_s / (size_px * size_px / MEGAPIXEL)
-        weight = WEIGHT if self._is_measured else 1.0
+        """Learn from a job that was finished, but for the first: it may have waited for the refiner to be loaded."""
+        self._jobs += 1
+        if self._jobs == 1:
+            return
+        measured = elapsed_s / _megapixels(size_px)
+        weight = WEIGHT if self._jobs > 2 else 1.0
         self._s_per_megapixel += weight * (measured - self._s_per_megapixel)
-        self._is_measured = True
 
     def finishing_s(self, size_px: int) -> float:
         """Return how long the files of such a job will take, about."""
-        return self._s_per_megapixel * size_px * size_px / MEGAPIXEL
+        return self._s_per_megapixel * _megapixels(size_px)
+
+
+def _megapixels(size_px: int) -> float:
+    """Count small files as a megapixel: their pixels are not what they cost, and they say nothing of large ones."""
+    return max(1.0, size_px * size_px / MEGAPIXEL)
 
 
 class JobPace:

@@ -28,6 +28,7 @@ class Clock:
 
 def test_a_job_needs_its_steps_at_their_measured_time_and_the_finishing_that_others_took() -> None:
     clock, pace = Clock(), Pace()
+    pace.note(1024, 30.0)  # the first is no measure: it may have waited for the refiner
     pace.note(1024, 2.0)
     job = JobPace(pace, 2048, clock)
     assert job.left_s() is None
@@ -102,7 +103,10 @@ async def test_a_job_that_cannot_end_in_time_is_left_at_once_and_one_that_can_is
 
 def test_a_megapixel_is_the_unit_of_the_pace() -> None:
     pace = Pace()
+    pace.note(1024, 1.0)
     pace.note(4096, 8.0)
     assert pace.finishing_s(4096) == pytest.approx(8.0)
     assert pace.finishing_s(1024) == pytest.approx(0.5)
+    pace.note(64, 0.5)  # small files count as a megapixel: another 0.3 of the way from half a second to half a second
+    assert pace.finishing_s(256) == pace.finishing_s(1024) == pytest.approx(0.5)
     assert MEGAPIXEL == 1024 * 1024
