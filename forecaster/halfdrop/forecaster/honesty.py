@@ -13,7 +13,7 @@ import numpy as np
 
 from halfdrop.forecaster.calibration import JUDGED_QUANTILE, QUANTILES, pinball
 from halfdrop.forecaster.forecast import Forecasts
-from halfdrop.forecaster.workload import FloatArray
+from halfdrop.forecaster.workload import FloatArray, IntArray
 
 HOUR_MINUTES = 60
 HOURS_KEPT = 8 * 24
@@ -27,6 +27,9 @@ forecast falls a tenth short now and then."""
 
 PINBALL_RATIO_MAX = 1.25
 """A forecast whose loss is a quarter above that of the last value is worth less than looking."""
+
+PINBALL_GPUS_MIN = 0.1
+"""And less than this is not worth a word: a series that stands still has a last value without any loss."""
 
 DRIFT_ALLOWED = 0.1
 DRIFT_ALARM_MINUTES = 40.0
@@ -133,13 +136,13 @@ class Judge:
         if covered < promised - COVERAGE_SHORTFALL:
             reason = f"q{promised:g} at {horizon} min covered {covered:.0%} of the last {VERDICT_HOURS} h"
             return Verdict(is_good=False, is_low=True, reason=reason)
-        if score.pinball_ratio > PINBALL_RATIO_MAX:
+        if score.pinball_ratio > PINBALL_RATIO_MAX and score.pinball > score.last_value_pinball + PINBALL_GPUS_MIN:
             ratio = score.pinball_ratio
             reason = f"at {horizon} min its loss was {ratio:.2f} × the last value's over the last {VERDICT_HOURS} h"
             return Verdict(is_good=False, reason=reason)
         return Verdict(is_good=True)
 
-    def _judge(self, row: int, values: FloatArray, made: FloatArray, last: FloatArray, places: FloatArray) -> None:
+    def _judge(self, row: int, values: FloatArray, made: FloatArray, last: FloatArray, places: IntArray) -> None:
         is_known = ~(np.isnan(values) | np.isnan(last) | np.isnan(made).any(axis=1))
         if not is_known.any():
             return
@@ -165,7 +168,7 @@ class Judge:
         self._last = float(filled[-1]) if len(filled) else self._last
         return filled
 
-    def _open_hours(self, hours: FloatArray) -> None:
+    def _open_hours(self, hours: IntArray) -> None:
         for hour in hours.tolist():
             place = hour % HOURS_KEPT
             if self._hours[place] != hour:

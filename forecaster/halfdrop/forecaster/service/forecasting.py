@@ -21,14 +21,17 @@ from halfdrop.forecaster.service.shards import NodeForecast, NodeMinutes, Shard
 
 log = structlog.get_logger()
 
-SHORT_HORIZONS = (1, 3, 6, 9, 60)
-LONG_HORIZONS = (1, 3, 6, 9, 15, 30, 60, 120, 240)
-"""Of pools and sums: hours ahead, for people to look at."""
+SERIES_HORIZONS = (1, 9, 60)
+SUM_HORIZONS = (1, 9, 30, 60, 240)
+POOL_HORIZONS = (1, 3, 6, 9, 15, 30, 60, 120, 240)
+"""Each horizon costs the same: single series, of which there may be thousands, have few."""
 
 JUDGED_HORIZON = 9
 """Where the verdict is made: a boot takes about so long."""
 
 SHORT_LEARN_DAYS = 8
+"""Of what is no pool: as long as calibration remembers."""
+
 BEHIND_MINUTES_MAX = 60
 """A node further behind than this is learning; one that is less gets its minutes at once."""
 
@@ -45,7 +48,7 @@ class Node:
         self.number = number
         self.choice = choice
         self.is_pool = is_pool
-        self.horizons = LONG_HORIZONS if is_pool or is_sum else SHORT_HORIZONS
+        self.horizons = POOL_HORIZONS if is_pool else SUM_HORIZONS if is_sum else SERIES_HORIZONS
         self.priority = 0 if is_pool else 1 if is_sum else 2
         self.begin = self.next_minute = begin
         """From where it learns, and the first minute that it has not seen."""
@@ -66,7 +69,7 @@ class Forecasting:
     """All nodes. Belongs to the loop; the arithmetic is in the shards."""
 
     def __init__(self, table: DemandTable, shards: list[Shard], *, learn_days: int, take: TakeForecast) -> None:
-        self._table, self.shards = table, shards
+        self.table, self.shards = table, shards
         self._learn_minutes = learn_days * DAY_MINUTES
         self._take = take
         self.nodes: list[Node] = []
@@ -78,13 +81,13 @@ class Forecasting:
     def find(self, choice: Choice) -> Node | None:
         """Return the node that forecasts exactly these series, if one does."""
         found = self._by_choice.get(choice)
-        return found or self._by_members.get(frozenset(self._table.keys(choice)))
+        return found or self._by_members.get(frozenset(self.table.keys(choice)))
 
     def learnt_share(self) -> float:
         """Return how much of what there is to learn has been, over all nodes."""
         if not self.nodes:
             return 1.0
-        return sum(node.learnt_share(self._table.end) for node in self.nodes) / len(self.nodes)
+        return sum(node.learnt_share(self.table.end) for node in self.nodes) / len(self.nodes)
 
     def update(self, pools: list[Choice], *, has_new_series: bool) -> None:
         """Tell of new minutes, and where series are new, make the nodes that are missing."""
@@ -104,8 +107,8 @@ class Forecasting:
 
         A node whose sum has a new part goes on with what it has learnt: the part was not there before.
         """
-        members: dict[Choice, set[SeriesKey]] = {choice: set(self._table.keys(choice)) for choice in pools}
-        for choice, key in _sums(self._table):
+        members: dict[Choice, set[SeriesKey]] = {choice: set(self.table.keys(choice)) for choice in pools}
+        for choice, key in _sums(self.table):
             members.setdefault(choice, set()).add(key)
         known = {node.choice: node for node in self.nodes}
         self._by_members.clear()
@@ -121,9 +124,9 @@ class Forecasting:
 
     def _make(self, choice: Choice, keys: set[SeriesKey], *, is_pool: bool) -> Node:
         is_sum = len(keys) > 1
-        minutes = self._learn_minutes if is_pool or is_sum else SHORT_LEARN_DAYS * DAY_MINUTES
-        first = min(self._table.series[key].first for key in keys)
-        begin = max(first, self._table.end - minutes)
+        minutes = self._learn_minutes if is_pool else min(self._learn_minutes, SHORT_LEARN_DAYS * DAY_MINUTES)
+        first = min(self.table.series[key].first for key in keys)
+        begin = max(first, self.table.end - minutes)
         return Node(len(self.nodes), choice, is_pool=is_pool, is_sum=is_sum, begin=begin)
 
     async def _work(self, place: int) -> None:
@@ -150,7 +153,7 @@ class Forecasting:
 
     def _next_batch(self, place: int) -> list[tuple[Node, NodeMinutes]]:
         """Return new minutes for those that have learnt; if there are none, a day for one that has not."""
-        end = self._table.end
+        end = self.table.end
         behind = [node for node in self._share_of(place) if node.next_minute < end]
         near = [node for node in behind if end - node.next_minute <= BEHIND_MINUTES_MAX and not node.is_new]
         if near:
@@ -165,7 +168,7 @@ class Forecasting:
         return NodeMinutes(
             node=node.number,
             start_minute=node.next_minute,
-            gpus=self._table.gpus(node.choice, node.next_minute, end),
+            gpus=self.table.gpus(node.choice, node.next_minute, end),
             horizons=node.horizons,
             judged_horizon=JUDGED_HORIZON,
             is_first=node.is_new,

@@ -39,7 +39,8 @@ def read_history(path: Path) -> pd.DataFrame:
     for name, default in (("region", LOCAL_REGION), ("class", PLAIN_CLASS), ("model", PLAIN_MODEL)):
         if name not in names:
             frame[name] = default
-    numbers = [name for name in names if name not in ("region", "class", "model", "tier", time_column)]
+    texts = ("minute", "region", "class", "model", "tier", time_column)
+    numbers = [name for name in names if name in frame.columns and name not in texts]
     frame[numbers] = frame[numbers].apply(pd.to_numeric, errors="coerce")
     return frame
 
@@ -47,7 +48,7 @@ def read_history(path: Path) -> pd.DataFrame:
 def _column_names(path: Path) -> list[str]:
     try:
         if path.suffix == ".parquet":
-            import pyarrow.parquet as parquet  # noqa: PLC0415  what pandas reads with, here for the names alone
+            from pyarrow import parquet  # noqa: PLC0415  what pandas reads with, here for the names alone
 
             return list(parquet.read_schema(path).names)
         return [str(name) for name in pd.read_csv(path, nrows=0).columns]

@@ -98,6 +98,7 @@ class Planner:
         """From a minute's rows to its plan, the last time."""
 
         self._terms = terms or {}
+        self._days_kept = days_kept
         self._learn_minutes = learn_days * 1440
         self._news = asyncio.Event()
         self._taken_at_s = time.monotonic()
@@ -106,7 +107,13 @@ class Planner:
         """Read the source until it ends or this is cancelled."""
         async for frame in self.source.frames():
             minute_max = int(time.time()) // MINUTE_S + CLOCK_AHEAD_MINUTES
-            added = self.table.add(frame, minute_max=minute_max)
+            if not self.table.series:
+                # The past is millions of rows: it is taken in beside the loop, by a table that nobody else knows yet.
+                table = DemandTable(days_kept=self._days_kept)
+                added = await asyncio.to_thread(table.add, frame, minute_max=minute_max)
+                self.table = self.forecasting.table = table
+            else:
+                added = self.table.add(frame, minute_max=minute_max)
             if added.rejected:
                 log.warning("demand_rejected", rows=added.rejected, until=minute_max)
             self._taken_at_s = time.monotonic()
@@ -219,10 +226,15 @@ class Planner:
         pool.record.put(moments, forecast.record.reshape(count, columns).astype(np.float64))
         self._measure_boots(pool, minutes.start_minute + count)
         seen = self.table.read(pool.terms.choice, minutes.start_minute, minutes.start_minute + count)
+        capacity = self.table.read_pools((pool.terms.region,), minutes.start_minute, minutes.start_minute + count)
         planned = np.empty((count, 1))
         for row in range(count):
             pool.book.note(
-                busy_gpus=float(minutes.gpus[row]), arrived=float(seen[row, REQUESTS]), late=float(seen[row, LATE])
+                gpus=float(minutes.gpus[row]),
+                arrived=float(seen[row, REQUESTS]),
+                late=float(seen[row, LATE]),
+                capacity=float(capacity[row, 0]),
+                boot_p95_s=pool.boot_p95_s,
             )
             found = self._plan(
                 pool, forecast.record[row].astype(np.float64), forecast.horizons, minutes.start_minute + row
@@ -263,4 +275,3 @@ class Planner:
         place = int(np.searchsorted(reached, 0.95 * reached[-1]))
         pool.boot_p95_s = float(np.clip(means[order][min(place, len(order) - 1)], 1.0, 7200.0))
         pool.are_boots_measured = True
-

@@ -1,8 +1,7 @@
 """The plan of one pool as it lives on: margin, hold, fall-back, and the reason for each change. Knows no clock.
 
-The arithmetic is plan.py's and planned_policy.py's. What is added here is what a live pool needs beside it: minutes that
-come one by one instead of ticks of 15 s, announced demand, forecasts that have been bad, and a memory of what changed
-and why.
+The arithmetic is plan.py's and planned_policy.py's. What is added here is what a live pool needs beside it: minutes
+that come one by one instead of ticks of 15 s, forecasts that have been bad, and a memory of what changed and why.
 """
 
 import math
@@ -24,6 +23,13 @@ FALLBACK_MINUTES = 30
 
 FALLBACK_HOLD_MINUTES = 30
 """A forecast that has been bad must have been good for this long before it plans again."""
+
+FOLLOWED_SHARE = 0.1
+"""A pool that has this much more or fewer GPUs than were planned does not follow the plan."""
+
+ORDERS_KEPT = 240
+JOB_GPU_S = 20.0
+"""Where nobody counts jobs."""
 
 INTERVALS_PER_MINUTE = MINUTE_S // DECISION_INTERVAL_S
 
@@ -65,6 +71,7 @@ class PoolBook:
         self.planned: Planned | None = None
         self._steering = MarginSteering(score=score_of(policy.quantile), late_share_target=policy.late_share_target)
         self._wishes: deque[int] = deque(maxlen=max(1, policy.hold_minutes))
+        self._orders: deque[int] = deque(maxlen=ORDERS_KEPT)
         self._recent: deque[float] = deque(maxlen=FALLBACK_MINUTES)
         self._bad = Verdict(is_good=True)
         self._bad_until = 0
@@ -76,11 +83,25 @@ class PoolBook:
         self.policy = policy
         self._wishes = deque(self._wishes, maxlen=max(1, policy.hold_minutes))
 
-    def note(self, *, busy_gpus: float, arrived: float, late: float) -> None:
-        """Learn what came of one minute; NaN where it is not known."""
-        if not math.isnan(busy_gpus):
-            self._recent.append(busy_gpus)
-        if self.policy.is_margin_steered and not (math.isnan(arrived) or math.isnan(late)):
+    def note(self, *, gpus: float, arrived: float, late: float, capacity: float, boot_p95_s: float) -> None:
+        """Learn what came of one minute: work offered, jobs, late ones, and the GPUs there were. NaN: not known.
+
+        Lateness under other capacity than was planned is not the margin's doing. Then what counts is the work beyond
+        the plan that could have been there by now, as a share of the jobs.
+        """
+        if math.isnan(gpus):
+            self._orders.append(self.planned.replicas if self.planned else 0)
+            return
+        self._recent.append(gpus)
+        behind = min(max(1, math.ceil(boot_p95_s / MINUTE_S)), len(self._orders))
+        ordered = self._orders[-behind] if behind else 0
+        self._orders.append(self.planned.replicas if self.planned else 0)
+        if math.isnan(arrived):
+            arrived = gpus * MINUTE_S / JOB_GPU_S
+        is_followed = not math.isnan(capacity) and abs(capacity - ordered) <= FOLLOWED_SHARE * ordered
+        if math.isnan(late) or not is_followed:
+            late = arrived * max(0.0, gpus - ordered) / max(gpus, 1e-9) if ordered else math.nan
+        if self.policy.is_margin_steered and not math.isnan(late):
             # The steering counts in intervals of a decision, of which a minute has several.
             share = int(arrived) // INTERVALS_PER_MINUTE
             for _ in range(INTERVALS_PER_MINUTE - 1):
@@ -164,7 +185,8 @@ class PoolBook:
 def requirement(record: FloatArray, horizons: tuple[int, ...], *, boot_p95_s: float) -> FloatArray:
     """Return the largest quantiles over now … boot p95: [minutes, horizons, QUANTILES] → [minutes, QUANTILES]."""
     count = 1 + sum(horizon * MINUTE_S < boot_p95_s for horizon in horizons[:-1])
-    return record[:, :count].max(axis=1)
+    largest: FloatArray = record[:, :count].max(axis=1)
+    return largest
 
 
 def gpus_at(quantiles: FloatArray, score: float) -> float:

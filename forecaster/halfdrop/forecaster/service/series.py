@@ -26,7 +26,8 @@ SUMS_MAX = 64
 SUM_COLUMNS = ("gpu_s_offered", "gpu_s_served", "requests", "late", "wait_s_sum", "cold_starts", "boot_s_sum")
 OFFERED, SERVED, REQUESTS, LATE, WAITS, COLD_STARTS, BOOT_S = range(len(SUM_COLUMNS))
 POOL_COLUMNS = ("replicas",)
-"""Told of a region, on each of its rows the same: the largest counts, they are not added up."""
+REPLICAS = 0
+"""Told of a region and tier, on each of its rows the same: the largest counts, and tiers are added up."""
 
 ROOM_MINUTES = 2 * DAY_MINUTES
 
@@ -139,7 +140,8 @@ class DemandTable:
         for names, rows in frame.groupby(["region", "class", "model"], sort=False):
             self._put_series(SeriesKey(*map(str, names)), rows)
         for region, rows in frame.groupby("region", sort=False):
-            by_minute = rows.groupby("minute")[list(POOL_COLUMNS)].max()
+            of_tiers = rows.groupby(["minute", "tier"])[list(POOL_COLUMNS)].max()
+            by_minute = of_tiers.groupby(level="minute").sum(min_count=1)
             pool = self.pools.setdefault(str(region), MinuteTable(len(POOL_COLUMNS), minutes_kept=self._kept))
             pool.put(by_minute.index.to_numpy(dtype=np.int64), by_minute.to_numpy(dtype=np.float64))
         self.end = max(self.end, newest)
@@ -187,7 +189,7 @@ class DemandTable:
 
     def _renew_sums(self, added: Added) -> None:
         for choice, table in self._sums.items():
-            self._add_up(table, choice, max(added.first, table.first), added.end)
+            self._add_up(table, choice, max(added.first, self.end - self._kept), added.end)
 
     def _add_up(self, table: MinuteTable, choice: Choice, start: int, end: int) -> None:
         if end > start:
@@ -217,6 +219,7 @@ def _clean(frame: pd.DataFrame, minute_max: int) -> tuple[pd.DataFrame, int]:
             "region": frame["region"].astype(str).to_numpy(),
             "class": frame["class"].astype(str).to_numpy(),
             "model": frame["model"].astype(str).to_numpy(),
+            "tier": frame["tier"].astype(str).to_numpy() if "tier" in frame.columns else "",
         }
     )
     for name in (*SUM_COLUMNS, *POOL_COLUMNS):

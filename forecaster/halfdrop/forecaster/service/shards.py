@@ -9,7 +9,7 @@ import asyncio
 import multiprocessing
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
@@ -114,10 +114,12 @@ def _extend(minutes: NodeMinutes) -> NodeForecast:
 class Shard:
     """One process, one batch at a time."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, start: Callable[[], Executor] | None = None) -> None:
+        """start: makes the executor of one worker; left out, one with a process of its own."""
         self.name = name
         self.restarts = 0
-        self._executor = _start()
+        self._start = start or start_process
+        self._executor = self._start()
 
     async def extend(self, batch: Sequence[NodeMinutes]) -> list[NodeForecast]:
         """Work a batch in the shard's process. Raises Unavailable where it died: it has forgotten everything then."""
@@ -127,7 +129,7 @@ class Shard:
         except BrokenProcessPool as error:
             self.restarts += 1
             self._executor.shutdown(wait=False, cancel_futures=True)
-            self._executor = _start()
+            self._executor = self._start()
             raise Unavailable(f"the process of shard {self.name} died and was replaced") from error
 
     def close(self) -> None:
@@ -142,7 +144,8 @@ def count_shards(wanted: int) -> int:
     return wanted or min(4, len(os.sched_getaffinity(0)))
 
 
-def _start() -> Executor:
+def start_process() -> Executor:
+    """Return an executor with one process, which ends with this one."""
     # Spawned, not forked: the loop and its clients have threads, whose locks a fork would copy in mid-air.
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(max_workers=1, mp_context=context, initializer=leave_with_parent)

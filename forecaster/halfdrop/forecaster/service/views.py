@@ -17,7 +17,7 @@ from halfdrop.forecaster.service.pools import PoolTerms
 from halfdrop.forecaster.service.series import LATE, OFFERED, REQUESTS, SERVED, WAITS, Choice
 from halfdrop.forecaster.service.shards import HorizonScore
 from halfdrop.forecaster.service.uplift import uplift_factors
-from halfdrop.forecaster.workload import MINUTE_S, FloatArray
+from halfdrop.forecaster.workload import MINUTE_S
 
 DAYS_MAX = 92
 PAST_FAN = (0, 2, 5)
@@ -122,6 +122,9 @@ class PlanView(Struct, frozen=True, kw_only=True):
     terms: PoolTerms
     is_assumed: bool
     changes: list[Change]
+    learnt_share: float
+    """Of the pool's past, how much has been learnt; until that is 1 the plan is one of the past."""
+
     published: str = ""
     """Where it was published last, and when it was not, why."""
 
@@ -202,16 +205,20 @@ def view_fan(planner: Planner, choice: Choice, *, hours: int) -> FanView:
     """Return the present forecast, with announced events in it, and the outlook for `hours`."""
     node, end = planner.forecasting.find(choice), planner.table.end
     newest = node.newest if node else None
-    made_at, t, point, values = 0.0, [], [], []
+    made_at = 0.0
+    t: list[float] = []
+    point: Column = []
+    values: list[Column] = []
     if newest is not None:
         minute = newest.end_minute - 1
-        made_at = newest.end_minute * MINUTE_S
+        made_at = float(newest.end_minute * MINUTE_S)
         targets = minute + np.array(newest.horizons)
         factors = uplift_factors(planner.touches(choice), minute, targets)
         t = [made_at + horizon * MINUTE_S for horizon in newest.horizons]
         point = as_list(newest.points * factors)
         values = [as_list(newest.quantiles[:, place] * factors) for place in range(len(QUANTILES))]
-    hourly, first_hour = hourly_means(planner.table.gpus(choice, end - OUTLOOK_HISTORY_MINUTES, end), start_minute=end - OUTLOOK_HISTORY_MINUTES)
+    begin = end - OUTLOOK_HISTORY_MINUTES
+    hourly, first_hour = hourly_means(planner.table.gpus(choice, begin, end), start_minute=begin)
     outlook = look_ahead(hourly, hours)
     ahead = (first_hour + len(hourly) + np.arange(hours)) * 60 + 30
     factors = uplift_factors(planner.touches(choice), end - 1, ahead)
@@ -238,6 +245,7 @@ def view_plan(planner: Planner, pool: Pool) -> PlanView:
     last = table.read_pools((pool.terms.region,), end - 1, end)[0, 0] if end else np.nan
     demand = table.gpus(pool.terms.choice, end - 1, end)[0] if end else np.nan
     planned = pool.planned
+    node = planner.forecasting.find(pool.terms.choice)
     made_at = (planned.minute + 1) * MINUTE_S if planned else 0.0
     age_s = max(0.0, planner.source.now_s() - made_at) if planned else 0.0
     return PlanView(
@@ -253,6 +261,7 @@ def view_plan(planner: Planner, pool: Pool) -> PlanView:
         terms=pool.terms,
         is_assumed=pool.is_assumed,
         changes=list(reversed(pool.book.changes)),
+        learnt_share=node.learnt_share(end) if node else 0.0,
         published=pool.published,
     )
 
@@ -294,7 +303,7 @@ def _past_fan(pool: Pool, buckets: Buckets) -> PastFan | None:
     if pool.record is None or ahead not in pool.horizons:
         return None
     shape = (buckets.end - buckets.first, len(pool.horizons), len(QUANTILES))
-    made: FloatArray = pool.record.read(buckets.first - ahead, buckets.end - ahead).reshape(shape)
+    made = pool.record.read(buckets.first - ahead, buckets.end - ahead).reshape(shape)
     at = made[:, pool.horizons.index(ahead)]
     return PastFan(
         ahead_minutes=ahead,
