@@ -69,7 +69,9 @@ async def test_what_was_canceled_while_the_hub_was_away_never_gets_there(
         return False
 
     async def knows_the_cancels() -> bool:
-        return bool((await hub.js.stream_info(CANCELS_STREAM)).state.messages == len(placed[::2]))
+        with contextlib.suppress(nats.errors.Error):  # a busy machine makes CANCELS after the first orders are there
+            return bool((await hub.js.stream_info(CANCELS_STREAM)).state.messages == len(placed[::2]))
+        return False
 
     await wait_until(has_the_wanted, timeout_s=OUTAGE_RECOVERY_S)
     await wait_until(knows_the_cancels)  # they are behind the orders: nothing is on its way any more
