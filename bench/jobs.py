@@ -73,9 +73,7 @@ async def measure_whole_path(count: int, *, workers: int, slots: int) -> dict[st
                     asyncio.ensure_future(forward_orders(broker, regions, book)),
                     asyncio.ensure_future(follow_events(broker, regions.home, EDGE, book)),
                 ]
-                await _run_through(
-                    book, [make_job(number) for number in range(200)]
-                )  # consumers are made
+                await _run_through(book, [make_job(number) for number in range(200)])  # consumers are made
                 jobs = [make_job(number) for number in range(count)]
                 sides = {
                     "edge_process": [os.getpid()],
