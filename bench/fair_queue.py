@@ -26,6 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import uvloop
 from measuring import cpu_seconds, percentile, report
 from msgspec.structs import replace
 from nats.aio.msg import Msg
@@ -67,7 +68,7 @@ async def settle_empty(hub: Hub, delivery: Delivery, _: asyncio.Event) -> Outcom
     else:
         done = replace(status, state=JobState.COMPLETED, completed_at=hub.clock())
         outcome = Outcome(verdict=Verdict.COMPLETE, status=done)
-    await settle(hub.broker, hub.objects, delivery, outcome)
+    await settle(hub.broker, hub.events, hub.objects, delivery, outcome)
     return outcome
 
 
@@ -97,6 +98,7 @@ class Crew:
         self.done: list[tuple[float, JobStatus]] = []
         self.known: set[str] = set()
         self.workers_cpu_s = 0.0
+        self.pids: list[int] = []
 
     async def hear(self, message: Msg) -> None:
         """Take a status from EVENTS."""
@@ -115,6 +117,7 @@ class Crew:
                 await asyncio.create_subprocess_exec(*argv, "--name", f"hub-{number}", stdout=log, stderr=log)
                 for number in range(workers)
             ]
+        self.pids = [process.pid for process in processes]
         try:
             yield
             self.workers_cpu_s = sum(cpu_seconds(process.pid) for process in processes)
@@ -266,7 +269,7 @@ def main() -> None:
             name=arguments.name, nats_url=nats_url, objects_url=objects_url, slots=arguments.slots, warm=False
         )
         configure_logs(settings.name)
-        asyncio.run(be_worker(settings))
+        uvloop.run(be_worker(settings))  # as a worker runs
         return
     report("fair_queue", asyncio.run(run(arguments)))
 

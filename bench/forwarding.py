@@ -34,7 +34,7 @@ from halfdrop.edge.region_choice import SpillRule
 from halfdrop.edge.regions import open_regions
 from halfdrop.runtime.broker import Broker, open_broker
 from halfdrop.runtime.logs import configure_logs
-from halfdrop.runtime.publishing import GroupPublisher, allow_batches
+from halfdrop.runtime.publishing import GroupPublisher
 from halfdrop.runtime.streams import ensure_hub_streams
 
 EDGE = "bench"
@@ -59,7 +59,6 @@ async def main(count: int, clients: int) -> None:
             ):
                 await wait_until_linked(edge_nats.url, domain=HUB_DOMAIN)
                 await ensure_hub_streams(hub.js)
-                await allow_batches(hub.js, EVENTS_STREAM)  # for the publisher below; hub workers publish one by one
                 book = await open_orders(broker, Listeners())
                 pids = [os.getpid(), edge_nats.process.pid, hub_nats.process.pid]
                 figures = await measure_orders(broker, hub, book, pids, count=count, clients=clients)

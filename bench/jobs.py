@@ -3,6 +3,8 @@
 - `jobs_per_s`: from the edge's order book through OUTBOX, JOBS, the fair pull and an empty render to the settled job's
   status in the order book again: two servers with a leaf node between, one process as the edge, two as workers. Without
   HTTP, and with every write synced to the disk, as `halfdrop up` has it.
+- `edge_cpu_ms_per_job`, `hub_cpu_ms_per_job`: the processor time that such a job costs, and what of it each process
+  has; on a machine with other work only these tell anything. `--only path` prints no more than that.
 - `realtime_queue_p99_ms`, `empty_queue_p99_ms`, `share_error`, `hub_jobs_per_s`: of bench/fair_queue.py.
 - `lost`, `double`, `drain_s`: of bench/chaos.py, which kills parts at random while orders run; the same with a full
   disk as `full_disk_…` where we are root.
@@ -17,13 +19,16 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import uvloop
 from fair_queue import Crew
 from forwarding import EDGE, make_job
-from measuring import ROOT, report
+from measuring import ROOT, cpu_seconds, report
 
+from halfdrop.contracts.jobs import Job
 from halfdrop.contracts.patterns import pattern_key
 from halfdrop.contracts.subjects import HUB_DOMAIN, LOCAL_REGION, edge_domain
 from halfdrop.deploy.servers import run_nats_server
@@ -42,8 +47,9 @@ CLIENTS = 64
 LIMIT_S = 600.0
 
 
-async def measure_whole_path(count: int, *, workers: int, slots: int) -> float:
-    """Return orders a second from the first submit to the last that the order book knows to be completed."""
+async def measure_whole_path(count: int, *, workers: int, slots: int) -> dict[str, object]:
+    """Return orders a second from the first submit to the last that the order book knows to be completed, and what one
+    costs."""
     with tempfile.TemporaryDirectory(prefix="halfdrop-bench-") as name:
         folder = Path(name)
         async with run_nats_server(name="hub", data_dir=folder / "hub", domain=HUB_DOMAIN, leaf_port=0) as hub_nats:
@@ -57,7 +63,7 @@ async def measure_whole_path(count: int, *, workers: int, slots: int) -> float:
                 edge_server as edge_nats,
                 open_broker(edge_nats.url, name="bench edge", domain=edge_domain(EDGE)) as broker,
                 open_broker(hub_nats.url, name="bench hub", domain=HUB_DOMAIN) as hub,
-                Crew(hub_nats, hub, folder).at_work(workers, slots),
+                (crew := Crew(hub_nats, hub, folder)).at_work(workers, slots),
             ):
                 await wait_until_linked(edge_nats.url, domain=HUB_DOMAIN)
                 await ensure_hub_streams(hub.js)
@@ -67,26 +73,42 @@ async def measure_whole_path(count: int, *, workers: int, slots: int) -> float:
                     asyncio.ensure_future(forward_orders(broker, regions, book)),
                     asyncio.ensure_future(follow_events(broker, regions.home, EDGE, book)),
                 ]
-                await _run_through(book, 200)  # consumers are made, modules compiled
-                began_s = time.perf_counter()
-                await _run_through(book, count)
-                took_s = time.perf_counter() - began_s
+                await _run_through(book, [make_job(number) for number in range(200)])  # consumers are made
+                jobs = [make_job(number) for number in range(count)]
+                sides = {
+                    "edge_process": [os.getpid()],
+                    "edge_nats": [edge_nats.process.pid],
+                    "hub_nats": [hub_nats.process.pid],
+                    "hub_workers": crew.pids,
+                }
+                before_s = {side: sum(map(cpu_seconds, pids)) for side, pids in sides.items()}
+                took_s = await _run_through(book, jobs)
+                cpu_s = {side: sum(map(cpu_seconds, pids)) - before_s[side] for side, pids in sides.items()}
                 for task in tasks:
                     task.cancel()
-    return count / took_s
+    cpu_ms = {side: round(used_s / count * 1e3, 3) for side, used_s in cpu_s.items()}
+    return {
+        "jobs_per_s": round(count / took_s, 1),
+        "edge_cpu_ms_per_job": round(cpu_ms["edge_process"] + cpu_ms["edge_nats"], 3),
+        "hub_cpu_ms_per_job": round(cpu_ms["hub_workers"] + cpu_ms["hub_nats"], 3),
+        "cpu_ms_per_job_of": cpu_ms,
+    }
 
 
-async def _run_through(book: OrderBook, count: int) -> None:
-    jobs = iter([make_job(number) for number in range(count)])
+async def _run_through(book: OrderBook, jobs: Sequence[Job]) -> float:
+    """Return the seconds that these orders took."""
+    waiting = iter(jobs)
+    began_s = time.perf_counter()
 
     async def submit_some() -> None:
-        for job in jobs:
+        for job in waiting:
             await book.submit(job, pattern_key(job.spec))
 
     await asyncio.gather(*(submit_some() for _ in range(CLIENTS)))
     async with asyncio.timeout(LIMIT_S):
         while book.unfinished():  # noqa: ASYNC110  # seen from outside
             await asyncio.sleep(0.01)
+    return time.perf_counter() - began_s
 
 
 async def run_script(name: str, *arguments: str) -> dict[str, Any]:
@@ -102,10 +124,13 @@ async def run_script(name: str, *arguments: str) -> dict[str, Any]:
     return figures
 
 
-async def main(traces: Path | None, *, jobs: int, backlog: int, seed: int) -> None:
+async def main(traces: Path | None, *, jobs: int, backlog: int, seed: int, path_jobs: int, is_path_only: bool) -> None:
     configure_logs("bench")
     figures: dict[str, object] = {"seed": seed}
-    figures["jobs_per_s"] = round(await measure_whole_path(4_000, workers=2, slots=16), 1)
+    figures |= await measure_whole_path(path_jobs, workers=2, slots=16)
+    if is_path_only:
+        report("jobs", figures)
+        return
     fair = await run_script("fair_queue.py", "--backlog", str(backlog))
     figures["hub_jobs_per_s"] = fair["jobs_per_s"]
     figures |= {name: fair[name] for name in ("realtime_queue_p99_ms", "empty_queue_p99_ms", "share_error", "backlog")}
@@ -126,5 +151,16 @@ if __name__ == "__main__":
     parser.add_argument("--jobs", type=int, default=500, help="orders that are placed while parts are killed")
     parser.add_argument("--backlog", type=int, default=100_000, help="bulk jobs that wait before a real-time job")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--path-jobs", type=int, default=4_000, help="orders of `jobs_per_s`")
+    parser.add_argument("--only", choices=["path"], help="`jobs_per_s` and what a job costs, nothing else")
     chosen = parser.parse_args()
-    asyncio.run(main(chosen.traces, jobs=chosen.jobs, backlog=chosen.backlog, seed=chosen.seed))
+    uvloop.run(  # as the edge's own process has it
+        main(
+            chosen.traces,
+            jobs=chosen.jobs,
+            backlog=chosen.backlog,
+            seed=chosen.seed,
+            path_jobs=chosen.path_jobs,
+            is_path_only=chosen.only == "path",
+        )
+    )

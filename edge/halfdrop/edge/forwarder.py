@@ -84,7 +84,14 @@ class _Forwarder:
             tasks.create_task(self._keep())
             for lane in self._lanes.values():
                 tasks.create_task(lane.run())
-            await self._take_in(pull)
+            self._orders.is_flowing = self._is_flowing
+            try:
+                await self._take_in(pull)
+            finally:
+                self._orders.is_flowing = lambda: False
+
+    def _is_flowing(self) -> bool:
+        return len(self._in_hand) < WINDOW // 2 and all(link.is_up for link in self._regions.links.values())
 
     async def _take_in(self, pull: BatchPull) -> None:
         while True:
@@ -108,6 +115,7 @@ class _Forwarder:
             await asyncio.sleep(ACK_WAIT_S / 3)
             for outgoing in list(self._in_hand.values()):
                 await outgoing.message.in_progress()
+                await self._orders.keep(outgoing.order_id)
 
     async def _read(self, message: Msg) -> Outgoing | None:
         order_id = message.subject.rpartition(".")[2]
@@ -126,7 +134,7 @@ class _Forwarder:
         if outgoing.job is None:
             await self._route_cancel(outgoing)
             return
-        status = await self._orders.newest_of(outgoing.order_id)
+        status = await self._orders.newest_of(outgoing.order_id, tenant=outgoing.job.tenant)
         if status is not None and not is_wanted(status):  # canceled here, or an earlier run's publish did arrive
             log.info("order_not_forwarded", job_id=outgoing.order_id, state=status.state)
             await self._settle(outgoing)
@@ -172,6 +180,7 @@ class _Forwarder:
 
     async def _put_off(self, outgoing: Outgoing) -> None:
         """Let the server keep the message for a while: it cannot go now, and others can."""
+        await self._orders.keep(outgoing.order_id)
         self._let_go(outgoing)
         await outgoing.message.nak(delay=PUT_OFF_S)
 

@@ -116,6 +116,8 @@ class Lane:
                 orders, cancels = [e for e in chunk if e.job], [e for e in chunk if e.job is None]
                 chunk = await self._send(orders)
                 chunk = [*chunk, *cancels] if chunk else await self._send(cancels)  # none goes before an order
+            for outgoing in chunk:
+                await self._orders.keep(outgoing.order_id)
             if chunk and self._regions.are_several:
                 chunk = await self._give_back_others(chunk)
             if not chunk:
@@ -159,7 +161,7 @@ class Lane:
         return True
 
     async def _send_job(self, job: Job, data: bytes) -> None:
-        known = await self._orders.newest_of(job.id) or accepted_status(job, pattern_key(job.spec))
+        known = await self._orders.newest_of(job.id, tenant=job.tenant) or accepted_status(job, pattern_key(job.spec))
         if self._regions.are_several and is_wanted(known):
             known = await self._orders.apply(replace(known, region=self.link.region))
         if not is_wanted(known):  # canceled while it waited here, or a hub has told of it already

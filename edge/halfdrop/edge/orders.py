@@ -4,8 +4,12 @@ The path: `submit_order` → `publish_job`, then the forwarder. The edge's own N
 away for days. This process is the only writer of its ORDERS bucket, so a lock for each order is enough to keep its
 statuses in order, and what is not in memory and not known from the start is not in the bucket either. What many ask for
 at once is written in batches (`GroupPublisher`): the server syncs each to the disk once.
+
+An order that goes on to a hub at once has no status of its own in ORDERS before the hub has it: until then it lies in
+OUTBOX, from which the same status is made again (docs/adr/0028).
 """
 
+import json
 from bisect import bisect_left, insort
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +17,9 @@ from contextlib import contextmanager
 import msgspec
 import structlog
 from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
 from nats.js.api import Header
-from nats.js.errors import APIError, KeyNotFoundError
+from nats.js.errors import APIError, KeyNotFoundError, NotFoundError
 from nats.js.kv import KeyValue
 
 from halfdrop.contracts.errors import NotFound, Unavailable
@@ -23,12 +28,14 @@ from halfdrop.contracts.jobs import (
     JobState,
     JobStatus,
     accepted_status,
+    decode_job,
     decode_status,
     encode_job,
     encode_status,
     revival_of,
     supersedes,
 )
+from halfdrop.contracts.patterns import pattern_key
 from halfdrop.contracts.subjects import (
     ORDERS_BUCKET,
     ORDERS_STREAM,
@@ -77,6 +84,11 @@ class OrderBook:
         """All ids by tenant, oldest first: they sort by age. 75 bytes each."""
         self._open: dict[str, JobStatus] = {}
         """Newest status of orders that are not finished."""
+        self._unwritten: set[str] = set()
+        """Orders of which only OUTBOX knows, and not yet ORDERS."""
+
+        self.is_flowing: Callable[[], bool] = lambda: False
+        """Whether what is accepted now goes on to a hub at once. Set by the forwarder."""
 
         self.on_news: Callable[[JobStatus | None, JobStatus], Awaitable[None]] | None = None
         """Told of each status that is news, and of the one before, until it has kept what it wants of it; what it
@@ -97,16 +109,53 @@ class OrderBook:
                     self._note(status)
         finally:
             await watcher.stop()  # type: ignore[no-untyped-call]
+        await self._load_outbox()
 
-    async def submit(self, job: Job, pattern_key: str) -> JobStatus:
-        """Accept `job`: durable in OUTBOX, then visible in ORDERS.
+    async def _load_outbox(self) -> None:
+        """Write down what was accepted right before an earlier run died."""
+        for order_id in await _ids_in_outbox(self._js):
+            if await self.newest_of(order_id) is not None:
+                continue
+            try:
+                message = await self._js.get_last_msg(OUTBOX_STREAM, outbox_job(order_id))
+                job = decode_job(message.data or b"")
+            except (NotFoundError, msgspec.MsgspecError) as error:  # the forwarder says what is wrong with it
+                log.warning("outbox_message_unread", job_id=order_id, error=repr(error))
+                continue
+            await self.apply(accepted_status(job, pattern_key(job.spec)))
+
+    async def submit(self, job: Job, key: str) -> JobStatus:
+        """Accept `job`, of the pattern with `key`: durable in OUTBOX, then visible.
 
         Raises OutboxFull if there is no room for it, Unavailable if the edge's NATS is away.
         """
         with translated("accept the order"):
             await self._publish(outbox_job(job.id), encode_job(job), message_id=job.id)
             self.accepted += 1
-            return await self.apply(accepted_status(job, pattern_key))
+            return await self._note_accepted(accepted_status(job, key))
+
+    async def _note_accepted(self, status: JobStatus) -> JobStatus:
+        async with self._locks.hold(status.id):
+            current = await self.newest_of(status.id, tenant=status.tenant)
+            if current is not None:  # the forwarder was quicker, or it was accepted before
+                return current
+            if self.on_news is not None:
+                await self.on_news(None, status)
+            if self.is_flowing():
+                self._unwritten.add(status.id)
+            else:
+                await self._write(status)
+            self._note(status)
+            self._listeners.tell(status)
+        return status
+
+    async def keep(self, order_id: str) -> None:
+        """Write down what only OUTBOX knows of an order that cannot go on for now. Raises Unavailable."""
+        if order_id not in self._unwritten:
+            return
+        async with self._locks.hold(order_id):
+            if order_id in self._unwritten and (status := self._open.get(order_id)) is not None:
+                await self._write(status)
 
     async def cancel(self, order_id: str, tenant: str, now: float) -> JobStatus:
         """Ask that `order_id` stop; what has not started is canceled at once, a running job when its worker hears.
@@ -173,11 +222,15 @@ class OrderBook:
                     status = msgspec.structs.replace(status, region=current.region)
             if self.on_news is not None:
                 await self.on_news(current, status)
-            with translated("record a status"):
-                await self._statuses.publish(order_status(status.id), encode_status(status))
+            await self._write(status)
             self._note(status)
             self._listeners.tell(status)
         return status
+
+    async def _write(self, status: JobStatus) -> None:
+        with translated("record a status"):
+            await self._statuses.publish(order_status(status.id), encode_status(status))
+        self._unwritten.discard(status.id)
 
     async def newest_of(self, order_id: str, *, tenant: str = "") -> JobStatus | None:
         """Return the newest status of an order, whoever's; given its tenant, an unknown order costs no look-up.
@@ -240,6 +293,30 @@ async def open_orders(broker: Broker, listeners: Listeners) -> OrderBook:
         book = OrderBook(broker, await broker.js.key_value(ORDERS_BUCKET), listeners)
         await book.load()
         return book
+
+
+class _OutboxState(msgspec.Struct):
+    subjects: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+class _OutboxInfo(msgspec.Struct):
+    state: _OutboxState
+    total: int = 0
+
+
+async def _ids_in_outbox(js: JetStreamContext) -> list[str]:
+    """Return the ids of the orders in OUTBOX. The server tells 100,000 at once; nats-py cannot ask for more."""
+    prefix = outbox_job("")
+    found: list[str] = []
+    while True:
+        wish = {"subjects_filter": f"{prefix}*", "offset": len(found)}
+        reply = await js._nc.request(
+            f"{js._prefix}.STREAM.INFO.{OUTBOX_STREAM}", json.dumps(wish).encode(), timeout=js._timeout
+        )
+        info = msgspec.json.decode(reply.data, type=_OutboxInfo)
+        found += [subject.removeprefix(prefix) for subject in info.state.subjects]
+        if not info.state.subjects or len(found) >= info.total:
+            return found
 
 
 def _cancel_id(status: JobStatus) -> str:

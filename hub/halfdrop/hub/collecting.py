@@ -23,13 +23,13 @@ from halfdrop.contracts.subjects import JOBS_STREAM, cancel_job, heard_jobs, que
 from halfdrop.contracts.work import WORK_HEADER, WORK_MIN
 from halfdrop.hub.cancels import Cancels, watch_cancels
 from halfdrop.hub.delivery import Delivery
-from halfdrop.hub.fair_order import Choice, LaneName
-from halfdrop.hub.lanes import Lanes, read_lane
+from halfdrop.hub.fair_order import LaneName
+from halfdrop.hub.lanes import Lanes, Planned, read_lane
 from halfdrop.hub.metrics import Tally
 from halfdrop.hub.policy import SUBJECT as POLICY_SUBJECT
 from halfdrop.hub.policy import QueuePolicy, follow_policy, read_policy
 from halfdrop.hub.pool_news import PoolNews
-from halfdrop.hub.pulling import Nothing, Puller
+from halfdrop.hub.pulling import Nothing, Puller, Wish
 from halfdrop.hub.reading import read_job
 from halfdrop.hub.settings import HubSettings
 from halfdrop.runtime.broker import Broker
@@ -53,6 +53,7 @@ WORK_MAX = 1e6
 """What a header may say; the largest real job is a ten-thousandth of it."""
 
 RETRY_MIN_S, RETRY_MAX_S = 0.5, 5.0
+HEARING_GROUP = "hearing"
 IDLE_S = 1.0
 """Without news the lanes are looked at so often: what was missed costs no more."""
 
@@ -89,17 +90,23 @@ class JobQueue:
         self._changed.set()
 
     async def hear_queued(self, message: Msg) -> None:
-        """Take the headers of a job that was just queued."""
+        """Take the headers of a job that was just queued, for the whole pool."""
         prefix = f"{heard_jobs(self._settings.region)}."
         lane = read_lane("jobs." + message.subject.removeprefix(prefix))
         if lane is not None:
-            self.lanes.hear(lane, _work_told(message) or WORK_MIN, time.monotonic())
+            work = _work_told(message) or WORK_MIN
+            self.lanes.hear(lane, work, time.monotonic())
+            told = self.news.about(lane)
+            told.jobs_heard += 1
+            told.work_heard += work
             self._changed.set()
 
     async def hear_pool(self, message: Msg) -> None:
         """Take what another worker did."""
         now = time.monotonic()
         for each in self.news.read(message):
+            if each.jobs_heard > 0:
+                self.lanes.hear(each.lane, each.work_heard, now, jobs=each.jobs_heard)
             if each.taken:
                 self.lanes.take(each.lane, each.taken, now)
             if each.given_back:
@@ -155,7 +162,7 @@ class JobQueue:
                     is_bound = True
                     log.info("jobs_bound", lanes=self.lanes.known)
                     bound.set()
-                delivery = await self._take_next()
+                deliveries = await self._take_next()
                 retry_s = RETRY_MIN_S
             except Unavailable as error:
                 log.warning("jobs_unavailable", error=error.detail, retry_after_s=retry_s)
@@ -163,13 +170,12 @@ class JobQueue:
                 await _pause(stop, retry_s)
                 retry_s = min(2 * retry_s, RETRY_MAX_S)
                 continue
-            if delivery is None:
-                continue
-            if stop.is_set():
-                await delivery.nak()
-                self.finish(delivery, spent=0.0, is_settled=False)
-                break
-            yield delivery
+            for delivery in deliveries:
+                if stop.is_set():
+                    await delivery.nak()
+                    self.finish(delivery, spent=0.0, is_settled=False)
+                else:
+                    yield delivery
         await self._puller.close()
 
     def wake(self) -> None:
@@ -202,44 +208,52 @@ class JobQueue:
         await self._cancels.catch_up(self._broker)
         await self.count()
 
-    async def _take_next(self) -> Delivery | None:
-        """Take a job if there is a free slot and a lane with one; else wait until that may have changed."""
+    async def _take_next(self) -> list[Delivery]:
+        """Take a job for each free slot, as far as there are lanes with some; without any, wait until that may have
+        changed."""
         self._changed.clear()
         now = time.monotonic()
-        choice = self.lanes.choose(now) if self.in_hand < self._settings.slots else None
-        if choice is None:
+        free = self._settings.slots - self.in_hand
+        plan = self.lanes.plan((free + 1) // 2, now)  # half of them: others may have slots, too
+        if not plan:
             await self._wait(min(IDLE_S, self.lanes.wake_in_s(now)))
-            return None
-        await self._cancels.catch_up(self._broker)
-        found = await self._pull(choice)
-        if found is None:
-            return None
-        delivery = Delivery(found, lane=choice.lane, work=_work_of(found))
-        self.lanes.take(choice.lane, delivery.work, time.monotonic())
-        self.news.about(choice.lane).taken += delivery.work
-        self._tally.taken[choice.lane.job_class, choice.reason] += 1
+            return []
+        wishes: list[Wish] = []
+        try:
+            await self._cancels.catch_up(self._broker)
+            for planned in plan:
+                cap = self.policy.cap(planned.lane)
+                await self._ensure_consumer(planned.lane, cap)
+                wishes.append(Wish(consumer=_consumer(planned.lane), count=planned.jobs, is_capped=cap is not None))
+            asked_at = time.monotonic()
+            await self._puller.pull(wishes)
+        finally:
+            for planned in plan:  # what comes is charged with what it really asks for
+                self.lanes.give_back(planned.lane, planned.work)
+        taken = [
+            self._take(message, planned) for planned, wish in zip(plan, wishes, strict=True) for message in wish.found
+        ]
+        for planned, wish in zip(plan, wishes, strict=True):
+            if wish.nothing is not Nothing.GONE:
+                self._remade.discard(planned.lane)
+                if wish.nothing is not None:
+                    is_capped = wish.nothing is Nothing.CAPPED
+                    self.lanes.rest(planned.lane, is_capped=is_capped, asked_at=asked_at, now=time.monotonic())
+            elif planned.lane not in self._remade:
+                log.info("lane_consumer_gone", job_class=planned.lane.job_class, tenant=planned.lane.tenant)
+                self._remade.add(planned.lane)
+                del self._consumers[planned.lane]
+            elif not taken:  # else at the next round: what came must be worked on
+                raise Unavailable(f"the consumer of a lane does not answer: {wish.consumer}")
+        return taken
+
+    def _take(self, message: Msg, planned: Planned) -> Delivery:
+        delivery = Delivery(message, lane=planned.lane, work=_work_of(message))
+        self.lanes.take(planned.lane, delivery.work, time.monotonic())
+        self.news.about(planned.lane).taken += delivery.work
+        self._tally.taken[planned.lane.job_class, planned.reason] += 1
         self.in_hand += 1
         return delivery
-
-    async def _pull(self, choice: Choice) -> Msg | None:
-        lane, cap = choice.lane, self.policy.cap(choice.lane)
-        await self._ensure_consumer(lane, cap)
-        asked_at = time.monotonic()
-        found = await self._puller.pull(_consumer(lane), is_capped=cap is not None)
-        if isinstance(found, Msg):
-            self._remade.discard(lane)
-            return found
-        if found is Nothing.GONE:
-            if lane in self._remade:
-                raise Unavailable(f"the consumer of a lane does not answer: {_consumer(lane)}")
-            log.info("lane_consumer_gone", job_class=lane.job_class, tenant=lane.tenant)
-            self._remade.add(lane)
-            del self._consumers[lane]
-            return None
-        self._remade.discard(lane)
-        is_capped = found is Nothing.CAPPED
-        self.lanes.rest(lane, is_capped=is_capped, asked_at=asked_at, now=time.monotonic())
-        return None
 
     async def _ensure_consumer(self, lane: LaneName, cap: int | None) -> None:
         """Make the lane's consumer, or bring it to a new cap. Raises Unavailable."""
@@ -281,12 +295,14 @@ async def open_queue(
     """Listen to what happens at the queue, until the block ends. A subscription outlives every outage."""
     queue = JobQueue(broker, settings, cancels, tally)
     hearing = {
-        f"{heard_jobs(settings.region)}.>": queue.hear_queued,
         taken_jobs(settings.region): queue.hear_pool,
         POLICY_SUBJECT: queue.hear_policy,
         cancel_job("*"): cancels.hear,
     }
     subscriptions = [await broker.nc.subscribe(subject, cb=hear) for subject, hear in hearing.items()]
+    # Hearing of a job costs a tenth of doing one without work: one worker hears of it, and tells the others of many.
+    heard = f"{heard_jobs(settings.region)}.>"
+    subscriptions.append(await broker.nc.subscribe(heard, queue=HEARING_GROUP, cb=queue.hear_queued))
     try:
         yield queue
     finally:

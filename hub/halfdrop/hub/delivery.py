@@ -34,9 +34,13 @@ class Delivery:
         """When the stream stored the job, in Unix seconds."""
 
     async def ack(self) -> None:
-        """Take the job out of the queue, and wait until the server has done so. Raises Unavailable if it has not."""
+        """Take the job out of the queue. Raises Unavailable if that cannot be said.
+
+        Nobody waits for the server's word, which would cost as much again: what is acked has its result stored and
+        told, so that one whose ack is lost is delivered again, found done, and acked once more.
+        """
         try:
-            await self._msg.ack_sync(timeout=ACK_TIMEOUT_S)
+            await self._msg.ack()
         except (NatsError, OSError) as error:
             raise Unavailable(f"JOBS did not take the ack: {error}") from error
 

@@ -7,7 +7,8 @@ Nothing here knows the time, a server or a task.
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 from halfdrop.contracts.jobs import JobClass
 from halfdrop.contracts.pools import LANES_MAX, Lane
@@ -46,13 +47,13 @@ class _Known:
     def work(self) -> float:
         return self.told_work + (self.jobs - self.told) * (self.mean_work or WORK_UNKNOWN)
 
-    def add(self, work: float, now: float) -> None:
-        """Put in the newest job, which told its work."""
-        self.jobs += 1
-        self.told += 1
+    def add(self, jobs: int, work: float, now: float) -> None:
+        """Put in the newest jobs, which told their work in all."""
+        self.jobs += jobs
+        self.told += jobs
         self.told_work += work
         self.heard_at = now
-        self._note(work)
+        self._note(work / jobs)
 
     def remove(self, jobs: int, work: float) -> None:
         """Take out the oldest jobs: first those that told nothing."""
@@ -72,6 +73,17 @@ class _Known:
 
     def _note(self, work: float) -> None:
         self.mean_work += (work - self.mean_work) * (MEAN_SHARE if self.mean_work else 1.0)
+
+
+@dataclass(kw_only=True, eq=False)
+class Planned:
+    """Jobs to take from one lane."""
+
+    lane: LaneName
+    reason: Literal["share", "age"]
+    jobs: int = 0
+    work: float = 0.0
+    """What the lane was charged with for them."""
 
 
 class Lanes:
@@ -106,6 +118,25 @@ class Lanes:
             self._wake_at = min(self._resting.values(), default=math.inf)
         return self._order.choose(self._classes, now)
 
+    def plan(self, jobs: int, now: float) -> list[Planned]:
+        """Return from which lanes to take the next `jobs`, each lane once, in the order of their turns.
+
+        They are charged beforehand with what a job of theirs usually asks for, so that each gets its share of the
+        round too; give that back once it is known what came.
+        """
+        plan: dict[LaneName, Planned] = {}
+        for _ in range(jobs):
+            choice = self.choose(now)
+            if choice is None:
+                break
+            known = self._known.get(choice.lane)
+            work = (known.mean_work if known is not None else 0.0) or WORK_UNKNOWN
+            self.take(choice.lane, work, now)
+            planned = plan.setdefault(choice.lane, Planned(lane=choice.lane, reason=choice.reason))
+            planned.jobs += 1
+            planned.work += work
+        return list(plan.values())
+
     def wake_in_s(self, now: float) -> float:
         """Return after how long a lane that rests must be looked at; infinity if none rests."""
         return max(0.0, self._wake_at - now)
@@ -122,9 +153,9 @@ class Lanes:
             if lane not in self._resting:
                 self._order.set_ready(lane, now)
 
-    def hear(self, lane: LaneName, work: float, now: float) -> None:
-        """Note a job that was just queued."""
-        self._find(lane).add(work, now)
+    def hear(self, lane: LaneName, work: float, now: float, *, jobs: int = 1) -> None:
+        """Note jobs that were just queued, which are `work` in all."""
+        self._find(lane).add(jobs, work, now)
         if lane not in self._capped:
             self.wake(lane, now)
 

@@ -1,7 +1,8 @@
-"""What the workers of a pool tell each other: which jobs they took and settled, so that shares hold across the pool.
+"""What the workers of a pool tell each other: which jobs they heard of, took and settled, so that shares hold across
+the pool and nobody sleeps while jobs wait.
 
 Plain messages, a few dozen bytes, at most one each NEWS_EVERY_S and none while nothing happens. A lost one makes the
-receiver's view of the shares wrong by a few jobs, once.
+receiver's view of the shares wrong by a few jobs, once; what it would have heard of it finds at its next count.
 """
 
 import asyncio
@@ -28,6 +29,10 @@ class LaneNews(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     job_class: JobClass
     tenant: str
+    jobs_heard: int = 0
+    """Jobs that were just queued. Of all workers one hears of each, and tells the others."""
+
+    work_heard: float = 0.0
     taken: float = 0.0
     given_back: float = 0.0
     jobs_settled: int = 0
@@ -64,7 +69,6 @@ class PoolNews:
         """Tell what is to be told, until cancelled."""
         while True:
             await self._is_any.wait()
-            await asyncio.sleep(NEWS_EVERY_S)
             news = News(sender=self._sender, lanes=tuple(self._untold.values()))
             self._untold.clear()
             self._is_any.clear()
@@ -72,6 +76,7 @@ class PoolNews:
                 await broker.nc.publish(taken_jobs(region), msgspec.json.encode(news))
             except (NatsError, OSError) as error:
                 log.debug("news_lost", error=repr(error))
+            await asyncio.sleep(NEWS_EVERY_S)
 
     def read(self, message: Msg) -> tuple[LaneNews, ...]:
         """Return what another worker tells; nothing of what is our own or no news."""

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import structlog
+import uvloop
 
 from halfdrop.contracts.errors import HalfdropError, PermanentError
 from halfdrop.contracts.subjects import hub_domain
@@ -36,7 +37,7 @@ def main() -> None:
         settings = load_settings(HubSettings, prefix=PREFIX, environ=os.environ)
         configure_logs(settings.name)
         with open_tracing("halfdrop-hub", settings.name) as tracing:
-            asyncio.run(_run(settings, tracing))
+            uvloop.run(_run(settings, tracing))
     except HalfdropError as error:
         sys.exit("hub: " + " ".join(str(error).split()))  # a library's message may have several lines
     # All is closed. Only the sampler's thread may still be importing torch, which nothing can interrupt: an ordered

@@ -28,6 +28,7 @@ from halfdrop.contracts.subjects import EVENTS_STREAM, job_event
 from halfdrop.hub.delivery import Delivery
 from halfdrop.runtime.broker import Broker
 from halfdrop.runtime.durations import DurationsBy
+from halfdrop.runtime.publishing import GroupPublisher
 from halfdrop.runtime.tracing import OFF, Tracing, Value, carry
 
 log = structlog.get_logger()
@@ -149,7 +150,7 @@ class Report:
             await asyncio.sleep(INTERVAL_S)
 
 
-async def announce(broker: Broker, status: JobStatus) -> None:
+async def announce(events: GroupPublisher, status: JobStatus) -> None:
     """Publish `status` and wait until EVENTS has it. Raises Unavailable if it does not take it.
 
     A final status goes under one message id, so that announcing it again within the window changes nothing. Each
@@ -158,7 +159,7 @@ async def announce(broker: Broker, status: JobStatus) -> None:
     life = f".{revival_of(status)}" if revival_of(status) else ""
     headers = {Header.MSG_ID.value: f"{status.id}.{status.state}{life}"} if status.state.is_final else {}
     try:
-        await broker.js.publish(job_event(status.origin, status.id), encode_status(status), headers=carry(headers))
+        await events.publish(job_event(status.origin, status.id), encode_status(status), headers=carry(headers))
     except (NatsError, OSError, TimeoutError) as error:
         raise Unavailable(f"EVENTS did not take the status: {error!r}") from error
 

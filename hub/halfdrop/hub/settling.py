@@ -19,6 +19,7 @@ from halfdrop.hub.reporting import announce
 from halfdrop.hub.saved_work import SAVED_NAME
 from halfdrop.runtime.broker import Broker
 from halfdrop.runtime.objects import ObjectStore
+from halfdrop.runtime.publishing import GroupPublisher
 
 log = structlog.get_logger()
 
@@ -38,32 +39,30 @@ async def find_result(objects: ObjectStore, tenant: str, job_id: str) -> JobStat
         return None
 
 
-async def settle(broker: Broker, objects: ObjectStore, delivery: Delivery, outcome: Outcome) -> None:
+async def settle(
+    broker: Broker, events: GroupPublisher, objects: ObjectStore, delivery: Delivery, outcome: Outcome
+) -> None:
     """Carry out `outcome`. Raises Unavailable where that is not possible; the job is then delivered again."""
     status = outcome.status
     match outcome.verdict:
         case Verdict.COMPLETE:
-            # After an outage two workers may have worked at one job: the first result stands.
-            earlier = await find_result(objects, status.tenant, status.id)
-            if earlier is None:
-                path = artifact_path(status.tenant, status.id, RESULT_NAME)
-                await objects.put(path, encode_status(status), media_type="application/json")
-            await announce(broker, finished_before(earlier, status).status if earlier else status)
+            earlier = await _store_result(objects, status)
+            await announce(events, finished_before(earlier, status).status if earlier else status)
             await delivery.ack()
         case Verdict.REPEAT:
-            await announce(broker, status)
+            await announce(events, status)
             await delivery.ack()
         case Verdict.CANCEL:
             earlier = await find_result(objects, status.tenant, status.id)
             if earlier is None:
                 for path in await objects.list(artifact_path(status.tenant, status.id, "").rstrip("/")):
                     await objects.delete(path)
-            await announce(broker, finished_before(earlier, status).status if earlier else status)
+            await announce(events, finished_before(earlier, status).status if earlier else status)
             await delivery.ack()
         case Verdict.RETRY:
             # The news first: it carries the account of the job's deliveries, which the next worker reads.
             try:
-                await announce(broker, status)
+                await announce(events, status)
             finally:
                 await delivery.nak(outcome.retry_after_s)
         case Verdict.BURY:
@@ -77,10 +76,22 @@ async def settle(broker: Broker, objects: ObjectStore, delivery: Delivery, outco
                 worker=status.worker,
                 now=status.completed_at or time.time(),
             )
-            await announce(broker, status)
+            await announce(events, status)
             await delivery.term(cause)
     if outcome.is_saved and status.state.is_final:
         await _forget_progress(objects, status)
+
+
+async def _store_result(objects: ObjectStore, status: JobStatus) -> JobStatus | None:
+    """Store the job's result, unless it has one: after an outage two workers may have worked at one job, and the first
+    result stands. Return that one."""
+    path, data = artifact_path(status.tenant, status.id, RESULT_NAME), encode_status(status)
+    if await objects.create(path, data, media_type="application/json"):
+        return None
+    earlier = await find_result(objects, status.tenant, status.id)
+    if earlier is None:  # unreadable
+        await objects.put(path, data, media_type="application/json")
+    return earlier
 
 
 async def _forget_progress(objects: ObjectStore, status: JobStatus) -> None:

@@ -28,6 +28,7 @@ from halfdrop.hub.dead_letters import NO_MESSAGE_CODE
 from halfdrop.hub.reporting import announce
 from halfdrop.runtime.broker import Broker
 from halfdrop.runtime.objects import ObjectStore
+from halfdrop.runtime.publishing import GroupPublisher
 
 log = structlog.get_logger()
 
@@ -41,6 +42,7 @@ WAITING_MAX = 1_000
 
 async def withdraw_canceled(broker: Broker, objects: ObjectStore, clock: Callable[[], float]) -> None:
     """End canceled jobs that wait for a retry, until cancelled itself. Whatever fails is logged."""
+    events = GroupPublisher(broker, broker.js, EVENTS_STREAM)
     heard: asyncio.Queue[str] = asyncio.Queue(WAITING_MAX)
 
     async def hear(message: Msg) -> None:
@@ -57,12 +59,12 @@ async def withdraw_canceled(broker: Broker, objects: ObjectStore, clock: Callabl
     while True:
         job_id = await heard.get()
         try:
-            await _withdraw(broker, objects, job_id, now=clock())
+            await _withdraw(broker, events, objects, job_id, now=clock())
         except (NatsError, OSError, TimeoutError, Unavailable, msgspec.MsgspecError) as error:
             log.warning("cancel_left_to_the_next_delivery", job_id=job_id, error=repr(error))
 
 
-async def _withdraw(broker: Broker, objects: ObjectStore, job_id: str, *, now: float) -> None:
+async def _withdraw(broker: Broker, events: GroupPublisher, objects: ObjectStore, job_id: str, *, now: float) -> None:
     """End the job if the last that is known of it is that it waits for a retry."""
     status = await _last_status(broker, job_id)
     if status is None or status.state is not JobState.RETRYING:
@@ -81,7 +83,7 @@ async def _withdraw(broker: Broker, objects: ObjectStore, job_id: str, *, now: f
         raise
     for path in await objects.list(artifact_path(status.tenant, job_id, "").rstrip("/")):
         await objects.delete(path)
-    await announce(broker, replace(status, state=JobState.CANCELED, completed_at=now))
+    await announce(events, replace(status, state=JobState.CANCELED, completed_at=now))
     log.info("job_withdrawn", job_id=job_id)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, field
+from functools import cached_property
 from random import Random
 
 import structlog
@@ -18,7 +19,7 @@ from opentelemetry.trace import Span, SpanKind
 from halfdrop.contracts.errors import PermanentError, TransientError, Unavailable
 from halfdrop.contracts.jobs import Job, JobState
 from halfdrop.contracts.patterns import pattern_key
-from halfdrop.contracts.subjects import JOBS_STREAM
+from halfdrop.contracts.subjects import EVENTS_STREAM, JOBS_STREAM
 from halfdrop.hub import outcomes
 from halfdrop.hub.cancels import Cancels
 from halfdrop.hub.collecting import JobQueue, open_queue
@@ -38,6 +39,7 @@ from halfdrop.hub.settings import HubSettings
 from halfdrop.hub.settling import bury_unreadable, find_result, settle
 from halfdrop.runtime.broker import Broker
 from halfdrop.runtime.objects import ObjectStore
+from halfdrop.runtime.publishing import GroupPublisher
 from halfdrop.runtime.semantics import DELIVERY_ATTEMPT, OUTCOME, messaging
 from halfdrop.runtime.tracing import OFF, Tracing, mark_failed
 
@@ -67,6 +69,11 @@ class Hub:
     pace: Pace = field(default_factory=Pace)
     random: Random = field(default_factory=Random)
     """For the jitter of retries."""
+
+    @cached_property
+    def events(self) -> GroupPublisher:
+        """The way to EVENTS for news that must arrive."""
+        return GroupPublisher(self.broker, self.broker.js, EVENTS_STREAM)
 
 
 Handle = Callable[[Hub, Delivery, asyncio.Event], Awaitable[Outcome | None]]
@@ -144,7 +151,7 @@ async def handle_delivery(hub: Hub, delivery: Delivery, stop: asyncio.Event) -> 
         _traced(hub, delivery, job) as span,
     ):
         outcome = await _process(hub, delivery, job, stop)
-        await settle(hub.broker, hub.objects, delivery, outcome)
+        await settle(hub.broker, hub.events, hub.objects, delivery, outcome)
         settled(outcome)
         status = outcome.status
         span.set_attribute(OUTCOME, outcome.verdict.value)

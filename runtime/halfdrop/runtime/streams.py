@@ -57,6 +57,7 @@ async def ensure_hub_streams(js: JetStreamContext, *, region: str | None = None)
             discard=DiscardPolicy.OLD,
             storage=StorageType.FILE,
             allow_direct=True,
+            allow_atomic=True,
         ),
     )
     await ensure_stream(js, StreamConfig(name=subjects.DEAD_STREAM, subjects=["dead.>"], max_bytes=DEAD_MAX_BYTES))

@@ -91,3 +91,30 @@ def test_the_streams_count_sets_right_what_was_heard_wrongly(lanes: Lanes) -> No
     assert works(lanes)["ann"] == pytest.approx(8.0)
     lanes.count({}, asked_at=2.0, now=2.0)
     assert lanes.describe() == ((), 0)
+
+
+def test_a_plan_for_several_slots_shares_them_as_single_turns_would(lanes: Lanes) -> None:
+    """Eight to one by the weights of the classes; what was charged for the plan alone is given back."""
+    realtime = LaneName("realtime", "cid")
+    lanes.count({realtime: 100, BOB: 100}, asked_at=0.0, now=0.0)
+    for _ in range(4):
+        for planned in lanes.plan(9, 1.0):
+            lanes.give_back(planned.lane, planned.work)
+    plan = {planned.lane: planned.jobs for planned in lanes.plan(18, 1.0)}
+    assert plan == {realtime: 16, BOB: 2}
+
+
+def test_a_plan_ends_where_no_lane_is_ready(lanes: Lanes) -> None:
+    assert lanes.plan(4, 1.0) == []
+    lanes.hear(ANN, 2.0, 1.0)
+    (planned,) = lanes.plan(4, 1.0)
+    assert (planned.lane, planned.jobs, planned.work) == (ANN, 4, 8.0)
+    assert lanes.plan(0, 1.0) == []
+
+
+def test_jobs_that_another_worker_heard_of_count_as_if_heard_here(lanes: Lanes) -> None:
+    lanes.hear(ANN, 6.0, 1.0, jobs=3)
+    assert chosen(lanes, 1.0) == ANN
+    assert works(lanes) == {"ann": 6.0}
+    lanes.settle(ANN, 1, 2.0, 1.1)
+    assert works(lanes) == {"ann": 4.0}
