@@ -16,11 +16,11 @@ from typing import TypeVar
 
 from halfdrop.contracts.jobs import Artifact, Job, formats_of
 from halfdrop.contracts.subjects import artifact_path
+from halfdrop.hub.engine.seams import Stopped
 from halfdrop.hub.files import encode_coverage, encode_picture
 from halfdrop.hub.print_formats import FORMATS
 from halfdrop.hub.progress import Progress
 from halfdrop.hub.reporting import Report
-from halfdrop.hub.sampler import Stopped
 from halfdrop.models.fields import Fields
 from halfdrop.models.renderer import Bytes, compose_layers, compose_proof, compose_tile, used_layers
 from halfdrop.models.seams import seam_ratio
