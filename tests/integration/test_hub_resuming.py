@@ -18,7 +18,7 @@ import structlog
 from nats.js.errors import NotFoundError
 
 from halfdrop.contracts import subjects
-from halfdrop.contracts.jobs import Job, JobState, JobStatus, decode_status, encode_job
+from halfdrop.contracts.jobs import Job, JobClass, JobState, JobStatus, decode_status, encode_job
 from halfdrop.contracts.patterns import PatternSpec
 from halfdrop.contracts.plates import Plates
 from halfdrop.contracts.tries import Tries
@@ -56,7 +56,12 @@ class PausedSampler(Sampler):
         self.counted = 0
 
     async def draw(
-        self, spec: PatternSpec, *, on_step: Callable[[], None], resumption: Resumption | None = None
+        self,
+        spec: PatternSpec,
+        *,
+        on_step: Callable[[], None],
+        resumption: Resumption | None = None,
+        job_class: JobClass = "standard",
     ) -> Plates:
         def end_step() -> None:
             on_step()
@@ -65,7 +70,7 @@ class PausedSampler(Sampler):
             if self.counted == self.pause_at:
                 self.released.wait(30)
 
-        return await super().draw(spec, on_step=end_step, resumption=resumption)
+        return await super().draw(spec, on_step=end_step, resumption=resumption, job_class=job_class)
 
 
 class WatchedStore(ObjectStore):

@@ -70,6 +70,22 @@ async def test_a_spec_always_gives_the_same_plates_and_a_step_is_told_for_each(b
     assert steps == 4
 
 
+async def test_jobs_drawn_at_once_share_rounds_and_each_gets_the_plates_it_gets_alone(bundle_dir: Path) -> None:
+    specs = [spec_for(bundle_dir, seed=seed, num_inference_steps=2 + seed % 3) for seed in range(5)]
+    specs[1] = spec_for(bundle_dir, negative_prompt="blue stars", guidance_scale=2.0)
+    alone = [await draw(bundle_dir, spec) for spec in specs]
+    with Sampler(bundle_dir, device="cpu", threads=2) as sampler:
+        await sampler.warm()
+        together = await asyncio.gather(*(sampler.draw(spec, on_step=lambda: None) for spec in specs))
+        counters = sampler.engine.counters
+    for plates, (fields, palette, _) in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(decode_fields(plates), fields)
+        assert plates.palette == palette
+    assert counters.steps == sum(spec.num_inference_steps for spec in specs)
+    assert counters.rounds < counters.steps
+    assert counters.largest > 1
+
+
 async def test_another_seed_a_negative_prompt_and_other_steps_give_other_plates(bundle_dir: Path) -> None:
     fields, _, _ = await draw(bundle_dir, spec_for(bundle_dir))
     for changes in (

@@ -21,13 +21,13 @@ from halfdrop.contracts.jobs import Artifact, Job, colourways_of, formats_of, pr
 from halfdrop.contracts.plates import Plates
 from halfdrop.contracts.printing import count_more_files
 from halfdrop.contracts.subjects import artifact_path
+from halfdrop.hub.engine.seams import Stopped
 from halfdrop.hub.printing.artwork import Artwork
 from halfdrop.hub.printing.manifest import write_manifest
 from halfdrop.hub.printing.plan import MANIFEST_NAME, PlannedFile, plan_files
 from halfdrop.hub.printing.separations import check_press
 from halfdrop.hub.progress import Progress
 from halfdrop.hub.reporting import Report
-from halfdrop.hub.sampler import Stopped
 from halfdrop.models.fields import Fields
 from halfdrop.models.seams import seam_ratio
 from halfdrop.runtime.objects import ObjectStore

@@ -15,6 +15,7 @@ from prometheus_client.core import Metric
 from halfdrop.contracts.jobs import Job
 from halfdrop.hub.delivery import Delivery
 from halfdrop.hub.outcomes import Outcome, Verdict
+from halfdrop.hub.sampler import Sampler
 from halfdrop.runtime.durations import QUEUE_BOUNDS_S, Durations, DurationsBy
 from halfdrop.runtime.exposition import Family
 
@@ -64,6 +65,21 @@ MODEL_LOAD = Family(
     meaning="how long the model was loaded from disk; absent until it was",
     labels=("model",),
 )
+ROUNDS = Family(name="halfdrop_hub_rounds_total", kind="counter", meaning="calls of the denoising engine")
+STEPS = Family(
+    name="halfdrop_hub_steps_total",
+    kind="counter",
+    meaning="denoising steps of jobs; several in a round where jobs meet",
+)
+BUSY = Family(name="halfdrop_hub_rounds_seconds_total", kind="counter", meaning="time that rounds took")
+OUT_OF_MEMORY = Family(
+    name="halfdrop_hub_out_of_memory_total", kind="counter", meaning="calls that did not fit and were split"
+)
+MODEL_LOADS = Family(name="halfdrop_hub_model_loads_total", kind="counter", meaning="models loaded")
+MODEL_EVICTIONS = Family(
+    name="halfdrop_hub_model_evictions_total", kind="counter", meaning="models that gave way to others"
+)
+MODEL_BYTES = Family(name="halfdrop_hub_models_bytes", kind="gauge", meaning="memory that loaded models take")
 
 FAMILIES = tuple(value for value in list(globals().values()) if isinstance(value, Family))
 
@@ -107,7 +123,7 @@ class Tally:
             self.in_hand -= 1
 
 
-def read_metrics(tally: Tally, load_seconds: Callable[[], dict[str, float]]) -> Iterator[Metric]:
+def read_metrics(tally: Tally, load_seconds: Callable[[], dict[str, float]], sampler: Sampler) -> Iterator[Metric]:
     """Yield every family with its present values; runs in a thread beside the loop. `load_seconds`: by model."""
     yield BUILD.by([((version("halfdrop"),), 1)])
     yield JOBS.by(list(tally.outcomes.items()))
@@ -119,3 +135,11 @@ def read_metrics(tally: Tally, load_seconds: Callable[[], dict[str, float]]) -> 
     yield DURATION.by(tally.durations.items())
     yield STAGES.by(tally.stages.items())
     yield MODEL_LOAD.by(((model,), seconds) for model, seconds in load_seconds().items())
+    engine, pool = sampler.engine.counters, sampler.pool
+    yield ROUNDS.of(engine.rounds)
+    yield STEPS.of(engine.steps)
+    yield BUSY.of(engine.busy_s)
+    yield OUT_OF_MEMORY.of(engine.out_of_memory)
+    yield MODEL_LOADS.of(pool.counters.loads)
+    yield MODEL_EVICTIONS.of(pool.counters.evictions)
+    yield MODEL_BYTES.of(pool.held_bytes)

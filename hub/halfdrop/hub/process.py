@@ -53,7 +53,12 @@ async def _run(settings: HubSettings, tracing: Tracing) -> None:
     refiner_dir = Path(settings.refiner_dir) if settings.refiner_dir else shipped_refiner_dir()
     with (
         ThreadPoolExecutor(settings.threads, thread_name_prefix="finishing") as threads,
-        Sampler(bundle_dir, device=settings.device, threads=settings.threads) as sampler,
+        Sampler(
+            bundle_dir,
+            device=settings.device,
+            threads=settings.threads,
+            models_bytes=settings.models_mib * 2**20,
+        ) as sampler,
         PlateRefiner(refiner_dir, bundle_dir, device=settings.device, enabled=settings.refine) as refiner,
     ):
         async with open_broker(settings.nats_url, name=settings.name, domain=hub_domain(settings.region)) as broker:
@@ -68,7 +73,7 @@ async def _run(settings: HubSettings, tracing: Tracing) -> None:
                 tracing=tracing,
             )
             with serve_metrics(
-                make_registry(partial(read_metrics, hub.tally, partial(_load_seconds, hub))),
+                make_registry(partial(read_metrics, hub.tally, partial(_load_seconds, hub), hub.sampler)),
                 host=settings.metrics_host,
                 port=settings.metrics_port,
                 setting=f"{PREFIX}METRICS_PORT",
@@ -87,7 +92,7 @@ async def _run(settings: HubSettings, tracing: Tracing) -> None:
 
 def _load_seconds(hub: Hub) -> dict[str, float]:
     """Return how long each model that is loaded took to load."""
-    seconds = {"house": hub.sampler.load_s, "house-render": hub.refiner.load_s}
+    seconds = {**hub.sampler.pool.counters.load_seconds, "house-render": hub.refiner.load_s}
     return {model: load_s for model, load_s in seconds.items() if load_s is not None}
 
 

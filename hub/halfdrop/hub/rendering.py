@@ -52,7 +52,7 @@ async def render(
 
     resumption = Resumption(state=progress.state, on_resumed=skip, keep=keep)
     with report.stage("sampling", **generating(job.spec.model_digest, job.spec.seed)):
-        plates = await sampler.draw(job.spec, on_step=end_step, resumption=resumption)
+        plates = await sampler.draw(job.spec, on_step=end_step, resumption=resumption, job_class=job.job_class)
         with report.timed("upload", **{FILE_NAME: "plates.msgpack"}):
             await objects.put(plates_path(key), encode_plates(plates), media_type="application/msgpack")
     progress.forget_state()

@@ -1,41 +1,41 @@
-"""The model at hand: loaded when first needed or warmed in the background, in one thread of its own."""
+"""Plates for specs: jobs for the engine, and what comes of them. Models are loaded when first needed or warmed."""
 
 import asyncio
-import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
-import numpy as np
 import structlog
 
 from halfdrop.contracts.errors import PermanentError
+from halfdrop.contracts.jobs import JobClass
 from halfdrop.contracts.patterns import PatternSpec, pattern_key
 from halfdrop.contracts.plates import Plates
-from halfdrop.hub.saved_work import SamplerState, TakeState, why_unfit
-from halfdrop.models.bundle import open_bundle
+from halfdrop.hub.engine.asks import HouseAsk
+from halfdrop.hub.engine.limits import Limits
+from halfdrop.hub.engine.pool import Loadable, ModelPool
+from halfdrop.hub.engine.running import Engine
+from halfdrop.hub.engine.seams import Order
+from halfdrop.hub.saved_work import SamplerState, TakeState
+from halfdrop.models.bundle import open_bundle, peek_bundle
 from halfdrop.models.fields import choose_palette, fields_to_plates, tidy_fields
-from halfdrop.models.hex_colours import known_names, read_hex
-from halfdrop.models.house.noise import SHAPE
 from halfdrop.models.house.schedule import time_steps
 
 if TYPE_CHECKING:
-    from halfdrop.hub.pipeline import HousePipeline
+    from halfdrop.hub.engine.house import Drawn, HouseModel, HouseState
 
 log = structlog.get_logger()
 
-
-class Stopped(Exception):
-    """The work was called off while a thread was at it; not an error of the job."""
+MODELS_BYTES = 6 * 2**30
+ROWS_MAX, ROWS_MAX_CUDA = 8, 32
+"""Samples in a round: on a CPU more gain nothing and delay whoever comes; on a GPU memory ends it sooner, which is
+learnt."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resumption:
-    """What an earlier try left, and where this one leaves its own. All is called in the sampler's thread."""
+    """What an earlier try left, and where this one leaves its own. All is called in the engine's thread."""
 
     state: SamplerState | None = None
     on_resumed: Callable[[int], None] = lambda _: None
@@ -46,154 +46,143 @@ class Resumption:
 
 
 class Sampler:
-    """Draws plates for specs, one at a time. Close it (`with`) to end its thread."""
+    """Draws plates for specs, as many at once as are asked for. Close it (`with`) to end its threads."""
 
-    def __init__(self, bundle_dir: Path, *, device: Literal["auto", "cpu", "cuda"], threads: int) -> None:
+    def __init__(
+        self,
+        bundle_dir: Path,
+        *,
+        device: Literal["auto", "cpu", "cuda"],
+        threads: int,
+        models_bytes: int = MODELS_BYTES,
+        rows_max: int = 0,
+    ) -> None:
         self._bundle_dir = bundle_dir
         self._device = device
         self._threads = threads
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sampler")
-        self._loaded: tuple[HousePipeline, str] | None = None
-        self.load_s: float | None = None
-        """How long loading took; None before."""
+        self._house: str | None = None
+        self.pool = ModelPool(self._find_loadable, budget_bytes=models_bytes)
+        self.limits = Limits(rows_max or ROWS_MAX)
+        self.engine = Engine(self.pool, self.limits)
+        self.pool.on_change = self.engine.wake
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self.engine.__exit__()
+        self.pool.__exit__()
+
+    @property
+    def load_s(self) -> float | None:
+        """How long loading the house model took; None before."""
+        return self.pool.counters.load_seconds.get("house")
 
     async def warm(self) -> None:
         """Load everything that the first sampling needs. Whatever is wrong with the model is logged and no more:
         jobs that bring their plates can still be finished."""
         try:
-            await asyncio.get_running_loop().run_in_executor(self._executor, self._load)
+            digest = await asyncio.to_thread(self._house_digest)
+            await asyncio.wrap_future(self.pool.preload(digest))
         except PermanentError as error:
             log.error("model_unavailable", error=error.detail)
         except Exception:
             log.exception("model_unavailable")
 
     async def draw(
-        self, spec: PatternSpec, *, on_step: Callable[[], None], resumption: "Resumption | None" = None
+        self,
+        spec: PatternSpec,
+        *,
+        on_step: Callable[[], None],
+        resumption: "Resumption | None" = None,
+        job_class: JobClass = "standard",
     ) -> Plates:
-        """Return new plates for `spec`; `on_step` is called in the sampler's thread after each step.
+        """Return new plates for `spec`; `on_step` is called in the engine's thread after each step.
 
         With a `resumption`, sampling goes on from the state in it if that fits, and each step's state is kept there.
         Raises PermanentError(unknown-model) if this worker's bundle is not the one that the spec names. When the
-        caller is cancelled, the thread stops at its next step.
+        caller is cancelled, the job leaves at its next step.
         """
-        stop = threading.Event()
-        try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._executor, self._draw, spec, on_step, stop, resumption or Resumption()
-            )
-        finally:
-            stop.set()
-
-    def _draw(
-        self, spec: PatternSpec, on_step: Callable[[], None], stop: threading.Event, resumption: "Resumption"
-    ) -> Plates:
-        if stop.is_set():  # called off while it waited for the thread
-            raise Stopped
-        pipeline, digest = self._load()
+        resumption = resumption or Resumption()
+        digest = await asyncio.to_thread(self._house_digest)
         if spec.model_digest != digest:
             detail = f"model: got {spec.model_digest[:80]}; this worker has {digest}"
             raise PermanentError(detail, code="unknown-model")
-        begin = _fitting_state(resumption.state, spec, pipeline)
-        if begin is not None:
-            resumption.on_resumed(begin.step)
-
-        def end_step(_: object, index: int, __: float, values: dict[str, Any]) -> dict[str, Any]:
-            if stop.is_set():
-                raise Stopped
-            resumption.keep(partial(_take_state, spec, pipeline, index + 1, values), index + 1)
-            on_step()
-            return values
-
-        # Exact colours go to the model by the names of others, as at the edge.
-        names = known_names(pipeline.tokenizer)
-        prompt, substitutions = read_hex(spec.prompt, names)
-        negative, _ = read_hex(spec.negative_prompt, names)
-        fields, palettes = pipeline(
-            [prompt],
-            seeds=[spec.seed],
-            repeats=[spec.repeat],
-            negative_prompts=[negative] if negative else None,
+        ask = HouseAsk(
+            prompt=spec.prompt,
+            negative_prompt=spec.negative_prompt,
+            seed=spec.seed,
+            repeat=spec.repeat,
             guidance_scale=spec.guidance_scale,
             num_inference_steps=spec.num_inference_steps,
-            callback_on_step_end=end_step,
-            **_as_tensors(begin),
-        )
-        return fields_to_plates(
-            tidy_fields(fields[0]),
-            choose_palette(palettes[0], spec.palette, substitutions),
-            pattern_key=pattern_key(spec),
-            model_digest=digest,
+            saved=resumption.state,
         )
 
-    def _load(self) -> "tuple[HousePipeline, str]":
-        if self._loaded is None:
-            began_s = time.perf_counter()
-            bundle = open_bundle(self._bundle_dir)
-            import torch  # noqa: PLC0415  seconds: not before something must be sampled
-            from diffusers.utils.logging import disable_progress_bar  # noqa: PLC0415
+        def begin(state: "HouseState") -> None:
+            if state.step:
+                resumption.on_resumed(state.step)
 
-            from halfdrop.hub.pipeline import HousePipeline  # noqa: PLC0415
+        def end_step(state: "HouseState") -> None:
+            resumption.keep(_taker_of(state), state.step)
+            on_step()
 
-            disable_progress_bar()
-            torch.set_num_threads(self._threads)
-            wants_cuda = self._device == "cuda" or (self._device == "auto" and torch.cuda.is_available())
-            dtype = torch.bfloat16 if wants_cuda else torch.float32
-            pipeline = HousePipeline.from_pretrained(bundle.directory, torch_dtype=dtype)
-            pipeline.to("cuda" if wants_cuda else "cpu")
-            self._loaded = pipeline, bundle.digest
-            self.load_s = time.perf_counter() - began_s
-            log.info("model_loaded", bundle=bundle.name, digest=bundle.digest, device=str(pipeline.device))
-        return self._loaded
+        order = Order(model=digest, ask=ask, job_class=job_class, on_begin=begin, on_step=end_step)
+        drawn: Drawn = await self.engine.run(order)
+        return await asyncio.to_thread(_as_plates, spec, drawn)
+
+    def _house_digest(self) -> str:
+        if self._house is None:
+            self._house = peek_bundle(self._bundle_dir).digest
+        return self._house
+
+    def _find_loadable(self, digest: str) -> Loadable:
+        bundle = peek_bundle(self._bundle_dir)
+        return Loadable(digest=digest, name="house", size_bytes=2 * bundle.size_bytes, load=self._load_house)
+
+    def _load_house(self) -> "HouseModel":
+        """Check and load the bundle. In the pool's thread."""
+        bundle = open_bundle(self._bundle_dir)
+        import torch  # noqa: PLC0415  seconds: not before something must be sampled
+        from diffusers.utils.logging import disable_progress_bar  # noqa: PLC0415
+
+        from halfdrop.hub.engine.house import HouseModel  # noqa: PLC0415
+        from halfdrop.hub.pipeline import HousePipeline  # noqa: PLC0415
+
+        disable_progress_bar()
+        # One for each of the engine's own threads: torch's would spin while they wait for each other.
+        torch.set_num_threads(1)
+        wants_cuda = self._device == "cuda" or (self._device == "auto" and torch.cuda.is_available())
+        if wants_cuda and self.limits.rows_max == ROWS_MAX:
+            self.limits.rows_max = ROWS_MAX_CUDA
+        dtype = torch.bfloat16 if wants_cuda else torch.float32
+        pipeline = HousePipeline.from_pretrained(bundle.directory, torch_dtype=dtype)
+        pipeline.to("cuda" if wants_cuda else "cpu")
+        return HouseModel(pipeline, bundle.digest, threads=self._threads)
 
 
-def _fitting_state(state: SamplerState | None, spec: PatternSpec, pipeline: "HousePipeline") -> SamplerState | None:
-    """Return `state` if this very worker would have come to it, else None, with a line in the log."""
-    if state is None:
-        return None
-    reason = why_unfit(
-        state,
+def _taker_of(state: "HouseState") -> TakeState:
+    """Return what copies a state as it is now out of the device: a step makes new latents and changes none in place."""
+    latents, palettes, step = state.latents, state.palettes, state.step
+
+    def take() -> SamplerState:
+        return SamplerState(
+            model_digest=state.digest,
+            seed=state.ask.seed,
+            step=step,
+            levels=time_steps(state.steps),
+            device=state.device,
+            dtype=state.dtype,
+            latents=latents.cpu().numpy(),
+            palettes=palettes.float().cpu().numpy(),
+        )
+
+    return take
+
+
+def _as_plates(spec: PatternSpec, drawn: "Drawn") -> Plates:
+    return fields_to_plates(
+        tidy_fields(drawn.fields),
+        choose_palette(drawn.palette, spec.palette, drawn.substitutions),
+        pattern_key=pattern_key(spec),
         model_digest=spec.model_digest,
-        seed=spec.seed,
-        levels=time_steps(spec.num_inference_steps),
-        device=pipeline.device.type,
-        dtype=str(pipeline.dtype).removeprefix("torch."),
-        shape=(1, *SHAPE),
     )
-    if reason:
-        log.warning("saved_step_ignored", reason=reason)
-        return None
-    log.info("sampling_resumed", step=state.step, steps=spec.num_inference_steps)
-    return state
-
-
-def _take_state(spec: PatternSpec, pipeline: "HousePipeline", step: int, values: dict[str, Any]) -> SamplerState:
-    """Copy the state after `step` out of the device. A step makes new latents and changes none in place."""
-    return SamplerState(
-        model_digest=spec.model_digest,
-        seed=spec.seed,
-        step=step,
-        levels=time_steps(spec.num_inference_steps),
-        device=pipeline.device.type,
-        dtype=str(pipeline.dtype).removeprefix("torch."),
-        latents=values["latents"].cpu().numpy(),
-        palettes=values["palettes"].float().cpu().numpy(),
-    )
-
-
-def _as_tensors(state: SamplerState | None) -> dict[str, Any]:
-    """Return the pipeline's arguments that go on from `state`."""
-    if state is None:
-        return {}
-    import torch  # noqa: PLC0415  the model is loaded: it is there
-
-    return {
-        "latents": torch.from_numpy(np.array(state.latents)),
-        "palettes": torch.from_numpy(np.array(state.palettes)),
-        "first_step": state.step,
-    }

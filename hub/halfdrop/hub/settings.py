@@ -48,12 +48,17 @@ class HubSettings(Struct, frozen=True, kw_only=True):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where sampling and refining run; auto takes CUDA when torch finds one."""
 
+    models_mib: Annotated[int, Meta(ge=64, le=1_048_576)] = 6144
+    """MiB of memory that models may take; the one worth least goes for one that is wanted. A checkpoint of SD 1.5 takes
+    4.0 GiB in float32 on a CPU, SDXL 13; on a GPU half of that: give it two thirds of the device's memory."""
+
     threads: Annotated[int, Meta(ge=1, le=64)] = 2
-    """Threads that compose and encode; two keep an 8192 px job's memory under 1 GB and halve its time."""
+    """Threads that compose and encode; two keep an 8192 px job's memory under 1 GB and halve its time. As many denoise
+    on a CPU, each with samples of its own."""
 
     slots: Annotated[int, Meta(ge=1, le=256)] = 1
-    """Jobs worked on at once. One job uses all threads; more slots than one are for many small jobs, whose time is
-    waiting for the store and the server."""
+    """Jobs worked on at once; those that are denoised share rounds. One job's finishing uses all threads; more slots
+    than one are for many small jobs, whose time is waiting for the store and the server, and for GPUs."""
 
     classes: Annotated[str, Meta(pattern=f"^{_CLASS}(,{_CLASS})*$")] = "realtime,standard,bulk"
     """Classes of jobs that this worker takes; fewer keep it free for those, such as one worker for "realtime" alone."""

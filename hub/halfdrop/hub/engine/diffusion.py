@@ -27,7 +27,7 @@ from halfdrop.hub.checkpoints.lora import LoraChoice, Product
 from halfdrop.hub.checkpoints.sizes import check_unit_size_px
 from halfdrop.hub.checkpoints.torus import Torus, lay_on_torus
 from halfdrop.hub.engine.planning import Group
-from halfdrop.hub.engine.rows import RowThreads, one_by_one
+from halfdrop.hub.engine.rows import RowThreads, free_weights, one_by_one
 
 STRAIGHT = Repeat()
 LORAS_KEPT_BYTES = 512 * 2**20
@@ -96,8 +96,12 @@ class CheckpointModel:
         return self._weights_bytes + sum(_products_bytes(products) for products in self._read.values())
 
     def close(self) -> None:
-        """End its threads."""
+        """End its threads and free its weights and LoRAs."""
         self._rows.close()
+        self._read.clear()
+        self.checkpoint.remove_loras()
+        for name in self.checkpoint.layout.configs:
+            free_weights(getattr(self.checkpoint.pipeline, name))
 
     def group_of(self, ask: UnitAsk) -> Group:
         check_draw([ask.prompt], [ask.seed], [ask.negative_prompt], ask.guidance_scale, ask.num_inference_steps)

@@ -9,42 +9,31 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import structlog
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from halfdrop.contracts.repeats import Repeat
+from halfdrop.hub.engine.asks import HouseAsk
 from halfdrop.hub.engine.planning import Group
-from halfdrop.hub.engine.rows import RowThreads, make_rowwise, one_by_one
+from halfdrop.hub.engine.rows import RowThreads, free_weights, make_rowwise, one_by_one
 from halfdrop.hub.pipeline import HousePipeline, HouseScheduler
+from halfdrop.hub.saved_work import SamplerState, why_unfit
+from halfdrop.models.hex_colours import Substitution, known_names, read_hex
 from halfdrop.models.house.inks import palette_of
 from halfdrop.models.house.net import TorusTensors, torus_tensors
 from halfdrop.models.house.noise import SHAPE, seeded_noise
+from halfdrop.models.house.schedule import time_steps
 from halfdrop.models.house.torus import lattice_of, torus_of
 
-STRAIGHT = Repeat()
+log = structlog.get_logger()
+
 LATTICES_MAX = 64
 """Tori kept ready; one takes 90 KB."""
 
 TOGETHER_MAX_CPU = 4
 """Samples in one call of a CPU: as fast as eight, and its activations stay in the cache."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HouseAsk:
-    """What to draw."""
-
-    prompt: str
-    negative_prompt: str = ""
-    seed: int = 0
-    repeat: Repeat = STRAIGHT
-    guidance_scale: float = 0.0
-    num_inference_steps: int = 2
-    latents: NDArray[np.float32] | None = None
-    """With `palettes` and `first_step`: where an earlier try stood."""
-
-    palettes: NDArray[np.float32] | None = None
-    first_step: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,6 +53,12 @@ class HouseState:
     negative: Tensor | None
     torus: TorusTensors
     scheduler: HouseScheduler
+    substitutions: tuple[Substitution, ...]
+    """Exact colours of the prompt, and the names that stand for them."""
+
+    digest: str
+    device: str
+    dtype: str
 
 
 class Drawn(NamedTuple):
@@ -74,6 +69,8 @@ class Drawn(NamedTuple):
 
     palette: NDArray[np.float32]
     """[5, 3]."""
+
+    substitutions: tuple[Substitution, ...]
 
 
 class HouseModel:
@@ -92,11 +89,14 @@ class HouseModel:
             for network in networks:
                 make_rowwise(network)
         self.size_bytes = sum(value.nbytes for network in networks for value in network.state_dict().values())
+        self._names = known_names(pipeline.tokenizer)
         self._group = Group(model=digest, shape=SHAPE, dtype=str(pipeline.denoiser.dtype).removeprefix("torch."))
 
     def close(self) -> None:
-        """End its threads."""
+        """End its threads and free its weights."""
         self._rows.close()
+        for network in (self.pipeline.text_encoder, self.pipeline.denoiser):
+            free_weights(network)
 
     def group_of(self, ask: HouseAsk) -> Group:
         return self._group
@@ -108,23 +108,29 @@ class HouseModel:
     def begin(self, ask: HouseAsk) -> HouseState:
         pipeline, device = self.pipeline, self.pipeline.device
         dtype = pipeline.denoiser.dtype
-        condition, scores = pipeline.text_encoder(self._encode(ask.prompt))
-        negative = pipeline.text_encoder(self._encode(ask.negative_prompt))[0] if ask.negative_prompt else None
-        latents = seeded_noise(ask.seed)[None] if ask.latents is None else np.array(ask.latents)
-        palettes = palette_of(scores) if ask.palettes is None else torch.from_numpy(np.array(ask.palettes))
-        scheduler = HouseScheduler(
-            num_inference_steps=ask.num_inference_steps, clean_limit=pipeline.scheduler.config.clean_limit
-        )
+        saved = self._fitting(ask)
+        prompt, substitutions = read_hex(ask.prompt, self._names)
+        away, _ = read_hex(ask.negative_prompt, self._names)
+        condition, scores = pipeline.text_encoder(self._encode(prompt))
+        negative = pipeline.text_encoder(self._encode(away))[0] if away else None
+        latents = seeded_noise(ask.seed)[None] if saved is None else np.array(saved.latents)
+        palettes = palette_of(scores) if saved is None else torch.from_numpy(np.array(saved.palettes))
         return HouseState(
             ask=ask,
-            step=ask.first_step,
+            step=saved.step if saved is not None else 0,
             steps=ask.num_inference_steps,
             latents=torch.from_numpy(latents).to(device),
             palettes=palettes.to(device),
             condition=condition.to(dtype),
             negative=None if negative is None else negative.to(dtype),
             torus=self._torus_of(ask.repeat),
-            scheduler=scheduler,
+            scheduler=HouseScheduler(
+                num_inference_steps=ask.num_inference_steps, clean_limit=pipeline.scheduler.config.clean_limit
+            ),
+            substitutions=substitutions,
+            digest=self.digest,
+            device=device.type,
+            dtype=self._group.dtype,
         )
 
     def enter(self, group: Group) -> None:
@@ -164,7 +170,27 @@ class HouseModel:
         state.step += 1
 
     def finish(self, state: HouseState) -> Drawn:
-        return Drawn(state.latents[0].cpu().numpy(), state.palettes[0].float().cpu().numpy())
+        fields, palette = state.latents[0].cpu().numpy(), state.palettes[0].float().cpu().numpy()
+        return Drawn(fields, palette, state.substitutions)
+
+    def _fitting(self, ask: HouseAsk) -> SamplerState | None:
+        """Return what was saved if this very model would have come to it, else None, with a line in the log."""
+        if ask.saved is None:
+            return None
+        reason = why_unfit(
+            ask.saved,
+            model_digest=self.digest,
+            seed=ask.seed,
+            levels=time_steps(ask.num_inference_steps),
+            device=self.pipeline.device.type,
+            dtype=self._group.dtype,
+            shape=(1, *SHAPE),
+        )
+        if reason:
+            log.warning("saved_step_ignored", reason=reason)
+            return None
+        log.info("sampling_resumed", step=ask.saved.step, steps=ask.num_inference_steps)
+        return ask.saved
 
     def _encode(self, prompt: str) -> Tensor:
         ids = torch.tensor([self.pipeline.tokenizer.encode(prompt)], dtype=torch.long)

@@ -2,7 +2,8 @@
 
 Pure. A limit begins at what the device's plan allows. A call that runs out of memory is a wall; the limit is then
 sought between the largest call that fitted and the wall, so that few calls fail. Walls move when memory is freed, so
-after many calls at the limit a wall is tried again, one sample further.
+after many calls at the limit a wall is tried again, one sample further. Calls are timed, too: a round is no longer than
+`round_max_s` where it can be helped, because whoever comes in the middle of it waits for its end.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,12 @@ from halfdrop.hub.engine.planning import Group
 
 RETRY_CALLS = 512
 """Calls at the limit after which the wall is moved by one: one failed call in so many costs nothing."""
+
+ROUND_MAX_S = 2.0
+"""Real-time jobs wait for half of this on average: little against a unit that takes longer than it."""
+
+WEIGHT = 0.3
+"""Of the newest call in the running mean of a sample's time."""
 
 
 @dataclass(slots=True)
@@ -22,26 +29,34 @@ class _Known:
     calls: int = 0
     """Full calls since the wall was met."""
 
+    row_s: float | None = None
+    """What one sample adds to a call, over the last calls."""
+
 
 class Limits:
     """What is known of calls, by model, shape and precision: LoRAs and lattices change nothing in it."""
 
-    def __init__(self, rows_max: int) -> None:
+    def __init__(self, rows_max: int, round_max_s: float = ROUND_MAX_S) -> None:
         assert rows_max >= 1, rows_max
         self.rows_max = rows_max
+        self.round_max_s = round_max_s
         self._known: dict[tuple[object, ...], _Known] = {}
 
     def allowed(self, group: Group) -> int:
         """Return how many samples the next call may have, 1 at least."""
         known = self._known.get(_key(group))
-        if known is None or known.wall is None:
+        if known is None:
             return self.rows_max
-        return max(1, min(self.rows_max, (known.fitted + known.wall) // 2))
+        quick = self.rows_max if not known.row_s else int(self.round_max_s / known.row_s)
+        fitting = self.rows_max if known.wall is None else (known.fitted + known.wall) // 2
+        return max(1, min(self.rows_max, quick, fitting))
 
-    def fitted(self, group: Group, rows: int) -> None:
-        """A call of `rows` samples went through."""
+    def fitted(self, group: Group, rows: int, elapsed_s: float = 0.0) -> None:
+        """A call of `rows` samples went through in `elapsed_s`."""
         known = self._known.setdefault(_key(group), _Known())
         known.fitted = max(known.fitted, rows)
+        row_s = elapsed_s / rows
+        known.row_s = row_s if known.row_s is None else known.row_s + WEIGHT * (row_s - known.row_s)
         if known.wall is None:
             return
         if rows >= known.wall:

@@ -83,6 +83,15 @@ def make_rowwise(network: nn.Module) -> None:
             layer.__class__ = RowwiseLinear
 
 
+def free_weights(network: nn.Module) -> None:
+    """Take all weights out of a network that nobody will ask again."""
+    for module in network.modules():
+        for name in module._parameters:
+            module._parameters[name] = None
+        for name in module._buffers:
+            module._buffers[name] = None
+
+
 def one_by_one(parts: Sequence[Tensor]) -> list[Tensor]:
     """Return the samples of the parts of a call, each with its first dimension of 1."""
     return [sample for part in parts for sample in torch.split(part, 1)]

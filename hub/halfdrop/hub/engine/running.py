@@ -43,6 +43,9 @@ class ModelSource(Protocol):
     def may_begin(self, digest: str) -> bool:
         """Return whether new jobs of a loaded model may begin; not while it is to make room for another."""
 
+    def used(self, digest: str) -> None:
+        """A job begins with the model: it is worth keeping."""
+
     def free_memory(self) -> bool:
         """Let go of whatever no begun job needs; return whether there was anything."""
 
@@ -106,6 +109,7 @@ class Engine:
         self._turn = Turn()
         self._arrivals = 0
         self._is_closed = False
+        self._is_woken = False
         self._thread: threading.Thread | None = None
         self.counters = Counters()
 
@@ -134,22 +138,27 @@ class Engine:
             self._arrivals += 1
             job = _Running(number=self._arrivals, order=order, since_round=self.counters.rounds)
             self._incoming.append(job)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
-                self._thread.start()
-            self._changed.notify()
+            self._start()
         return job
 
     def wake(self) -> None:
-        """Have the engine look again: a model was loaded, a job called off."""
+        """Have the engine look again: a model was loaded or is asked for, a job called off."""
         with self._changed:
-            self._changed.notify()
+            self._start()
+
+    def _start(self) -> None:
+        self._is_woken = True
+        if self._thread is None and not self._is_closed:
+            self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+            self._thread.start()
+        self._changed.notify()
 
     def _run(self) -> None:
         while True:
             with self._changed:
                 if self._is_closed:
                     break
+                self._is_woken = False
                 self._take_in()
             try:
                 worked = self._take_round()
@@ -158,7 +167,7 @@ class Engine:
                 worked = False
             if not worked:
                 with self._changed:
-                    if not self._incoming and not self._is_closed:
+                    if not self._is_woken and not self._is_closed:
                         self._changed.wait(timeout=LOOK_S if self._jobs else None)
         with self._changed:
             self._take_in()
@@ -239,11 +248,14 @@ class Engine:
                 self._finish(model, job)
             return
         begun = [job for job in jobs if job.state is not None or self._begin(model, job)]
-        self._step(model, plan.group, begun)
+        for job in begun:
+            self._finish_if_done(model, job)  # an earlier try had taken all its steps
+        self._step(model, plan.group, [job for job in begun if job.state is not None and _steps_left(job)])
 
     def _begin(self, model: StepModel, job: _Running) -> bool:
         try:
             job.state = model.begin(job.order.ask)
+            self._models.used(job.order.model)
             job.order.on_begin(job.state)
         except Exception as error:
             self._end(job, error=error)
@@ -255,6 +267,7 @@ class Engine:
         if not jobs:
             return
         rows = sum(job.rows for job in jobs)
+        began_s = time.perf_counter()
         try:
             predictions = model.predict([job.state for job in jobs])
         except Exception as error:
@@ -272,7 +285,7 @@ class Engine:
             for part in parts:
                 self._step(model, group, part)
             return
-        self._limits.fitted(group, rows)
+        self._limits.fitted(group, rows, time.perf_counter() - began_s)
         for job, prediction in zip(jobs, predictions, strict=True):
             self._advance(model, job, prediction)
 
@@ -298,7 +311,10 @@ class Engine:
         except Exception as error:
             self._end(job, error=error)
             return
-        if job.state.step < job.state.steps:
+        self._finish_if_done(model, job)
+
+    def _finish_if_done(self, model: StepModel, job: _Running) -> None:
+        if _steps_left(job):
             return
         if model.finishes_apart:
             assert job.group is not None
@@ -336,6 +352,11 @@ def no_room(job: _Running, error: Exception) -> Overloaded:
     shape = "×".join(map(str, job.group.shape)) if job.group is not None else "?"
     got = f"out of memory with one job of latents {shape} ({type(error).__name__})"
     return Overloaded(f"{got}; a worker with more memory may do it", retry_after_s=OUT_OF_MEMORY_RETRY_S)
+
+
+def _steps_left(job: _Running) -> int:
+    left: int = job.state.steps - job.state.step
+    return left
 
 
 def _finishing(group: Group) -> Group:

@@ -16,8 +16,9 @@ from halfdrop.contracts.repeats import Repeat
 from halfdrop.hub.checkpoints.drawing import Checkpoint, load_checkpoint
 from halfdrop.hub.checkpoints.layout import check_layout
 from halfdrop.hub.checkpoints.lora import LoraChoice
+from halfdrop.hub.engine.asks import HouseAsk
 from halfdrop.hub.engine.diffusion import CheckpointModel, UnitAsk
-from halfdrop.hub.engine.house import HouseAsk, HouseModel
+from halfdrop.hub.engine.house import HouseModel
 from halfdrop.hub.engine.rows import split_rows
 from halfdrop.hub.engine.seams import StepModel
 from halfdrop.hub.pipeline import HousePipeline
@@ -113,7 +114,6 @@ def test_a_checkpoints_unit_is_the_same_bit_by_bit_in_every_batch(checkpoint: Ch
     together = draw(model, UNIT_ASKS, starts=[1, 0, 1])
     assert all(equal(one, other) for one, other in zip(alone, together, strict=True))
     assert not equal(alone[0], alone[1])
-    model.close()
 
 
 def test_a_checkpoints_unit_is_what_diffusers_pipeline_draws(checkpoint: Checkpoint) -> None:

@@ -93,6 +93,7 @@ class Shelf:
     can_free: bool = False
     heard: list[Mapping[str, Demand]] = field(default_factory=list)
     on_free: Callable[[], None] = lambda: None
+    began: list[str] = field(default_factory=list)
 
     def find(self, digest: str) -> CountingModel | None:
         if digest == "broken":
@@ -104,6 +105,9 @@ class Shelf:
 
     def may_begin(self, digest: str) -> bool:
         return True
+
+    def used(self, digest: str) -> None:
+        self.began.append(digest)
 
     def free_memory(self) -> bool:
         self.on_free()
