@@ -17,13 +17,12 @@ import numpy as np
 from capacity_traces import Trace, drawn, load_traces
 from measuring import report
 
-from halfdrop.forecaster.calibration import JUDGED_QUANTILE, QUANTILES, pinball
+from halfdrop.forecaster.calibration import JUDGED_QUANTILE, QUANTILES, coverage, pinball
 from halfdrop.forecaster.forecast import HORIZONS_MINUTES, Forecasts, SeriesForecaster
 from halfdrop.forecaster.oracle import find_oracle
 from halfdrop.forecaster.plan import PlanPolicy
-from halfdrop.forecaster.planned_policy import PlannedPolicy
 from halfdrop.forecaster.queue_simulator import Outcome, PoolRules, Timeline, simulate
-from halfdrop.forecaster.replay import KNOBS, RIVALS, first_replicas, make_rival
+from halfdrop.forecaster.replay import KNOBS, RIVALS, first_replicas, make_rival, plan_replay
 from halfdrop.forecaster.workload import FloatArray
 
 LATE_BUDGET = 0.01
@@ -51,35 +50,41 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", help="recorded traces; without it, a drawn day is served")
+    parser.add_argument("--weeks-back", type=int, default=0, help="serve an earlier week, so many before the last")
+    parser.add_argument("--without-rivals", action="store_true", help="ours and the oracle only")
     parser.add_argument("--only", nargs="+", default=[], help="names of traces; all of them if absent")
     wanted = parser.parse_args()
-    found = load_traces(wanted.folder) if wanted.folder else [drawn()]
+    found = load_traces(wanted.folder, weeks_back=wanted.weeks_back) if wanted.folder else [drawn()]
     traces = [trace for trace in found if not wanted.only or trace.name in wanted.only]
     judged = []
     for trace in traces:
-        judged.append(judge(trace, PoolRules()))
+        judged.append(judge(trace, PoolRules(), with_rivals=not wanted.without_rivals))
         print_table(judged[-1])
     report("capacity", sum_up(judged))
 
 
-def judge(trace: Trace, rules: PoolRules) -> Judged:
+def judge(trace: Trace, rules: PoolRules, *, with_rivals: bool) -> Judged:
     """Forecast the trace, serve it with everybody, and return the figures."""
     history = trace.history[-HISTORY_DAYS * DAY_MINUTES :]
     begun = time.process_time()
     forecaster = SeriesForecaster(start_minute=trace.workload.start_minute - len(history))
     forecaster.extend(history)
-    week_begun = time.process_time()
     forecasts = forecaster.extend(trace.gaps)
     forecast_s = time.process_time() - begun
     timeline = Timeline(trace.workload)
     oracle = find_oracle(timeline, rules=rules, late_budget=LATE_BUDGET)
     replicas = first_replicas(history)
     before_replay = time.process_time()
-    policy = PlannedPolicy(
-        forecasts.quantiles, HORIZONS_MINUTES, policy=PlanPolicy(), boot_p95_s=rules.boot_quantile_s(0.95)
+    policy = plan_replay(
+        history,
+        trace.gaps,
+        start_minute=trace.workload.start_minute - len(history),
+        service_s=trace.workload.mean_service_s,
+        rules=rules,
+        policy=PlanPolicy(),
     )
     ours = simulate(timeline, policy, rules=rules, replicas=replicas)
-    replay_s = time.process_time() - before_replay + forecast_s - (week_begun - begun)
+    replay_s = time.process_time() - before_replay
     print(
         f"\n{trace.name}: {len(history) / DAY_MINUTES:.0f} days before, {ours.jobs} jobs, "
         f"oracle {oracle.gpu_hours / oracle.work_hours:.3f} × the work, {oracle.late_share:.2%} late"
@@ -89,7 +94,7 @@ def judge(trace: Trace, rules: PoolRules) -> Judged:
         name=trace.name,
         late=ours.late_share,
         ratio=ours.gpu_hours / oracle.gpu_hours,
-        rivals=sweep(timeline, history, oracle, rules, replicas),
+        rivals=sweep(timeline, history, oracle, rules, replicas) if with_rivals else {name: {} for name in RIVALS},
         pinball_ratio=ratio,
         pinball_ratio_calibrated=calibrated,
         coverage_errors=coverage,
@@ -129,7 +134,8 @@ def judge_forecasts(
     near = forecasts.quantiles[:-BOOT_HORIZON_MINUTES, HORIZONS_MINUTES.index(BOOT_HORIZON_MINUTES)]
     came = window[BOOT_HORIZON_MINUTES:]
     is_known = ~np.isnan(came)
-    covered = (came[is_known, None] <= near[is_known]).mean(axis=0)
+    zeros = forecasts.zero_shares[:-BOOT_HORIZON_MINUTES, HORIZONS_MINUTES.index(BOOT_HORIZON_MINUTES)]
+    covered = coverage(near[is_known], zeros[is_known], came[is_known])
     errors = {level: round(float(share - level), 4) for level, share in zip(QUANTILES, covered, strict=True)}
     return float(ours / plain), float(ours / calibrated), errors
 

@@ -38,6 +38,9 @@ RECENT_COLUMNS = 2 + len(SPANS_MINUTES)
 SUBHOUR_COLUMNS = 2
 COLUMNS = RECENT_COLUMNS + 2 * len(HALF_WIDTHS_MINUTES) + 2 * HARMONICS + SUBHOUR_COLUMNS
 
+NOBODY_ROOT = (1 / 60) ** 0.5
+"""A quantile of less than one GPU-second a minute says that nobody comes: no job is shorter."""
+
 SPREAD_MIN = 0.05
 """Square-root units: no series is so regular that its forecasts need no margin."""
 
@@ -53,12 +56,23 @@ class Forecasts(msgspec.Struct, frozen=True, kw_only=True):
     points: FloatArray
     """[minutes, horizons]: the hedge itself."""
 
+    zero_shares: FloatArray
+    """[minutes, horizons]: how likely it is, as far as that is above a half, that there is no demand at all; else 0."""
+
 
 class SeriesForecaster:
-    """Learns one series as it comes. `start_minute`: minutes since the epoch at its first value, for time of day."""
+    """Learns one series as it comes. `start_minute`: minutes since the epoch at its first value, for time of day.
 
-    def __init__(self, *, start_minute: int = 0, horizons: tuple[int, ...] = HORIZONS_MINUTES) -> None:
+    smooth_minutes: forecast the mean of so many minutes around each horizon (odd). A plan wants that: what one minute
+    has more than its neighbours waits its ten seconds in the queue and asks for no GPU of its own.
+    """
+
+    def __init__(
+        self, *, start_minute: int = 0, horizons: tuple[int, ...] = HORIZONS_MINUTES, smooth_minutes: int = 1
+    ) -> None:
+        assert smooth_minutes % 2 == 1
         self.horizons = horizons
+        self._smooth_minutes = smooth_minutes
         self.minutes = 0
         self._start_minute = start_minute
         self._levels = Levels()
@@ -67,7 +81,8 @@ class SeriesForecaster:
         self._sums = np.zeros(1)
         self._averages = np.empty((0, len(SPANS_MINUTES)))
         self._deviations = np.empty(0)
-        self._parts = [_Horizon(horizon) for horizon in horizons]
+        self._targets = np.empty(0)
+        self._parts = [_Horizon(horizon + smooth_minutes // 2) for horizon in horizons]
 
     def extend(self, demand: FloatArray) -> Forecasts:
         """Take in the next minutes of demand (NaN: a gap) and return the forecasts made at each of them."""
@@ -77,14 +92,19 @@ class SeriesForecaster:
         self._reserve(room)
         quantiles = np.empty((len(demand), len(self.horizons), len(QUANTILES)))
         points = np.empty((len(demand), len(self.horizons)))
+        zero_shares = np.empty((len(demand), len(self.horizons)))
         self._take_in(demand, first, room)
         for place, part in enumerate(self._parts):
             part.look(self._rows_of(part.horizon, first, room), first, room)
             for begin, end in _blocks(first, room):
                 inside = slice(begin - first, end - first)
-                points[inside, place], quantiles[inside, place] = part.run(self._roots, begin, end)
+                points[inside, place], signed = part.run(self._targets, begin, end)
+                quantiles[inside, place] = np.where(signed > NOBODY_ROOT, signed, 0.0) ** 2
+                zero_shares[inside, place] = _zero_shares(signed)
         self.minutes = room
-        return Forecasts(first_minute=first, horizons=self.horizons, quantiles=quantiles, points=points)
+        return Forecasts(
+            first_minute=first, horizons=self.horizons, quantiles=quantiles, points=points, zero_shares=zero_shares
+        )
 
     def weights(self, horizon: int) -> dict[str, float]:
         """Return what the hedge makes of each expert at `horizon`."""
@@ -97,6 +117,7 @@ class SeriesForecaster:
             return
         room = max(missing, 2 * DAY_MINUTES)
         self._roots = np.concatenate([self._roots, np.full(room, np.nan)])
+        self._targets = np.concatenate([self._targets, np.full(room, np.nan)])
         self._filled = np.concatenate([self._filled, np.zeros(room)])
         self._sums = np.concatenate([self._sums, np.zeros(room)])
         self._deviations = np.concatenate([self._deviations, np.zeros(room)])
@@ -121,6 +142,33 @@ class SeriesForecaster:
         self._roots[begin:end], self._filled[begin:end], self._averages[begin:end] = roots, filled, averages
         self._sums[begin + 1 : end + 1] = self._sums[begin] + np.cumsum(filled)
         self._deviations[begin:end] = np.where(np.isnan(roots), 0.0, filled - averages[:, LEVEL])
+        self._targets[begin:end] = self._smoothed(begin, end)
+
+    def _smoothed(self, begin: int, end: int) -> FloatArray:
+        """Return what is to be forecast, in square-root space: a minute, or the mean of the last few that are known."""
+        if self._smooth_minutes == 1:
+            return self._roots[begin:end]
+        first = max(0, begin - self._smooth_minutes + 1)
+        values = self._roots[first:end] ** 2
+        is_known = ~np.isnan(values)
+        kernel = np.ones(self._smooth_minutes)
+        sums = np.convolve(np.where(is_known, values, 0.0), kernel)[begin - first : end - first]
+        counts = np.convolve(is_known.astype(np.float64), kernel)[begin - first : end - first]
+        known_now = is_known[begin - first :]
+        return np.where(known_now, np.sqrt(np.maximum(sums, 0.0) / np.maximum(counts, 1.0)), np.nan)
+
+
+def _zero_shares(signed: FloatArray) -> FloatArray:
+    """Return the level, between QUANTILES, at which quantiles in square-root space come above zero."""
+    signed = signed - NOBODY_ROOT
+    above = (signed > 0).argmax(axis=1)
+    above = np.where(signed[:, -1] <= 0, len(QUANTILES) - 1, above)
+    rows = np.arange(len(signed))
+    right, left = signed[rows, above], signed[rows, np.maximum(above - 1, 0)]
+    levels = np.array(QUANTILES)
+    share = np.clip(-left / np.maximum(right - left, 1e-9), 0.0, 1.0)
+    between = levels[np.maximum(above - 1, 0)] + share * (levels[above] - levels[np.maximum(above - 1, 0)])
+    return np.where(above == 0, 0.0, between)
 
 
 def _blocks(first: int, room: int) -> Iterator[tuple[int, int]]:
@@ -148,7 +196,7 @@ class _Horizon:
         self._judged = np.zeros((2, 0))
         self._squares = [1.0, 1.0]
         self._judged_minutes = SPREAD_PRIOR_MINUTES
-        self._table = self._calibration.quantiles(np.empty(0), horizon)
+        self._table = self._calibration.quantiles(np.empty(0), np.empty(0), horizon)
 
     def reserve(self, minutes: int) -> None:
         """Make room for targets of origins before `minutes`."""
@@ -165,7 +213,10 @@ class _Horizon:
         self._rows[begin + self.horizon : end + self.horizon] = rows
 
     def run(self, roots: FloatArray, begin: int, end: int) -> tuple[FloatArray, FloatArray]:
-        """Forecast from the minutes [begin, end), all within one block, and learn where the block is full."""
+        """Forecast from the minutes [begin, end), all within one block, and learn where the block is full.
+
+        Returns points in GPUs, and quantiles in square-root space, below zero where they say that nobody comes.
+        """
         target = slice(begin + self.horizon, end + self.horizon)
         rows = self._rows[target]
         predictions = np.column_stack([rows[:, 1], rows[:, 3], rows @ self._ridges.coefficients.T])
@@ -174,8 +225,9 @@ class _Horizon:
         spreads = self._track_spread(roots, begin, end)
         self._spreads[target] = spreads
         places = np.arange(target.start, target.stop) % GROUP_MINUTES
-        both = np.maximum(points[None, :, None] + spreads[None, :, None] * self._table[:, places], 0.0) ** 2
-        self._judged[:, target] = both[:, :, JUDGED_QUANTILE]
+        regimes = np.searchsorted(self._calibration.edges, points, side="right")
+        both = points[None, :, None] + spreads[None, :, None] * self._table[:, regimes, places]
+        self._judged[:, target] = np.maximum(both[:, :, JUDGED_QUANTILE], 0.0) ** 2
         chosen = np.maximum.accumulate(both[self._calibration.chosen], axis=1)
         if end % LEARN_MINUTES == 0:
             self._learn(roots, end)
@@ -203,7 +255,7 @@ class _Horizon:
         self.hedge.learn(self._predictions[block], targets)
         self._ridges.learn(self._rows[block], np.where(np.isnan(self._points[block]), np.nan, targets))
         self._calibration.judge(self._judged[:, block], targets**2)
-        self._table = self._calibration.quantiles(self._scaled[:end], self.horizon)
+        self._table = self._calibration.quantiles(self._scaled[:end], self._points[:end], self.horizon)
 
 
 def _column_sets() -> list[list[int]]:
