@@ -22,7 +22,7 @@ UNITS = ("_seconds", "_bytes", "_total", "_info")
 
 
 def dashboard_expressions() -> list[str]:
-    panels = json.loads((ROOT / "deploy/dashboards/edge.json").read_text())["panels"]
+    panels = json.loads((ROOT / "deploy/grafana/edge.json").read_text())["panels"]
     return [target["expr"] for panel in panels for target in panel["targets"]]
 
 
