@@ -19,7 +19,7 @@ SOURCES := $(PACKAGES) bench tests
 # Resolved beside the extras: what builds us, and versions held back (the reasons stand in docs/dependencies.md).
 LOCK_ALSO := pip==26.0 hatchling editables setuptools async-timeout "huggingface_hub<1"
 
-.PHONY: help up setup test test-cluster check bench train lock clean
+.PHONY: help up setup test test-cluster check bench manifests train lock clean
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ check: $(VENV)/.ready-dev ## lint, format, types, import order
 
 bench: $(VENV)/.ready-dev ## run every benchmark; each prints one JSON object last
 	@for script in $$(grep -l __main__ bench/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+manifests: $(VENV)/.ready-dev ## render the kustomize overlays' bases from the Helm chart
+	$(BIN)/python deploy/kustomize/render.py
 
 train: $(VENV)/.ready-dev ## train the house model and write its bundle: about 50 minutes on two idle cores
 	$(BIN)/python -m halfdrop.models.house.make_bundle $(ARGS)

@@ -17,11 +17,13 @@ from halfdrop.hub.metrics import read_metrics
 from halfdrop.hub.refining import PlateRefiner
 from halfdrop.hub.sampler import Sampler
 from halfdrop.hub.settings import PREFIX, HubSettings
+from halfdrop.hub.warming import Warmth, readiness, warm_models
 from halfdrop.hub.withdrawing import withdraw_canceled
 from halfdrop.hub.worker import Hub, run_worker
 from halfdrop.models.bundle import peek_bundle, shipped_bundle_dir, shipped_refiner_dir
 from halfdrop.runtime.broker import open_broker
 from halfdrop.runtime.exposition import make_registry, serve_metrics
+from halfdrop.runtime.health import serve_health
 from halfdrop.runtime.lifecycle import stop_on_signals
 from halfdrop.runtime.logs import configure_logs
 from halfdrop.runtime.objects import open_objects
@@ -72,15 +74,32 @@ async def _run(settings: HubSettings, tracing: Tracing) -> None:
                 models=await asyncio.to_thread(_sampled_models, bundle_dir),
                 tracing=tracing,
             )
-            with serve_metrics(
-                make_registry(partial(read_metrics, hub.tally, partial(_load_seconds, hub), hub.sampler)),
-                host=settings.metrics_host,
-                port=settings.metrics_port,
-                setting=f"{PREFIX}METRICS_PORT",
+            warmth = Warmth(settings.wanted_models)
+            with (
+                serve_metrics(
+                    make_registry(partial(read_metrics, hub.tally, partial(_load_seconds, hub), hub.sampler)),
+                    host=settings.metrics_host,
+                    port=settings.metrics_port,
+                    setting=f"{PREFIX}METRICS_PORT",
+                ),
+                serve_health(
+                    host=settings.health_host,
+                    port=settings.health_port,
+                    setting=f"{PREFIX}HEALTH_PORT",
+                    why_not_ready=partial(
+                        readiness,
+                        warmth,
+                        is_bound=hub.bound.is_set,
+                        is_connected=lambda: broker.is_connected,
+                        is_stopping=stop.is_set,
+                    ),
+                    loop=asyncio.get_running_loop(),
+                ),
             ):
                 log.info("hub_ready", objects_url=settings.objects_url)
                 async with asyncio.TaskGroup() as tasks:
-                    warming = tasks.create_task(_warm_once_bound(hub)) if settings.warm else None
+                    has_to_warm = settings.warm or settings.wanted_models
+                    warming = tasks.create_task(_warm_once_bound(hub, warmth)) if has_to_warm else None
                     tasks.create_task(watch_for_interruption(settings.interruption_file, stop))
                     withdrawing = tasks.create_task(withdraw_canceled(broker, objects, hub.clock))
                     await run_worker(hub, stop)
@@ -105,8 +124,10 @@ def _sampled_models(bundle_dir: Path) -> tuple[str, ...]:
         return ()
 
 
-async def _warm_once_bound(hub: Hub) -> None:
+async def _warm_once_bound(hub: Hub, warmth: Warmth) -> None:
     # Importing torch holds the interpreter for seconds; jobs that bring their plates should not wait for it.
     await hub.bound.wait()
+    wanted = hub.settings.wanted_models
+    await warm_models(wanted, warmth, sampler=hub.sampler, refiner=hub.refiner, digests=hub.models)
     await hub.refiner.warm()
     await hub.sampler.warm()

@@ -12,6 +12,7 @@ Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
 _CLASS = "(realtime|standard|bulk)"
+_MODEL = "(house|house-render)"
 
 
 class HubSettings(Struct, frozen=True, kw_only=True):
@@ -34,6 +35,16 @@ class HubSettings(Struct, frozen=True, kw_only=True):
 
     metrics_host: str = "127.0.0.1"
     """Address of that port. It asks for no key, and tells how much is done, not what."""
+
+    health_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    """TCP port of GET /healthz, which answers while the event loop turns, and of /readyz; 0: none."""
+
+    health_host: str = "127.0.0.1"
+    """Address of that port; a kubelet asks from outside the pod, so in a pod it is 0.0.0.0."""
+
+    warm_models: Annotated[str, Meta(pattern=f"^({_MODEL}(,{_MODEL})?)?$")] = ""
+    """Models that must have drawn once before /readyz says ready: "house,house-render", what is asked for most first.
+    Jobs are taken before that. Empty: ready as soon as jobs are."""
 
     bundle_dir: str = ""
     """The model bundle, for jobs that come without plates; empty means the one that is shipped."""
@@ -87,6 +98,11 @@ class HubSettings(Struct, frozen=True, kw_only=True):
     max_deliver: Annotated[int, Meta(ge=1, le=100)] = 5
     """What a job may spend before it is given up on: a failed delivery or one that took its worker with it costs 1, an
     error that nobody foresaw 2, an outage of the object store 0.25, a hand-back nothing. Too little to burn a pool."""
+
+    @property
+    def wanted_models(self) -> tuple[str, ...]:
+        """The models that `warm_models` names, in its order."""
+        return tuple(dict.fromkeys(name for name in self.warm_models.split(",") if name))
 
     @property
     def taken_classes(self) -> tuple[JobClass, ...]:

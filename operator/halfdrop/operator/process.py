@@ -15,6 +15,7 @@ from halfdrop.operator.handlers import configure, register
 from halfdrop.operator.metrics import Tally, read_metrics
 from halfdrop.operator.reconciling import Operator
 from halfdrop.operator.settings import PREFIX, OperatorSettings
+from halfdrop.runtime.broker import without_password
 from halfdrop.runtime.exposition import make_registry, serve_metrics
 from halfdrop.runtime.logs import configure_logs
 from halfdrop.runtime.settings import describe_settings, load_settings
@@ -53,7 +54,7 @@ async def _run(settings: OperatorSettings) -> None:
             setting=f"{PREFIX}METRICS_PORT",
         ):
             operator = Operator(cluster=cluster, demand=demand, tally=tally)
-            log.info("operator_ready", namespaces=settings.namespaces, nats_url=settings.nats_url)
+            log.info("operator_ready", namespaces=settings.namespaces, nats_url=without_password(settings.nats_url))
             # kopf takes SIGTERM and SIGINT: it stops watching, lets running handlers end, and returns.
             await kopf.operator(
                 registry=register(operator, settings),

@@ -59,16 +59,17 @@ async def open_broker(url: str, *, name: str, domain: str | None = None) -> Asyn
 
 async def _connect(url: str, name: str) -> Client:
     nc: Client | None = None
+    shown = without_password(url)
 
     async def on_error(error: Exception) -> None:
         log.debug("nats_error", error=repr(error))
 
     async def on_disconnect() -> None:
         if nc is None or not nc.is_closed:  # closing it ourselves is no news
-            log.warning("nats_disconnected", url=url)
+            log.warning("nats_disconnected", url=shown)
 
     async def on_reconnect() -> None:
-        log.info("nats_reconnected", url=url)
+        log.info("nats_reconnected", url=shown)
 
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -85,7 +86,13 @@ async def _connect(url: str, name: str) -> Client:
             )
             return nc
     except (OSError, TimeoutError, NoServersError, NatsError) as error:
-        raise Unavailable(f"NATS at {url} does not answer: {error or type(error).__name__}") from error
+        raise Unavailable(f"NATS at {shown} does not answer: {str(error) or type(error).__name__}") from error
+
+
+def without_password(url: str) -> str:
+    """Return the URL, or a comma-separated list of them, as it may be logged: without user and password."""
+    parts = [one.rpartition("://") for one in url.split(",")]
+    return ",".join(f"{scheme}{separator}{rest.rpartition('@')[2]}" for scheme, separator, rest in parts)
 
 
 def _check_version(nc: Client) -> None:
