@@ -8,12 +8,40 @@ import typer
 
 from halfdrop.contracts.template_check import say_sizes
 from halfdrop.contracts.templates import AtLeast, AtMost, Template, template_digest
-from halfdrop.deploy.cli_options import Json, printable
+from halfdrop.deploy.cli_options import DEFAULT_URL, Json, Url, open_client, printable
 from halfdrop.models.template_shelf import read_template
 
 templates_app = typer.Typer(name="templates", no_args_is_help=True, help="Templates: from an order to a product.")
 
+Reference = Annotated[
+    str, typer.Argument(metavar="TEMPLATE", help="Its name, or name@version.", show_default=False)
+]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A template: a TOML file.", show_default=False)]
+
+
+@templates_app.command("list")
+def list_templates(*, is_json: Json = False, url: Url = DEFAULT_URL) -> None:
+    """List the templates that an edge takes orders by."""
+    with open_client(url) as client:
+        listed = client.templates.list()
+    if is_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(listed), indent=2))
+        return
+    wide = max((len(each.reference) for each in listed), default=0)
+    for each in listed:
+        typer.echo(f"{each.reference:<{wide}}  {printable(each.template.title)}: {printable(each.template.description)}")
+
+
+@templates_app.command("show")
+def show(name: Reference, *, is_json: Json = False, url: Url = DEFAULT_URL) -> None:
+    """Show what orders by a template may ask for, which files come out, and what they must pass."""
+    with open_client(url) as client:
+        found = client.templates.get(name)
+    if is_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+        return
+    for line in describe_template(found.template):
+        typer.echo(line)
 
 
 @templates_app.command("check")

@@ -34,6 +34,7 @@ from halfdrop.contracts.repeats import Repeat
 from halfdrop.edge.client_answers import Prediction, PredictionPage, Preview, translate_problem
 from halfdrop.edge.client_batches import BatchCalls
 from halfdrop.edge.client_calls import decode_answer, pause_before
+from halfdrop.edge.client_templates import TemplateCalls
 from halfdrop.edge.client_webhooks import WebhookCalls
 from halfdrop.edge.event_stream import ServerEvent, read_events
 
@@ -98,6 +99,11 @@ class HalfdropClient:
     def webhooks(self) -> WebhookCalls:
         """Calls about webhooks."""
         return WebhookCalls(self._call)
+
+    @property
+    def templates(self) -> TemplateCalls:
+        """Calls about templates."""
+        return TemplateCalls(self._call)
 
     def preview(
         self, prompt: str, *, size_px: int = 256, reuse: ReuseAllowed = "exact", **pattern: Unpack[PatternOptions]
