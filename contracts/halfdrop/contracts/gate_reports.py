@@ -6,7 +6,8 @@ import msgspec
 
 from halfdrop.contracts.templates import AtLeast, AtMost, GateName
 
-REPORT_NAME = "gates.json"
+REPORT_NAME, GATE_PREFIX = "gates.json", "gate-"
+"""What the report is called beside the job's files, and how the pictures of what did not pass begin."""
 
 Verdict = Literal["pass", "warn", "retry", "fail"]
 """Passed; failed, and the files are made all the same; failed, and another seed is tried; failed for good."""

@@ -12,6 +12,7 @@ import msgspec
 from halfdrop.contracts.errors import InvalidInput
 from halfdrop.contracts.naming import name_member
 from halfdrop.contracts.patterns import PALETTE_MAX, SIZE_MAX_PX, SIZE_MIN_PX, normalise_palette
+from halfdrop.contracts.printing import REPEAT_MAX_MM, REPEAT_MIN_MM
 from halfdrop.contracts.repeats import UNITS_MAX
 from halfdrop.contracts.templates import (
     FRAME_SLOT,
@@ -83,6 +84,8 @@ def _check_ranges(template: Template) -> None:
     order = template.order
     _check_span("order.size_px", order.size_px, SIZE_MIN_PX, SIZE_MAX_PX)
     _check_span("order.units", order.units, 1, UNITS_MAX)
+    if order.layouts[0] == "drop":
+        raise InvalidInput("order.layouts", got="drop first", allowed="another first: a drop needs a fraction")
     if repeated := _repeated(order.layouts):
         raise InvalidInput("order.layouts", got=f"{repeated!r} twice", allowed="each layout once")
 
@@ -115,6 +118,10 @@ def normalise_palette_of(palette: tuple[str, ...]) -> tuple[str, ...]:
 
 def _check_press(template: Template) -> None:
     press, span = template.press, template.order.size_px
+    for name, size_px in (("min", span.min), ("max", span.max)):
+        if not REPEAT_MIN_MM <= side_mm(size_px, press.dpi) <= REPEAT_MAX_MM:
+            got = f"{size_px} px ({side_mm(size_px, press.dpi):.1f} mm)"
+            raise InvalidInput(f"order.size_px.{name}", got=got, allowed=f"{REPEAT_MIN_MM:g} to {REPEAT_MAX_MM:g} mm")
     if not press.repeat_lengths_mm:
         return
     for place, length in enumerate(press.repeat_lengths_mm):

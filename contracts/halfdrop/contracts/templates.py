@@ -12,20 +12,22 @@ from typing import Annotated, Literal, get_args
 import msgspec
 from msgspec import Meta
 
+from halfdrop.contracts.printing import FEATURE_MAX_MM, MM_PER_INCH, TRAP_MAX_MM, PrintFormat
 from halfdrop.contracts.repeats import Layout
 
-MM_PER_INCH = 25.4
 RETRIES_MAX = 8
 """Other seeds that a gate may ask for: each costs a drawing and a look, and who fails nine times fails for a reason."""
 
 FRAME_SLOT = "{prompt}"
 
-Step = Literal["refine", "separate", "trace"]
+Step = Literal["refine", "separate", "trap", "trace"]
 """What is done before files are written, in this order: draw the layers exactly on a finer grid; one plate for each
-ink; outlines of the layers."""
+ink; let lighter inks run on under darker neighbours; outlines of the layers."""
 
-Output = Literal["png", "plates", "svg", "proof", "pdf", "tiff", "tiff-indexed", "tiff-separated"]
-"""Files: the master; a greyscale PNG for each ink; stacked outlines; 3 × 3 tiles; and the formats of `PrintFormat`."""
+UsualOutput = Literal["png", "plates", "svg", "proof"]
+"""The master; a greyscale PNG for each ink; stacked outlines; 3 × 3 tiles."""
+
+Output = UsualOutput | PrintFormat
 
 NEEDS: dict[Output, Step | None] = {
     "png": None,
@@ -36,13 +38,14 @@ NEEDS: dict[Output, Step | None] = {
     "tiff": None,
     "tiff-indexed": "separate",
     "tiff-separated": "separate",
+    "ai": "trace",
+    "tiff-trapped": "trap",
+    "webp": None,
+    "inks": "separate",
 }
 """The step without which a file cannot be made."""
 
-USUAL_OUTPUTS: tuple[Output, ...] = ("png", "plates", "svg", "proof")
-"""What is made of an order without a template."""
-
-SPOT_OUTPUTS: tuple[Output, ...] = ("plates", "pdf", "tiff-indexed", "tiff-separated")
+SPOT_OUTPUTS: tuple[Output, ...] = ("plates", "pdf", "ai", "tiff-indexed", "tiff-separated", "tiff-trapped")
 """Files that tell the inks apart, as a press with screens needs them."""
 
 PressKind = Literal["digital", "screen", "weave", "display"]
@@ -111,7 +114,13 @@ class Press(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Lengths of a tile that it can print; empty: any."""
 
     tolerance_mm: Annotated[float, Meta(ge=0, le=10)] = 0.2
-    """By how much a tile may miss one of these."""
+    """By how much a tile may miss one of these at `dpi`: the resolution is then bent to the very length."""
+
+    trap_mm: Annotated[float, Meta(ge=0, le=TRAP_MAX_MM)] = 0.2
+    """How far a lighter ink runs on under a darker neighbour, by the step `trap`."""
+
+    min_feature_mm: Annotated[float, Meta(ge=0, le=FEATURE_MAX_MM)] = 0.3
+    """Spots smaller than this in every direction are left out by the step `trap`."""
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -165,7 +174,7 @@ class Gates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Width of the thinnest line or gap of a plate, in mm."""
 
     size: AtMost | None = None
-    """By how many mm a file's own size misses what was ordered."""
+    """By how many mm a file, as it says itself, misses what was ordered."""
 
     copies: AtLeast | None = None
     """Distance to the nearest pattern of another tenant: 0 is the same, 1 nothing alike."""
@@ -206,9 +215,6 @@ class Finishing(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     steps: tuple[Step, ...]
     outputs: tuple[Output, ...]
-    dpi: int
-    repeat_lengths_mm: tuple[float, ...] = ()
-    tolerance_mm: float = 0.2
     gates: Gates = Gates()
 
 
@@ -219,9 +225,6 @@ def finishing_of(template: Template) -> Finishing:
         digest=template_digest(template),
         steps=template.finishing.steps,
         outputs=template.finishing.outputs,
-        dpi=template.press.dpi,
-        repeat_lengths_mm=template.press.repeat_lengths_mm,
-        tolerance_mm=template.press.tolerance_mm,
         gates=template.gates,
     )
 
@@ -229,6 +232,18 @@ def finishing_of(template: Template) -> Finishing:
 def template_digest(template: Template) -> str:
     """Return SHA-256 of what the template says: comments and the order of its members do not change it."""
     return hashlib.sha256(msgspec.json.encode(template, order="sorted")).hexdigest()
+
+
+def print_formats(outputs: tuple[Output, ...]) -> tuple[PrintFormat, ...]:
+    """Return those of the outputs that are formats beyond the usual files, in the order in which they are made."""
+    formats: tuple[PrintFormat, ...] = get_args(PrintFormat)
+    return tuple(name for name in formats if name in outputs)
+
+
+def usual_outputs(outputs: tuple[Output, ...]) -> tuple[UsualOutput, ...]:
+    """Return those of the outputs that are made of an order without a template as well."""
+    usual: tuple[UsualOutput, ...] = get_args(UsualOutput)
+    return tuple(name for name in usual if name in outputs)
 
 
 def side_mm(size_px: int, dpi: float) -> float:
@@ -241,7 +256,7 @@ def size_px_of(length_mm: float, dpi: float) -> int:
     return round(length_mm * dpi / MM_PER_INCH)
 
 
-def miss_mm(size_px: int, press: Press | Finishing) -> float:
+def miss_mm(size_px: int, press: Press) -> float:
     """Return by how much a tile misses the nearest length that the press can print; 0 where it prints any."""
     side = side_mm(size_px, press.dpi)
     return min((abs(side - length) for length in press.repeat_lengths_mm), default=0.0)

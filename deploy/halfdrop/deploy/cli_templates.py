@@ -13,9 +13,7 @@ from halfdrop.models.template_shelf import read_template
 
 templates_app = typer.Typer(name="templates", no_args_is_help=True, help="Templates: from an order to a product.")
 
-Reference = Annotated[
-    str, typer.Argument(metavar="TEMPLATE", help="Its name, or name@version.", show_default=False)
-]
+Reference = Annotated[str, typer.Argument(metavar="TEMPLATE", help="Its name, or name@version.", show_default=False)]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A template: a TOML file.", show_default=False)]
 
 
@@ -29,7 +27,9 @@ def list_templates(*, is_json: Json = False, url: Url = DEFAULT_URL) -> None:
         return
     wide = max((len(each.reference) for each in listed), default=0)
     for each in listed:
-        typer.echo(f"{each.reference:<{wide}}  {printable(each.template.title)}: {printable(each.template.description)}")
+        typer.echo(
+            f"{each.reference:<{wide}}  {printable(each.template.title)}: {printable(each.template.description)}"
+        )
 
 
 @templates_app.command("show")

@@ -28,8 +28,9 @@ from halfdrop.contracts.errors import (
     TransientError,
     Unavailable,
 )  # fmt: skip
-from halfdrop.contracts.jobs import JobClass, PrintFormat
+from halfdrop.contracts.jobs import JobClass
 from halfdrop.contracts.patterns import PatternRequest, ReuseAllowed
+from halfdrop.contracts.printing import PrintFormat, PrintOptions
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.edge.client_answers import Prediction, PredictionPage, Preview, translate_problem
 from halfdrop.edge.client_batches import BatchCalls
@@ -106,13 +107,22 @@ class HalfdropClient:
         return TemplateCalls(self._call)
 
     def preview(
-        self, prompt: str, *, size_px: int = 256, reuse: ReuseAllowed = "exact", **pattern: Unpack[PatternOptions]
+        self,
+        prompt: str,
+        *,
+        size_px: int = 256,
+        reuse: ReuseAllowed = "exact",
+        template: str = "",
+        **pattern: Unpack[PatternOptions],
     ) -> Preview:
         """Return the preview of a pattern, drawn or from a cache. Raises HalfdropError.
 
         reuse: what else may answer; "variant" any seed's where none is given, "near" another wording's as well.
+        template: as an order by it would be drawn.
         """
         body = _encode_pattern(prompt, size_px, pattern) | {"reuse": reuse}
+        if template:
+            body["template"] = template
         response = self._call("POST", "/v1/previews", body=body)
         preview = decode_answer(response, Preview)
         picture = self._call("GET", preview.url, accept="image/webp")
@@ -127,18 +137,29 @@ class HalfdropClient:
         self,
         prompt: str,
         *,
-        size_px: int = 4096,
+        size_px: int | None = None,
+        template: str = "",
         job_class: JobClass = "standard",
         formats: Sequence[PrintFormat] = (),
+        colourways: Sequence[Sequence[str]] = (),
+        printing: PrintOptions | None = None,
         **pattern: Unpack[PatternOptions],
     ) -> Prediction:
         """Order the print files of a pattern, once, however often it has to be said. Raises HalfdropError.
 
         job_class: "realtime" where somebody waits for it, "bulk" where nobody does. formats: beside PNGs and the SVG.
+        size_px: left out, 4096 or what the template says. template: name or name@version; it says which files are made.
+        colourways: more palettes for the same plates. printing: what the mill asks for.
         """
         body: dict[str, Any] = {"input": _encode_pattern(prompt, size_px, pattern)}
+        if template:
+            body["input"]["template"] = template
         if formats:
             body["input"]["formats"] = list(formats)
+        if colourways:
+            body["input"]["colourways"] = [list(palette) for palette in colourways]
+        if printing is not None:
+            body["input"]["printing"] = msgspec.to_builtins(printing)
         if job_class != "standard":  # which older edges do not know
             body["class"] = job_class
         once = {"idempotency-key": f'"{uuid.uuid4()}"'}
@@ -288,12 +309,12 @@ class HalfdropClient:
         return Unavailable(detail, retry_after_s=RECONNECT_S)
 
 
-def _encode_pattern(prompt: str, size_px: int, pattern: PatternOptions) -> dict[str, Any]:
+def _encode_pattern(prompt: str, size_px: int | None, pattern: PatternOptions) -> dict[str, Any]:
     """Return the wire form; msgspec leaves the limits to the edge, whose words are better than ours could be."""
     encoded: dict[str, Any] = msgspec.to_builtins(PatternRequest(prompt=prompt, **pattern))
     if encoded["repeat"] is None:
         del encoded["repeat"]
-    return encoded | {"size_px": size_px}
+    return encoded if size_px is None else encoded | {"size_px": size_px}
 
 
 def _check_deadline(deadline: float | None) -> None:

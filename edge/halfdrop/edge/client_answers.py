@@ -1,5 +1,6 @@
 """What an edge answers, as the client's callers see it: previews, predictions, and problems turned into errors."""
 
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -55,6 +56,18 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     proof: str | None = None
     pdf: str | None = None
     tiff: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
+    colourways: tuple[tuple[str, ...], ...] = ()
+    """All files of each colourway, in the order in which they were asked for."""
+
+    manifest: str | None = None
+
+
+class GateFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """URLs of what a template's gates found."""
+
+    report: str
+    pictures: tuple[str, ...] = ()
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +91,10 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     eta_seconds: float | None = None
     progress: Progress = Progress()
     pattern_key: str = ""
+    template: str | None = None
+    gates: GateFiles | None = None
+    """What the template's gates found; of an order that failed, too."""
+
     unknown_words: tuple[str, ...] = ()
     read_as: dict[str, str] = {}
 
@@ -88,11 +105,17 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def files(self) -> dict[str, str]:
         """URL of each file by its name: "master.png", "pattern.svg"."""
+        gates = (self.gates.report, *self.gates.pictures) if self.gates else ()
         if self.output is None:
-            return {}
+            return _by_name(gates)
         found = self.output
-        urls = (found.master, *found.separations, found.svg, found.proof, found.pdf, *found.tiff)
-        return {unquote(urlsplit(url).path.rpartition("/")[2]): url for url in urls if url}
+        others = (url for files in found.colourways for url in files)
+        usual = (found.master, *found.separations, found.svg, found.proof, found.pdf)
+        return _by_name((*usual, *found.tiff, *found.more, *others, found.manifest, *gates))
+
+
+def _by_name(urls: Iterable[str | None]) -> dict[str, str]:
+    return {unquote(urlsplit(url).path.rpartition("/")[2]): url for url in urls if url}
 
 
 class PredictionPage(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,6 +16,8 @@ def describe_templates() -> Json:
     ]
     one["responses"]["404"] = describe_refusal(404)
     return {
-        "/v1/templates": {"get": describe_operation("List the templates that orders can name", 200, json_of(TemplateList), ())},
+        "/v1/templates": {
+            "get": describe_operation("List the templates that orders can name", 200, json_of(TemplateList), ())
+        },
         "/v1/templates/{reference}": {"get": one},
     }

@@ -171,7 +171,9 @@ def _background(edge: Services, settings: EdgeSettings, memory: MemoryTier) -> l
         ),
         cancel_overdue(edge.orders),
         follow_pools(edge.broker, edge.pools),
-        feed_batches(edge.batches, edge.orders, edge.previews, edge.objects, origin=edge.name),
+        feed_batches(
+            edge.batches, edge.orders, edge.previews, edge.objects, templates=edge.templates, origin=edge.name
+        ),
         tell_ends(edge.batches, edge.webhooks),
         edge.webhooks.run(),
         edge.degradation.follow(),

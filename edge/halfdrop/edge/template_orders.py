@@ -1,9 +1,12 @@
-"""An order by a template: what it asks for is held against what the template allows, and what it leaves open is filled in.
+"""An order by a template: what it asks for is held against what the template allows, and what it leaves open is filled
+in.
 
-Pure: from a template and what a client sent to what the rest of the edge takes. Everything that is wrong is refused here, at
-the door, with what is allowed. Previews are framed and coloured as orders are: what is previewed is what is ordered.
-"""
+Pure: from a template and what a client sent to what the rest of the edge takes. Everything that is wrong is refused
+here, at the door, with what is allowed. Previews are framed and coloured as orders are: what is previewed is what is
+ordered."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import msgspec
@@ -13,7 +16,15 @@ from halfdrop.contracts.patterns import PatternRequest
 from halfdrop.contracts.printing import PrintFormat, PrintOptions
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.contracts.template_check import allowed_sizes_px, say_sizes
-from halfdrop.contracts.templates import FRAME_SLOT, Finishing, Template, finishing_of, print_formats, side_mm, size_px_of
+from halfdrop.contracts.templates import (
+    FRAME_SLOT,
+    Finishing,
+    Template,
+    finishing_of,
+    print_formats,
+    side_mm,
+    size_px_of,
+)
 from halfdrop.edge.requests import MASTER_SIZE_PX, PredictionInput, PreviewRequest
 from halfdrop.models.phrases import read_phrases
 from halfdrop.models.template_shelf import TemplateShelf
@@ -38,6 +49,15 @@ class Fitted(msgspec.Struct, frozen=True, kw_only=True):
     printing: PrintOptions | msgspec.UnsetType
     finishing: Finishing | msgspec.UnsetType
     """Unset where no template is named."""
+
+
+@contextmanager
+def within_input() -> Iterator[None]:
+    """What is refused within is told as a member of an order's `input`."""
+    try:
+        yield
+    except InvalidInput as error:
+        raise InvalidInput(f"input.{error.field}", got=error.got, allowed=error.allowed) from error
 
 
 def fit_preview(shelf: TemplateShelf, asked: PreviewRequest) -> PreviewRequest:
@@ -81,7 +101,8 @@ def fit_order(shelf: TemplateShelf, asked: PredictionInput) -> Fitted:
 
 
 def fit_pattern(template: Template, asked: Asked) -> Asked:
-    """Return the pattern that is asked for as the template has it drawn: framed, in its colours, in a repeat it allows."""
+    """Return the pattern that is asked for as the template has it drawn: framed, in its colours, in a repeat it
+    allows."""
     return msgspec.structs.replace(
         asked,
         model=_fit_model(template, asked.model),
@@ -112,8 +133,8 @@ def fit_size(template: Template, asked: PredictionInput) -> tuple[int, float]:
 
 
 def fit_palette(template: Template, palette: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the palette: the order's, else the template's. Where the template limits colours, roles beyond them take them
-    again, ink and ground by turns, so that no other is printed."""
+    """Return the palette: the order's, else the template's. Where the template limits colours, roles beyond them take
+    them again, ink and ground by turns, so that no other is printed."""
     span = template.order.colours
     if palette and span is not None:
         _check_count(template, "palette", len(palette), span.min, span.max)
@@ -134,7 +155,9 @@ def fit_repeat(template: Template, prompt: str, asked: Repeat | None) -> Repeat:
     else:
         named = read.repeat if read.names_layout else Repeat(layout=layouts[0])
         units = read.repeat.units if read.names_scale else span.default
-        repeat = Repeat(layout=named.layout, drop=named.drop if named.layout == "drop" else "", axis=named.axis, units=units)
+        repeat = Repeat(
+            layout=named.layout, drop=named.drop if named.layout == "drop" else "", axis=named.axis, units=units
+        )
         names_units = read.names_scale
     lattice = repeat.normalise()
     if lattice.layout not in layouts:
@@ -149,7 +172,9 @@ def fit_repeat(template: Template, prompt: str, asked: Repeat | None) -> Repeat:
 def _closing_units(lattice: Repeat, low: int, high: int) -> list[int]:
     """Return the numbers of units within the range at which the lattice closes."""
     return [
-        units for units in range(low, high + 1) if msgspec.structs.replace(lattice, units=units).normalise().units == units
+        units
+        for units in range(low, high + 1)
+        if msgspec.structs.replace(lattice, units=units).normalise().units == units
     ]
 
 
@@ -202,4 +227,3 @@ def _find(shelf: TemplateShelf, reference: str) -> Template:
 
 def _by(template: Template, allowed: str) -> str:
     return f"with template {template.reference}: {allowed}"
-

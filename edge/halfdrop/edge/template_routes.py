@@ -1,7 +1,5 @@
 """HTTP: the templates that this edge takes orders by."""
 
-
-
 import msgspec
 from litestar import MediaType, Response, get
 

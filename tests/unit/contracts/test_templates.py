@@ -1,15 +1,26 @@
 """Template files: what is shipped is right, and what cannot be made is refused with what is allowed."""
 
 import re
+from typing import get_args
 
 import msgspec
 import pytest
 
 from halfdrop.contracts.errors import InvalidInput
 from halfdrop.contracts.gate_reports import Finding, judge, worst
-from halfdrop.contracts.jobs import PrintFormat
+from halfdrop.contracts.printing import PrintFormat
 from halfdrop.contracts.template_check import allowed_sizes_px, parse_template
-from halfdrop.contracts.templates import NEEDS, AtLeast, AtMost, Finishing, Output, finishing_of, template_digest
+from halfdrop.contracts.templates import (
+    NEEDS,
+    AtLeast,
+    AtMost,
+    Finishing,
+    UsualOutput,
+    finishing_of,
+    print_formats,
+    template_digest,
+    usual_outputs,
+)
 
 ROTARY = """
 name = "rotary"
@@ -50,7 +61,7 @@ def test_a_template_says_what_a_hub_needs_and_the_sizes_that_its_press_can_print
     template = parse_template(ROTARY)
     assert allowed_sizes_px(template) == (3024, 4535)
     finishing = finishing_of(template)
-    assert (finishing.template, finishing.dpi, finishing.outputs) == ("rotary@2", 360, ("png", "plates", "pdf"))
+    assert (finishing.template, finishing.outputs) == ("rotary@2", ("png", "plates", "pdf"))
     assert finishing.gates.rules() == {"seams": AtMost(max=1.1, retry_with_new_seed=2)}
     assert msgspec.json.decode(msgspec.json.encode(finishing), type=Finishing) == finishing
 
@@ -102,9 +113,9 @@ def test_what_cannot_be_made_is_refused_with_what_is_allowed(
 
 
 def test_every_format_of_an_order_is_an_output_of_a_template() -> None:
-    outputs = set(msgspec.inspect.type_info(Output).values)  # type: ignore[union-attr]
-    assert set(NEEDS) == outputs
-    assert set(msgspec.inspect.type_info(PrintFormat).values) < outputs  # type: ignore[union-attr]
+    assert set(get_args(PrintFormat)) | set(get_args(UsualOutput)) == set(NEEDS)
+    assert print_formats(tuple(NEEDS)) == get_args(PrintFormat)
+    assert usual_outputs(("proof", "pdf", "png")) == ("png", "proof")
 
 
 def test_a_gate_asks_for_other_seeds_first_and_then_does_what_the_template_says() -> None:

@@ -25,6 +25,7 @@ from halfdrop.hub.gates.size import read_measure
 from halfdrop.hub.gates.specimen import Specimen, take_specimen
 from halfdrop.hub.gates.stroke import measure_stroke
 from halfdrop.models.fields import Fields
+from halfdrop.models.provenance import describe_provenance
 from halfdrop.models.renderer import compose_layers, compose_tile
 
 PALETTE = ("#f4ead8", "#c0392b", "#1f5f8b", "#e0a526", "#2d2d2d")
@@ -207,15 +208,15 @@ def test_leaves_with_slender_tips_and_bold_shapes_have_no_thin_lines() -> None:
 
 def test_a_file_is_measured_by_what_it_says_itself() -> None:
     specimen = look(lopsided(), STRAIGHT)
-    data = encode_picture(specimen.tile, PatternSpec(prompt="x", model_digest="0" * 64))
+    data = encode_picture(specimen.tile, describe_provenance(PatternSpec(prompt="x", model_digest="0" * 64)))
     measure = read_measure(data)
     assert (measure.width_px, measure.height_px, round(measure.dpi)) == (512, 512, 300)
     gates = Gates(size=AtMost(max=0.05))
-    [right] = check_file("master.png", measure, gates, size_px=512, dpi=300, miss_mm=0)
+    [right] = check_file("master.png", measure, gates, size_px=512, dpi=300)
     assert right.finding.verdict == "pass"
     lost = io.BytesIO()
     Image.open(io.BytesIO(data)).save(lost, "PNG", dpi=(72, 72))
-    [wrong] = check_file("master.png", read_measure(lost.getvalue()), gates, size_px=512, dpi=300, miss_mm=0)
+    [wrong] = check_file("master.png", read_measure(lost.getvalue()), gates, size_px=512, dpi=300)
     assert wrong.finding.verdict == "fail"
     assert wrong.finding.number > 100
     with pytest.raises(ValueError, match="not a picture"):

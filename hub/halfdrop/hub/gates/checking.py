@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfdrop.contracts.gate_reports import Finding, judge, passes
-from halfdrop.contracts.templates import AtLeast, AtMost, GateName, Gates
+from halfdrop.contracts.templates import AtLeast, AtMost, GateName, Gates, side_mm
 from halfdrop.hub.gates import marks
 from halfdrop.hub.gates.blank import measure_ink, measure_noise
 from halfdrop.hub.gates.colours import count_colours
@@ -69,16 +69,16 @@ def check_plate(
     return [_checked("seams", name, found, gates.seams, retried)]
 
 
-def check_file(name: str, measure: Measure, gates: Gates, *, size_px: int, dpi: int, miss_mm: float) -> list[Checked]:
-    """Return what the size gate found of a file. miss_mm: by how much the order itself misses what the press prints."""
+def check_file(name: str, measure: Measure, gates: Gates, *, size_px: int, dpi: float) -> list[Checked]:
+    """Return what the size gate found of a file. There is nothing to draw of a size."""
     if gates.size is None:
         return []
-    error = max(size_error_mm(measure, size_px=size_px, dpi=dpi), miss_mm)
-    sides = f"{measure.width_px} × {measure.height_px} px at {measure.dpi:.4g} dpi"
-    wanted = f"{size_px} px at {dpi} dpi, to a length of the press"
-    found = Found(error, f"the file is {sides}; ordered: {wanted}", lambda: np.zeros((1, 1, 3), np.uint8))
-    checked = _checked("size", name, found, gates.size, 0)
-    return [Checked(finding=checked.finding, picture=None)]
+    says = (
+        f"the file says {measure.width_px} × {measure.height_px} px at {measure.dpi:.5g} dpi; ordered: {size_px} px, "
+        f"{side_mm(size_px, dpi):.2f} mm"
+    )
+    found = Found(size_error_mm(measure, size_px=size_px, dpi=dpi), says, lambda: np.zeros((1, 1, 3), np.uint8))
+    return [Checked(finding=_checked("size", name, found, gates.size, 0).finding, picture=None)]
 
 
 def check_copies(distance: float, specimen: Specimen, gates: Gates, *, retried: int) -> list[Checked]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import pyvips
 
-from halfdrop.contracts.templates import MM_PER_INCH, side_mm
+from halfdrop.contracts.printing import MM_PER_INCH
+from halfdrop.contracts.templates import side_mm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ def read_measure(data: bytes) -> Measure:
     return Measure(width_px=image.width, height_px=image.height, dpi=image.xres * MM_PER_INCH)
 
 
-def size_error_mm(measure: Measure, *, size_px: int, dpi: int) -> float:
+def size_error_mm(measure: Measure, *, size_px: int, dpi: float) -> float:
     """Return by how much the file's longer error misses the ordered square, in mm of print."""
     wanted = side_mm(size_px, dpi)
     sides = (measure.width_px, measure.height_px)

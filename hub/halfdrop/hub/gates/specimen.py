@@ -28,7 +28,7 @@ class Specimen:
     size_px: int
     """Side of the files that are made of it."""
 
-    dpi: int
+    dpi: float
     fields: Fields | None = None
     palette: tuple[str, ...] = ()
 
@@ -50,7 +50,7 @@ class Specimen:
         return compose_layers(self.fields, cell, max(1, round(self.size_px * self.closed / self.repeat.units)))
 
 
-def take_specimen(fields: Fields, palette: Sequence[str], repeat: Repeat, *, size_px: int, dpi: int) -> Specimen:
+def take_specimen(fields: Fields, palette: Sequence[str], repeat: Repeat, *, size_px: int, dpi: float) -> Specimen:
     """Return what the gates look at of fields, as `renderer.compose_tile` takes them."""
     lattice = repeat.normalise()
     look_px = max(1, round(min(size_px, LOOK_PX) / lattice.units)) * lattice.units

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from halfdrop.contracts.templates import MM_PER_INCH
+from halfdrop.contracts.printing import MM_PER_INCH
 from halfdrop.hub.gates.specimen import Specimen
 
 HALF_COVERED = 128
@@ -95,6 +95,6 @@ def _ridge(squared: NDArray[np.uint16]) -> NDArray[np.bool_]:
     return is_ridge
 
 
-def as_mm(width_px: float, dpi: int) -> float:
+def as_mm(width_px: float, dpi: float) -> float:
     """Return a width in print."""
     return width_px * MM_PER_INCH / dpi
