@@ -12,7 +12,7 @@ import msgspec
 from halfdrop.contracts.patterns import PatternSpec, Wording
 from halfdrop.contracts.plates import Plates
 from halfdrop.contracts.printing import PrintFormat, PrintOptions, count_more_files
-from halfdrop.contracts.templates import Finishing
+from halfdrop.contracts.templates import USUAL_OUTPUTS, Finishing, UsualOutput, usual_outputs
 from halfdrop.contracts.tries import Tries
 from halfdrop.contracts.work import work_of
 
@@ -228,6 +228,11 @@ def colourways_of(job: Job) -> tuple[tuple[str, ...], ...]:
 def printing_of(job: Job) -> PrintOptions:
     """Return what the mill asks for."""
     return PrintOptions() if job.printing is msgspec.UNSET else job.printing
+
+
+def usual_of(job: Job) -> tuple[UsualOutput, ...]:
+    """Return which of master, plates, drawing and proof the job has: all, unless its template says otherwise."""
+    return USUAL_OUTPUTS if job.finishing is msgspec.UNSET else usual_outputs(job.finishing.outputs)
 
 
 def supersedes(new: JobStatus, old: JobStatus | None) -> bool:

@@ -27,6 +27,9 @@ ink; let lighter inks run on under darker neighbours; outlines of the layers."""
 UsualOutput = Literal["png", "plates", "svg", "proof"]
 """The master; a greyscale PNG for each ink; stacked outlines; 3 × 3 tiles."""
 
+USUAL_OUTPUTS: tuple[UsualOutput, ...] = get_args(UsualOutput)
+"""What is made of an order without a template."""
+
 Output = UsualOutput | PrintFormat
 
 NEEDS: dict[Output, Step | None] = {
@@ -242,8 +245,7 @@ def print_formats(outputs: tuple[Output, ...]) -> tuple[PrintFormat, ...]:
 
 def usual_outputs(outputs: tuple[Output, ...]) -> tuple[UsualOutput, ...]:
     """Return those of the outputs that are made of an order without a template as well."""
-    usual: tuple[UsualOutput, ...] = get_args(UsualOutput)
-    return tuple(name for name in usual if name in outputs)
+    return tuple(name for name in USUAL_OUTPUTS if name in outputs)
 
 
 def side_mm(size_px: int, dpi: float) -> float:
