@@ -12,6 +12,7 @@ import msgspec
 from halfdrop.contracts.patterns import PatternSpec, Wording
 from halfdrop.contracts.plates import Plates
 from halfdrop.contracts.printing import PrintFormat, PrintOptions, count_more_files
+from halfdrop.contracts.templates import USUAL_OUTPUTS, Finishing, UsualOutput, usual_outputs
 from halfdrop.contracts.tries import Tries
 from halfdrop.contracts.work import work_of
 
@@ -75,6 +76,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job.v1"):
 
     printing: PrintOptions | msgspec.UnsetType = msgspec.UNSET
     """What the mill asks for."""
+
+    finishing: Finishing | msgspec.UnsetType = msgspec.UNSET
+    """What the template of the order says of its files and gates; unset: the usual files, and no gates."""
 
     cancel_at: float | msgspec.UnsetType = msgspec.UNSET
     """Unix seconds after which nobody wants it any more. The edge that accepted the job cancels it then."""
@@ -172,6 +176,9 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, tag="status.v1"):
     refiner_digest: str | msgspec.UnsetType = msgspec.UNSET
     """Digest of the bundle that refined the plates for the files; unset where they are just as they were previewed."""
 
+    template: str | msgspec.UnsetType = msgspec.UNSET
+    """Name and version of the template that it is finished by; unset: none."""
+
     tries: Tries | msgspec.UnsetType = msgspec.UNSET
     """What its deliveries have cost; unset until one of them was in vain."""
 
@@ -196,6 +203,7 @@ def accepted_status(job: Job, pattern_key: str) -> JobStatus:
         cancel_at=job.cancel_at,
         revival=job.revival,
         work=accepted_work(job),
+        template=msgspec.UNSET if job.finishing is msgspec.UNSET else job.finishing.template,
     )
 
 
@@ -203,7 +211,8 @@ def accepted_work(job: Job) -> float:
     """Return what the job asks of a pool: a job with its plates need not be sampled."""
     steps = 0 if job.plates is not None else job.spec.num_inference_steps
     more_files = count_more_files(formats=len(formats_of(job)), colourways=len(colourways_of(job)))
-    return work_of(size_px=job.size_px, steps=steps, formats=more_files)
+    gates = 0 if job.finishing is msgspec.UNSET else len(job.finishing.gates.rules())
+    return work_of(size_px=job.size_px, steps=steps, formats=more_files, gates=gates)
 
 
 def formats_of(job: Job) -> tuple[PrintFormat, ...]:
@@ -219,6 +228,11 @@ def colourways_of(job: Job) -> tuple[tuple[str, ...], ...]:
 def printing_of(job: Job) -> PrintOptions:
     """Return what the mill asks for."""
     return PrintOptions() if job.printing is msgspec.UNSET else job.printing
+
+
+def usual_of(job: Job) -> tuple[UsualOutput, ...]:
+    """Return which of master, plates, drawing and proof the job has: all, unless its template says otherwise."""
+    return USUAL_OUTPUTS if job.finishing is msgspec.UNSET else usual_outputs(job.finishing.outputs)
 
 
 def supersedes(new: JobStatus, old: JobStatus | None) -> bool:

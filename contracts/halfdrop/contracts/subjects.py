@@ -130,6 +130,11 @@ def spec_path(pattern_key: str) -> str:
     return f"patterns/{pattern_key[:2]}/{pattern_key}/spec.json"
 
 
+def tenant_folder(tenant: str) -> str:
+    """Folder of the object store that holds a tenant's patterns; those of the local tenant lie in none."""
+    return f"tenants/{tenant}"
+
+
 def plates_path(pattern_key: str) -> str:
     return f"patterns/{pattern_key[:2]}/{pattern_key}/plates.msgpack"
 

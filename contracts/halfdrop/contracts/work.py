@@ -9,6 +9,9 @@ UNITS_PER_STEP = 2.0
 FORMAT_SHARE = 0.5
 """What another format costs, as a share of the usual files."""
 
+GATE_UNITS = 0.25
+"""What a gate costs: most look at a tile of a megapixel, whatever the size of the files."""
+
 WORK_HEADER = "Halfdrop-Work"
 """In this header a job in JOBS tells its work, for those who count without reading it."""
 
@@ -16,10 +19,11 @@ WORK_MIN = 0.05
 """Taking a job and settling it costs something, however small its files."""
 
 
-def work_of(*, size_px: int, steps: int, formats: int = 0) -> float:
+def work_of(*, size_px: int, steps: int, formats: int = 0, gates: int = 0) -> float:
     """Return the units of work of one image of size_px x size_px, sampled in `steps`; 0 steps: it brings its plates.
 
-    formats: files beyond the usual ones.
+    formats: files beyond the usual ones. gates: what the pattern must pass.
     """
     finishing = size_px * size_px / MEGAPIXEL * (1 + FORMAT_SHARE * formats)
-    return max(WORK_MIN, steps * UNITS_PER_STEP + finishing)
+    looking = GATE_UNITS * gates
+    return max(WORK_MIN, steps * UNITS_PER_STEP + finishing + looking)

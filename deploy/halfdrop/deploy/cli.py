@@ -20,6 +20,7 @@ from halfdrop.deploy.cli_queue import queue_app
 from halfdrop.deploy.cli_regions import regions_app
 from halfdrop.deploy.cli_reproduce import reproduce
 from halfdrop.deploy.cli_system import doctor, up
+from halfdrop.deploy.cli_templates import templates_app
 from halfdrop.deploy.cli_webhooks import webhooks_app
 
 EXIT_FAILED = 1
@@ -50,6 +51,7 @@ app.add_typer(keys_app)
 app.add_typer(webhooks_app)
 app.add_typer(regions_app)
 app.add_typer(plan_app)
+app.add_typer(templates_app)
 
 
 def main() -> None:

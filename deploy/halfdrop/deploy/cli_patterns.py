@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from halfdrop.contracts.patterns import Wording
     from halfdrop.edge.client_answers import Prediction, Preview
 
+TemplateName = Annotated[
+    str, typer.Option(help="What it becomes: a template, as `halfdrop templates list` shows them.", show_default=False)
+]
 MASTER = "master.png"
 STDOUT = Path("-")
 FORMATS: tuple[PrintFormat, ...] = get_args(PrintFormat)
@@ -41,6 +44,7 @@ def preview(
         "pattern.webp"
     ),
     size: Annotated[int, typer.Option(help="Width and height in pixels: 128, 256, 384 or 512.")] = 256,
+    template: TemplateName = "",
     seed: Seed = 0,
     repeat: RepeatName = "",
     units: Units = 0,
@@ -57,7 +61,7 @@ def preview(
         seed=seed, repeat=repeat, units=units, palette=palette, avoid=avoid, steps=steps, guidance=guidance
     )
     with open_client(url) as client:
-        drawn = client.preview(prompt, size_px=size, **pattern)
+        drawn = client.preview(prompt, size_px=size, template=template, **pattern)
     if output == STDOUT:
         sys.stdout.buffer.write(drawn.data)
     else:
@@ -74,7 +78,11 @@ def render(
         Path | None,
         typer.Option("-o", "--output", help="PNG file to write the master to. Left out: pattern.png, unless --all."),
     ] = None,
-    size: Annotated[int, typer.Option(help="Width and height in pixels, 64 to 8192; 300 to the inch.")] = 4096,
+    size: Annotated[
+        int,
+        typer.Option(help="Width and height in pixels, 64 to 8192; 0: 4096, or what the template says."),
+    ] = 0,
+    template: TemplateName = "",
     all_dir: Annotated[
         Path | None,
         typer.Option(
@@ -118,6 +126,8 @@ def render(
     """Order print files, show their progress, and fetch them."""
     from halfdrop.deploy.cli_progress import check_succeeded, fetch, follow  # noqa: PLC0415  rich; keeps --help quick
 
+    if template and output is None and all_dir is None:
+        all_dir = Path(template.partition("@")[0])
     master_file = output or (Path("pattern.png") if all_dir is None else None)
     if master_file is not None and is_waiting:
         check_output(master_file, suffixes=(".png",))
@@ -137,7 +147,8 @@ def render(
     with open_client(url) as client:
         ordered = client.order(
             prompt,
-            size_px=size,
+            size_px=size or None,
+            template=template,
             job_class=job_class,
             formats=_read_formats(formats),
             colourways=[[colour.strip() for colour in text.split(",")] for text in colourway or ()],
@@ -155,6 +166,9 @@ def render(
             later = f"halfdrop jobs fetch {ordered.id}, or: halfdrop jobs cancel {ordered.id}"
             _say(f"the order goes on without you; {later}")
             raise
+        if finished.status == "failed" and finished.gates is not None and all_dir is not None:
+            all_dir.mkdir(parents=True, exist_ok=True)
+            fetch(client, finished, {name: all_dir / name for name in finished.files})
         check_succeeded(finished)
         if master_file is not None:
             others = [name for name in finished.files if _is_asked(name)] if all_dir is None else []

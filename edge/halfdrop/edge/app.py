@@ -47,6 +47,7 @@ from halfdrop.edge.preview_routes import create_preview, get_picture
 from halfdrop.edge.problems import answer_problem
 from halfdrop.edge.progress_routes import get_progress_picture
 from halfdrop.edge.services import Services
+from halfdrop.edge.template_routes import get_template, list_templates
 from halfdrop.edge.webhook_routes import WEBHOOK_HANDLERS
 
 STUDIO_DIR = Path(__file__).parent / "studio"
@@ -80,6 +81,8 @@ API_HANDLERS = [
     get_model,
     list_model_versions,
     get_model_version,
+    list_templates,
+    get_template,
     *WEBHOOK_HANDLERS,
     get_health,
     get_metrics,

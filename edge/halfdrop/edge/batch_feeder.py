@@ -22,7 +22,9 @@ from halfdrop.edge.batch_lines import LINE_MAX_BYTES, BatchLine, understand_line
 from halfdrop.edge.names import batch_order_id
 from halfdrop.edge.orders import OrderBook
 from halfdrop.edge.previews import Pattern, Previews
+from halfdrop.edge.requests import MASTER_SIZE_PX
 from halfdrop.edge.tenants import TenantPreviews
+from halfdrop.models.template_shelf import TemplateShelf
 from halfdrop.runtime.objects import ObjectStore
 
 log = structlog.get_logger()
@@ -49,12 +51,20 @@ class Feeder:
     """What the feeder works with."""
 
     def __init__(
-        self, batches: Batches, orders: OrderBook, previews: TenantPreviews, objects: ObjectStore, *, origin: str
+        self,
+        batches: Batches,
+        orders: OrderBook,
+        previews: TenantPreviews,
+        objects: ObjectStore,
+        *,
+        templates: TemplateShelf,
+        origin: str,
     ) -> None:
         self._batches = batches
         self._orders = orders
         self._previews = previews
         self._objects = objects
+        self._templates = templates
         self._origin = origin
         self._fed_last: dict[str, str] = {}
         """The batch of each tenant that was last fed."""
@@ -188,7 +198,7 @@ class Feeder:
     async def _submit(self, order_id: str, tenant: str, line: BatchLine) -> JobStatus:
         previews = self._previews.of(tenant)
         try:
-            pattern = understand_line(previews, line)
+            pattern, order = understand_line(previews, self._templates, line)
             plates = await self._draw_quietly(previews, pattern)
         except PermanentError as error:  # right when it was accepted, and not now: its model is gone
             return await self._orders.apply(_failed_status(order_id, tenant, self._origin, line, error))
@@ -198,10 +208,11 @@ class Feeder:
             job_class="bulk",
             origin=self._origin,
             spec=pattern.spec,
-            size_px=line.input.size_px,
-            formats=line.input.chosen_formats(),
-            colourways=line.input.chosen_colourways(),
-            printing=line.input.chosen_printing(),
+            size_px=order.size_px,
+            formats=order.formats,
+            colourways=order.colourways,
+            printing=order.printing,
+            finishing=order.finishing,
             plates=plates,
             created_at=time.time(),
             wording=pattern.wording,
@@ -230,15 +241,22 @@ def _failed_status(order_id: str, tenant: str, origin: str, line: BatchLine, err
         model_digest=line.version or line.input.model,
     )
     now = time.time()
+    size_px = MASTER_SIZE_PX if line.input.size_px is msgspec.UNSET else line.input.size_px
     job = Job(id=order_id, tenant=tenant, job_class="bulk", origin=origin, spec=spec,
-              size_px=line.input.size_px, created_at=now, webhook=line.webhook)  # fmt: skip
+              size_px=size_px, created_at=now, webhook=line.webhook)  # fmt: skip
     status = accepted_status(job, pattern_key(spec))
     reason = JobError(code=error.code, detail=error.detail)
     return msgspec.structs.replace(status, state=JobState.FAILED, completed_at=now, error=reason)
 
 
 async def feed_batches(
-    batches: Batches, orders: OrderBook, previews: TenantPreviews, objects: ObjectStore, *, origin: str
+    batches: Batches,
+    orders: OrderBook,
+    previews: TenantPreviews,
+    objects: ObjectStore,
+    *,
+    templates: TemplateShelf,
+    origin: str,
 ) -> None:
     """Take up what earlier runs left unfinished, then feed for ever."""
-    await Feeder(batches, orders, previews, objects, origin=origin).run()
+    await Feeder(batches, orders, previews, objects, templates=templates, origin=origin).run()

@@ -11,7 +11,9 @@ from halfdrop.contracts.patterns import check_size_px
 from halfdrop.edge.order_terms import read_webhook
 from halfdrop.edge.previews import Pattern, Previews
 from halfdrop.edge.requests import BODY_MAX_BYTES, PredictionInput, decode_body
+from halfdrop.edge.template_orders import Fitted, fit_order, within_input
 from halfdrop.edge.webhooks.addresses import AddressPolicy
+from halfdrop.models.template_shelf import TemplateShelf
 
 LINE_MAX_BYTES = BODY_MAX_BYTES
 """As much as the body of a single order."""
@@ -63,6 +65,8 @@ class LineRules(NamedTuple):
     edge_url: str
     """Scheme and host of this edge as the client wrote them."""
 
+    templates: TemplateShelf
+
 
 class LineError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why a line was refused: what was got, what is allowed."""
@@ -92,21 +96,20 @@ def check_line(number: int, data: bytes, rules: LineRules, taken: set[str]) -> B
         version=request.version,
         webhook=read_webhook(request.webhook, request.webhook_events_filter, rules.policy, rules.edge_url),
     )
-    understand_line(rules.previews, line)
+    understand_line(rules.previews, rules.templates, line)
     if line.custom_id is not None:
         taken.add(line.custom_id)
     return line
 
 
-def understand_line(previews: Previews, line: BatchLine) -> Pattern:
-    """Return the pattern that a line means. Raises InvalidInput."""
+def understand_line(previews: Previews, templates: TemplateShelf, line: BatchLine) -> tuple[Pattern, Fitted]:
+    """Return the pattern that a line means, and what is to be made of it. Raises InvalidInput."""
     if line.version is not None:
         previews.check_model("version", line.version)
-    try:
-        check_size_px(line.input.size_px)
-        return previews.understand(line.input)
-    except InvalidInput as error:
-        raise InvalidInput(f"input.{error.field}", got=error.got, allowed=error.allowed) from error
+    with within_input():
+        order = fit_order(templates, line.input)
+        check_size_px(order.size_px)
+        return previews.understand(order.input), order
 
 
 def refuse_line(number: int, error: PermanentError) -> LineError:

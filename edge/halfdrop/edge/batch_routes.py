@@ -49,7 +49,7 @@ async def create_batch(request: AnyRequest, edge: EdgeServices) -> Response[byte
     terms = _read_terms(request, edge)
     access = access_of(request)
     edge.batches.check_room(access.tenant)
-    rules = LineRules(edge.previews.of(access.tenant), edge.webhooks.policy, base_url(request))
+    rules = LineRules(edge.previews.of(access.tenant), edge.webhooks.policy, base_url(request), edge.templates)
     intake = await edge.batches.room.read(
         request.stream(), request.headers.get("content-type", ""), rules, edge.batch_limits
     )

@@ -35,6 +35,7 @@ from halfdrop.contracts.repeats import Repeat
 from halfdrop.edge.client_answers import Prediction, PredictionPage, Preview, translate_problem
 from halfdrop.edge.client_batches import BatchCalls
 from halfdrop.edge.client_calls import decode_answer, pause_before
+from halfdrop.edge.client_templates import TemplateCalls
 from halfdrop.edge.client_webhooks import WebhookCalls
 from halfdrop.edge.event_stream import ServerEvent, read_events
 
@@ -100,14 +101,28 @@ class HalfdropClient:
         """Calls about webhooks."""
         return WebhookCalls(self._call)
 
+    @property
+    def templates(self) -> TemplateCalls:
+        """Calls about templates."""
+        return TemplateCalls(self._call)
+
     def preview(
-        self, prompt: str, *, size_px: int = 256, reuse: ReuseAllowed = "exact", **pattern: Unpack[PatternOptions]
+        self,
+        prompt: str,
+        *,
+        size_px: int = 256,
+        reuse: ReuseAllowed = "exact",
+        template: str = "",
+        **pattern: Unpack[PatternOptions],
     ) -> Preview:
         """Return the preview of a pattern, drawn or from a cache. Raises HalfdropError.
 
         reuse: what else may answer; "variant" any seed's where none is given, "near" another wording's as well.
+        template: as an order by it would be drawn.
         """
         body = _encode_pattern(prompt, size_px, pattern) | {"reuse": reuse}
+        if template:
+            body["template"] = template
         response = self._call("POST", "/v1/previews", body=body)
         preview = decode_answer(response, Preview)
         picture = self._call("GET", preview.url, accept="image/webp")
@@ -122,7 +137,8 @@ class HalfdropClient:
         self,
         prompt: str,
         *,
-        size_px: int = 4096,
+        size_px: int | None = None,
+        template: str = "",
         job_class: JobClass = "standard",
         formats: Sequence[PrintFormat] = (),
         colourways: Sequence[Sequence[str]] = (),
@@ -132,9 +148,12 @@ class HalfdropClient:
         """Order the print files of a pattern, once, however often it has to be said. Raises HalfdropError.
 
         job_class: "realtime" where somebody waits for it, "bulk" where nobody does. formats: beside PNGs and the SVG.
+        size_px: left out, 4096 or what the template says. template: name or name@version; it says which files are made.
         colourways: more palettes for the same plates. printing: what the mill asks for.
         """
         body: dict[str, Any] = {"input": _encode_pattern(prompt, size_px, pattern)}
+        if template:
+            body["input"]["template"] = template
         if formats:
             body["input"]["formats"] = list(formats)
         if colourways:
@@ -290,12 +309,12 @@ class HalfdropClient:
         return Unavailable(detail, retry_after_s=RECONNECT_S)
 
 
-def _encode_pattern(prompt: str, size_px: int, pattern: PatternOptions) -> dict[str, Any]:
+def _encode_pattern(prompt: str, size_px: int | None, pattern: PatternOptions) -> dict[str, Any]:
     """Return the wire form; msgspec leaves the limits to the edge, whose words are better than ours could be."""
     encoded: dict[str, Any] = msgspec.to_builtins(PatternRequest(prompt=prompt, **pattern))
     if encoded["repeat"] is None:
         del encoded["repeat"]
-    return encoded | {"size_px": size_px}
+    return encoded if size_px is None else encoded | {"size_px": size_px}
 
 
 def _check_deadline(deadline: float | None) -> None:

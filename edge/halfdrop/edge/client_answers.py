@@ -1,5 +1,6 @@
 """What an edge answers, as the client's callers see it: previews, predictions, and problems turned into errors."""
 
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -62,6 +63,13 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     manifest: str | None = None
 
 
+class GateFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """URLs of what a template's gates found."""
+
+    report: str
+    pictures: tuple[str, ...] = ()
+
+
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     """An order and everything known of it. Members that this client does not know are ignored."""
 
@@ -83,6 +91,10 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     eta_seconds: float | None = None
     progress: Progress = Progress()
     pattern_key: str = ""
+    template: str | None = None
+    gates: GateFiles | None = None
+    """What the template's gates found; of an order that failed, too."""
+
     unknown_words: tuple[str, ...] = ()
     read_as: dict[str, str] = {}
 
@@ -93,13 +105,17 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def files(self) -> dict[str, str]:
         """URL of each file by its name: "master.png", "pattern.svg"."""
+        gates = (self.gates.report, *self.gates.pictures) if self.gates else ()
         if self.output is None:
-            return {}
+            return _by_name(gates)
         found = self.output
         others = (url for files in found.colourways for url in files)
         usual = (found.master, *found.separations, found.svg, found.proof, found.pdf)
-        urls = (*usual, *found.tiff, *found.more, *others, found.manifest)
-        return {unquote(urlsplit(url).path.rpartition("/")[2]): url for url in urls if url}
+        return _by_name((*usual, *found.tiff, *found.more, *others, found.manifest, *gates))
+
+
+def _by_name(urls: Iterable[str | None]) -> dict[str, str]:
+    return {unquote(urlsplit(url).path.rpartition("/")[2]): url for url in urls if url}
 
 
 class PredictionPage(msgspec.Struct, frozen=True, kw_only=True):

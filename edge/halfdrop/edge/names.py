@@ -5,7 +5,7 @@ import time
 from enum import Enum
 
 from halfdrop.contracts.patterns import PREVIEW_SIZE_PX
-from halfdrop.contracts.subjects import plates_path, preview_path, spec_path
+from halfdrop.contracts.subjects import plates_path, preview_path, spec_path, tenant_folder
 
 PICTURE_SUFFIX = ".webp"
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -54,11 +54,6 @@ def spec_key(pattern_key: str) -> str:
 def tenant_key(tenant: str, cache_key: str) -> str:
     """Cache key of what the tenant knows as `cache_key`."""
     return f"{tenant}:{cache_key}"
-
-
-def tenant_folder(tenant: str) -> str:
-    """Folder of the object store that holds a tenant's patterns."""
-    return f"tenants/{tenant}"
 
 
 def object_path(cache_key: str) -> str:

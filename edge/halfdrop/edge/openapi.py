@@ -27,6 +27,7 @@ from halfdrop.edge.names import BATCH_ID_PATTERN, ID_LENGTH, ID_PATTERN
 from halfdrop.edge.openai_errors import ErrorBody
 from halfdrop.edge.openapi_batches import BATCH_ID, BATCH_STRUCTS, describe_batches
 from halfdrop.edge.openapi_parts import body_of, describe_operation, describe_refusal, header, json_of, parameter
+from halfdrop.edge.openapi_templates import TEMPLATE_STRUCTS, describe_templates
 from halfdrop.edge.openapi_webhooks import WEBHOOK_STRUCTS, describe_webhooks
 from halfdrop.edge.order_terms import CANCEL_AFTER, CANCEL_AFTER_PATTERN, WAIT_DEFAULT_S
 from halfdrop.edge.picture_files import QUALITY_MAX, SIZES_PX
@@ -67,6 +68,7 @@ _STRUCTS = (
     Problem,
     *BATCH_STRUCTS,
     *WEBHOOK_STRUCTS,
+    *TEMPLATE_STRUCTS,
 )
 
 _EVENTS: Json = {
@@ -144,6 +146,7 @@ def describe_api(*, models: tuple[str, ...] = (), asks_keys: bool = False) -> Js
             },
             "/v1/models/{owner}/{name}/versions/{version}": {"get": _get_model_version()},
             **describe_webhooks(),
+            **describe_templates(),
             "/metrics": {
                 "get": describe_operation(
                     "Metrics for Prometheus", 200, {"text/plain": {"schema": {"type": "string"}}}, ()

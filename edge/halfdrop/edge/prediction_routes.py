@@ -25,6 +25,7 @@ from halfdrop.edge.predictions import Prediction, PredictionPage, make_predictio
 from halfdrop.edge.previews import Pattern, Previews
 from halfdrop.edge.requests import PredictionRequest, read_body
 from halfdrop.edge.services import EdgeServices
+from halfdrop.edge.template_orders import Fitted, fit_order, within_input
 from halfdrop.runtime.semantics import messaging
 
 PAGE_SIZE = 50
@@ -112,10 +113,11 @@ async def submit_order(
     """
     webhook = read_webhook(body.webhook, body.webhook_events_filter, edge.webhooks.policy, edge_url)
     previews = edge.previews.of(access.tenant)
-    pattern = _understand(previews, body)
+    order = _fit(edge, body)
+    pattern = _understand(previews, body, order)
     plates = await previews.plates(pattern)
     edge.pools.check_runnable(
-        size_px=body.input.size_px, model_digest=pattern.spec.model_digest, has_plates=plates is not None
+        size_px=order.size_px, model_digest=pattern.spec.model_digest, has_plates=plates is not None
     )
     now = time.time()
     job = Job(
@@ -124,10 +126,11 @@ async def submit_order(
         job_class=body.job_class or "standard",
         origin=edge.name,
         spec=pattern.spec,
-        size_px=body.input.size_px,
-        formats=body.input.chosen_formats(),
-        colourways=body.input.chosen_colourways(),
-        printing=body.input.chosen_printing(),
+        size_px=order.size_px,
+        formats=order.formats,
+        colourways=order.colourways,
+        printing=order.printing,
+        finishing=order.finishing,
         plates=plates,
         created_at=now,
         wording=pattern.wording,
@@ -197,14 +200,17 @@ async def get_file(request: Request[Any, Any, Any], edge: EdgeServices, order_id
     return Stream(edge.objects.stream(artifact.path), media_type=artifact.media_type, headers=headers)
 
 
-def _understand(previews: Previews, body: PredictionRequest) -> Pattern:
+def _fit(edge: EdgeServices, body: PredictionRequest) -> Fitted:
+    with within_input():
+        return fit_order(edge.templates, body.input)
+
+
+def _understand(previews: Previews, body: PredictionRequest, order: Fitted) -> Pattern:
     if body.version is not None:
         previews.check_model("version", body.version)
-    try:
-        check_size_px(body.input.size_px)
-        return previews.understand(body.input)
-    except InvalidInput as error:
-        raise InvalidInput(f"input.{error.field}", got=error.got, allowed=error.allowed) from error
+    with within_input():
+        check_size_px(order.size_px)
+        return previews.understand(order.input)
 
 
 async def _wait_for_end(

@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from halfdrop.contracts.gate_reports import GATE_PREFIX, REPORT_NAME
 from halfdrop.contracts.jobs import JobState, JobStatus, WebhookEvent
 from halfdrop.contracts.patterns import PatternSpec, Wording
 from halfdrop.contracts.repeats import Repeat
@@ -74,6 +75,16 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         first = (self.master, self.svg, self.proof, self.pdf, *self.separations, *self.tiff, *self.more)
         others = (address for files in self.colourways for address in files)
         return [address for address in (*first, *others, self.manifest) if address is not None]
+
+
+class GateFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """Where to fetch what a template's gates found; of an order that failed, too."""
+
+    report: str
+    """JSON: each gate's number, limit and verdict, for each seed that was tried."""
+
+    pictures: list[str]
+    """PNG: what did not pass, marked."""
 
 
 class Links(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,6 +156,12 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
 
     progress: Progress
     pattern_key: str
+    template: str | None
+    """Name and version of the template that it is finished by."""
+
+    gates: GateFiles | None
+    """Null before its end, and without a template."""
+
     unknown_words: tuple[str, ...]
     """Words of the order with nothing near among what the model was taught; they had no effect."""
 
@@ -216,6 +233,8 @@ def make_prediction(
             step=status.step, steps=status.steps, stage=status.stage, picture=_picture_address(status, address)
         ),
         pattern_key=status.pattern_key,
+        template=None if status.template is msgspec.UNSET else status.template,
+        gates=_make_gates(status, address),
         unknown_words=wording.unknown_words,
         read_as=wording.read_as,
         deadline=None if status.cancel_at is msgspec.UNSET else _iso(status.cancel_at),
@@ -229,6 +248,11 @@ def sign_files(prediction: Prediction, sign: Callable[[str], str]) -> Prediction
     if prediction.progress.picture is not None:
         shown = msgspec.structs.replace(prediction.progress, picture=sign(prediction.progress.picture))
         prediction = msgspec.structs.replace(prediction, progress=shown)
+    if prediction.gates is not None:
+        gates = GateFiles(
+            report=sign(prediction.gates.report), pictures=[sign(picture) for picture in prediction.gates.pictures]
+        )
+        prediction = msgspec.structs.replace(prediction, gates=gates)
     output = prediction.output
     if output is None:
         return prediction
@@ -307,7 +331,7 @@ def _make_input(spec: PatternSpec, size_px: int) -> RenderedInput:
 def _make_output(status: JobStatus, address: str) -> Output | None:
     if status.state is not JobState.COMPLETED:
         return None
-    urls = {artifact.name: f"{address}/files/{artifact.name}" for artifact in status.artifacts}
+    urls = {name: url for name, url in _addresses(status, address).items() if not _is_of_gates(name)}
     colourways: dict[str, list[str]] = {}
     for name in [name for name in urls if name.startswith(COLOURWAY_PREFIX)]:
         number = name.removeprefix(COLOURWAY_PREFIX).partition("-")[0]
@@ -324,6 +348,21 @@ def _make_output(status: JobStatus, address: str) -> Output | None:
     )
     urls.pop(RESULT, None)
     return msgspec.structs.replace(output, more=list(urls.values()))
+
+
+def _make_gates(status: JobStatus, address: str) -> GateFiles | None:
+    urls = {name: url for name, url in _addresses(status, address).items() if _is_of_gates(name)}
+    if not status.state.is_final or REPORT_NAME not in urls:
+        return None
+    return GateFiles(report=urls.pop(REPORT_NAME), pictures=list(urls.values()))
+
+
+def _addresses(status: JobStatus, address: str) -> dict[str, str]:
+    return {artifact.name: f"{address}/files/{artifact.name}" for artifact in status.artifacts}
+
+
+def _is_of_gates(name: str) -> bool:
+    return name == REPORT_NAME or name.startswith(GATE_PREFIX)
 
 
 def _picture_address(status: JobStatus, address: str) -> str | None:

@@ -15,6 +15,7 @@ from halfdrop.edge.requests import PreviewRequest, check_preview_size, read_body
 from halfdrop.edge.reuse import Reuse, choose_pattern, note_pattern
 from halfdrop.edge.services import EdgeServices
 from halfdrop.edge.shelf import CACHE_NAME, make_etag, matches_etag
+from halfdrop.edge.template_orders import fit_preview
 
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +49,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
 @post("/v1/previews", status_code=200, guards=[needs("previews")])
 async def create_preview(request: Request[Any, Any, Any], edge: EdgeServices) -> Response[bytes]:
     """Draw a pattern, or find it, and answer with its picture or with JSON that says where the picture is."""
-    body = await read_body(request, PreviewRequest)
+    body = fit_preview(edge.templates, await read_body(request, PreviewRequest))
     size_px = check_preview_size(body.size_px)
     access = access_of(request)
     previews = edge.previews.of(access.tenant)

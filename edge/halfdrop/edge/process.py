@@ -54,6 +54,7 @@ from halfdrop.edge.shelf import Shelf
 from halfdrop.edge.tenants import TenantPreviews
 from halfdrop.edge.webhooks.opening import choose_policy, make_describe, open_webhooks
 from halfdrop.models.bundle import open_bundle, shipped_bundle_dir
+from halfdrop.models.template_shelf import open_shelf
 from halfdrop.runtime.bandwidth import Bandwidth
 from halfdrop.runtime.broker import open_broker
 from halfdrop.runtime.exposition import make_registry, serve_metrics
@@ -72,6 +73,7 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
     stop = stop_on_signals()
     port = claim_port(settings.host, settings.port)
     bundle = await asyncio.to_thread(open_bundle, choose_bundle_dir(settings, shipped_bundle_dir()))
+    templates = open_shelf(Path(settings.templates_dir) if settings.templates_dir else None)
     objects = open_objects(settings.objects_url)
     door = Door(is_open=is_open(settings), address_ttl_s=settings.address_ttl_s)
     if not door.is_open:
@@ -135,6 +137,7 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
             broker=broker,
             objects=objects,
             degradation=degradation,
+            templates=templates,
             observer=Observer(tracing),
             tracing=tracing,
         )
@@ -168,7 +171,9 @@ def _background(edge: Services, settings: EdgeSettings, memory: MemoryTier) -> l
         ),
         cancel_overdue(edge.orders),
         follow_pools(edge.broker, edge.pools),
-        feed_batches(edge.batches, edge.orders, edge.previews, edge.objects, origin=edge.name),
+        feed_batches(
+            edge.batches, edge.orders, edge.previews, edge.objects, templates=edge.templates, origin=edge.name
+        ),
         tell_ends(edge.batches, edge.webhooks),
         edge.webhooks.run(),
         edge.degradation.follow(),

@@ -1,15 +1,14 @@
 """What clients send, decoded strictly: a wrong body ends here, with the field, what was got and what is allowed."""
 
 import re
-import typing
 from typing import Any, TypeVar, get_args
 
 import msgspec
 from litestar import Request
-from msgspec.inspect import StructType, type_info
 
 from halfdrop.contracts.errors import InvalidInput, PermanentError
 from halfdrop.contracts.jobs import JobClass, WebhookEvent
+from halfdrop.contracts.naming import name_member
 from halfdrop.contracts.patterns import PREVIEW_SIZE_PX, PREVIEW_SIZES_PX, PatternRequest, ReuseAllowed
 from halfdrop.contracts.printing import PrintFormat, PrintOptions, check_colourways, check_printing
 
@@ -28,6 +27,9 @@ class PreviewRequest(PatternRequest, frozen=True, kw_only=True, forbid_unknown_f
     size_px: int = PREVIEW_SIZE_PX
     """Width and height of the picture: 128, 256, 384 or 512."""
 
+    template: str = ""
+    """Draw it as an order by this template would: GET /v1/templates lists them."""
+
     reuse: ReuseAllowed = "exact"
     """What made before may answer: this very pattern; without a seed, any variant of this prompt made before; as well
     a pattern of another prompt that certainly says the same."""
@@ -36,8 +38,12 @@ class PreviewRequest(PatternRequest, frozen=True, kw_only=True, forbid_unknown_f
 class PredictionInput(PatternRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to render; `input` of POST /v1/predictions."""
 
-    size_px: int = MASTER_SIZE_PX
-    """Width and height of the master, 64 to 8192."""
+    size_px: int | msgspec.UnsetType = msgspec.UNSET
+    """Width and height of the master, 64 to 8192; absent: 4096, or what the template says."""
+
+    template: str = ""
+    """What the order becomes: name or name@version of a template, as GET /v1/templates lists them. It says which files
+    are made; `formats`, and all of `printing` but its length, are then left out."""
 
     formats: tuple[PrintFormat, ...] = ()
     """Files beside the PNGs and the SVG: "pdf" (spot colours and layers), "tiff" (RGB with its profile),
@@ -63,9 +69,9 @@ class PredictionInput(PatternRequest, frozen=True, kw_only=True, forbid_unknown_
         count = 0 if formats is msgspec.UNSET else len(formats)
         return check_colourways(self.colourways, formats=count) or msgspec.UNSET
 
-    def chosen_printing(self) -> PrintOptions | msgspec.UnsetType:
+    def chosen_printing(self, size_px: int) -> PrintOptions | msgspec.UnsetType:
         """Return what the mill asks for; unset where that is nothing. Raises InvalidInput for what no press can do."""
-        options = check_printing(self.printing, size_px=self.size_px)
+        options = check_printing(self.printing, size_px=size_px)
         inks = len(self.palette)
         if inks > options.inks_max:
             allowed = f"up to {options.inks_max} colours, the inks that the press takes (printing.inks_max)"
@@ -144,7 +150,7 @@ def decode_body(data: bytes, kind: type[Body]) -> Body:
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
-        raise _name_field(str(error), raw, kind) from error
+        raise name_member(str(error), raw, kind) from error
 
 
 def _read_float(text: str) -> int | float:
@@ -163,83 +169,3 @@ def check_preview_size(size_px: int) -> int:
     if size_px not in PREVIEW_SIZES_PX:
         raise InvalidInput("size_px", got=size_px, allowed=", ".join(map(str, PREVIEW_SIZES_PX)))
     return size_px
-
-
-def _name_field(message: str, raw: object, kind: type[msgspec.Struct]) -> InvalidInput:
-    """msgspec says what it expected and ends with the path (`$.repeat.units`); add what was got there."""
-    reason, _, path = message.partition(" - at `$")
-    steps = re.findall(r"[^.\[\]`]+", path)
-    if missing := re.match(r"Object missing required field `(\w+)`", reason):
-        name = missing[1]
-        return InvalidInput(".".join([*steps, name]), got="nothing", allowed="a value; it is required")
-    if unknown := re.match(r"Object contains unknown field `(.*)`", reason, re.DOTALL):
-        members = _member_names(kind, steps)
-        field = ".".join([*steps, unknown[1][:80]])
-        return InvalidInput(field, got="an unknown member", allowed=f"only {', '.join(members)}")
-    return InvalidInput(_join(steps) or "body", got=_look_up(raw, steps), allowed=_say(reason, kind, steps))
-
-
-def _join(steps: list[str]) -> str:
-    return "".join(f"[{s}]" if s.isdigit() or s == "..." else f".{s}" for s in steps).lstrip(".")
-
-
-def _look_up(raw: object, steps: list[str]) -> object:
-    value: Any = raw
-    for step in steps:
-        if isinstance(value, dict):
-            value = value.get(step)
-        elif isinstance(value, list) and step.isdigit():
-            value = value[int(step)]
-        else:
-            return value
-    return value
-
-
-def _say(reason: str, kind: type[msgspec.Struct], steps: list[str]) -> str:
-    expected = re.match(r"Expected `([^`]+)`", reason)
-    if reason.startswith("Invalid enum value"):
-        return " or ".join(map(repr, _literals(kind, steps)))
-    if not expected:
-        return reason
-    words = {"str": "text", "int": "a whole number", "float": "a number", "array": "a list", "object": "an object"}
-    names = expected[1].split(" | ")
-    return " or ".join("nothing" if n == "null" else words.get(n, n) for n in names) + _limit(reason)
-
-
-def _limit(reason: str) -> str:
-    limit = re.match(r"Expected `[^`]+` (?!, got)([<>]=? .*)", reason)
-    return f" {limit[1]}" if limit else ""
-
-
-def _member_names(kind: type[msgspec.Struct], steps: list[str]) -> list[str]:
-    found = _struct_at(kind, steps)
-    return [field.encode_name for field in msgspec.structs.fields(found)] if found else []
-
-
-def _literals(kind: type[msgspec.Struct], steps: list[str]) -> tuple[object, ...]:
-    while steps and steps[-1].isdigit():  # an item of a list: its member says what items may be
-        steps = steps[:-1]
-    owner = _struct_at(kind, steps[:-1])
-    if owner is None or not steps:
-        return ()
-    names = {field.encode_name: field.name for field in msgspec.structs.fields(owner)}
-    return _flatten(typing.get_type_hints(owner).get(names.get(steps[-1], "")))
-
-
-def _flatten(annotation: object) -> tuple[object, ...]:
-    """Return the values of the Literal within `annotation`: "a" and "b" of tuple[Literal["a", "b"], ...] | None."""
-    arguments = typing.get_args(annotation)
-    if typing.get_origin(annotation) is typing.Literal:
-        return arguments
-    return tuple(value for argument in arguments for value in _flatten(argument))
-
-
-def _struct_at(kind: type[msgspec.Struct], steps: list[str]) -> type[msgspec.Struct] | None:
-    """Return the Struct that the members named by `steps` lead to."""
-    info: Any = type_info(kind)
-    for step in steps:
-        fields = {f.encode_name: f.type for f in info.fields} if isinstance(info, StructType) else {}
-        info = fields.get(step)
-        options = getattr(info, "types", (info,))
-        info = next((o for o in options if isinstance(o, StructType)), info)
-    return info.cls if isinstance(info, StructType) else None

@@ -23,6 +23,7 @@ from halfdrop.edge.reuse import ReusePools
 from halfdrop.edge.shelf import Shelf
 from halfdrop.edge.tenants import TenantPreviews
 from halfdrop.edge.webhooks.deliveries import Deliveries
+from halfdrop.models.template_shelf import TemplateShelf
 from halfdrop.runtime.broker import Broker
 from halfdrop.runtime.objects import ObjectStore
 from halfdrop.runtime.tracing import Tracing
@@ -54,6 +55,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     broker: Broker
     objects: ObjectStore
     degradation: Degradation
+    templates: TemplateShelf
     observer: Observer
     tracing: Tracing
 

@@ -132,6 +132,10 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     webhook_http: bool = False
     """Deliver webhooks over http, too. What is sent can then be read, and signed addresses in it used, on the way."""
 
+    templates_dir: str = ""
+    """A folder of templates (.toml) beside those that are shipped; an edge with a wrong one in it does not start.
+    Empty: the shipped ones alone."""
+
     grace_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
     """Time for requests in flight when asked to stop."""
 

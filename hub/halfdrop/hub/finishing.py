@@ -12,16 +12,19 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import msgspec
 from msgspec import UNSET
 
-from halfdrop.contracts.jobs import Artifact, Job, colourways_of, formats_of, printing_of
+from halfdrop.contracts.jobs import Artifact, Job, colourways_of, formats_of, printing_of, usual_of
+from halfdrop.contracts.patterns import pattern_key
 from halfdrop.contracts.plates import Plates
 from halfdrop.contracts.printing import count_more_files
 from halfdrop.contracts.subjects import artifact_path
 from halfdrop.hub.engine.seams import Stopped
+from halfdrop.hub.gating import AnotherSeed, GateFailed, Gatekeeper
 from halfdrop.hub.printing.artwork import Artwork
 from halfdrop.hub.printing.manifest import write_manifest
 from halfdrop.hub.printing.plan import MANIFEST_NAME, PlannedFile, plan_files
@@ -34,7 +37,6 @@ from halfdrop.runtime.objects import ObjectStore
 from halfdrop.runtime.semantics import FILE_NAME
 
 COMPOSING_STEPS = 8
-USUAL_STEPS = COMPOSING_STEPS + 4
 """Composing in eighths; then master, separations, drawing and proof. The manifest comes with the last of them."""
 
 T = TypeVar("T")
@@ -42,7 +44,11 @@ T = TypeVar("T")
 
 def finishing_steps(job: Job) -> int:
     """Return how many steps it takes to make a job's files; each one beside the usual ones is one more."""
-    return USUAL_STEPS + count_more_files(formats=len(formats_of(job)), colourways=len(colourways_of(job)))
+    return (
+        COMPOSING_STEPS
+        + len(usual_of(job))
+        + count_more_files(formats=len(formats_of(job)), colourways=len(colourways_of(job)))
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +73,9 @@ class _Bench:
         threads: Executor,
         report: Report,
         progress: Progress,
+        gatekeeper: Gatekeeper | None,
     ) -> None:
+        self.gatekeeper = gatekeeper
         self.job = job
         self.fields = fields
         self.palette = palette
@@ -76,6 +84,7 @@ class _Bench:
         self.made: dict[str, Artifact] = {}
         """Files that an earlier delivery stored: they are not made again."""
 
+        self.stored: list[Artifact] = []
         self._progress = progress
         self.called_off = threading.Event()
         self._objects = objects
@@ -111,7 +120,29 @@ class _Bench:
             height_px=file.side_px,
         )
         self._progress.keep_file(artifact)
+        self.stored.append(artifact)
         return artifact
+
+    async def read(self, made: Artifact) -> bytes:
+        """Return a file that an earlier delivery stored; nothing if it is gone."""
+        return await self._objects.get(made.path) or b""
+
+    def check(self, file: PlannedFile, data: bytes) -> None:
+        """Hold a file against the gates, if there are any. Raises AnotherSeed or GateFailed."""
+        if self.gatekeeper is not None:
+            self.gatekeeper.check(file.name, file.media_type, data, file.artwork)
+
+    async def store_report(self, gatekeeper: Gatekeeper) -> tuple[Artifact, ...]:
+        """Store what the gates found."""
+        files = await self.in_thread(lambda: gatekeeper.report(self.job))
+        return tuple([await self.store(_file(name, kind, data, None)) for name, kind, data in files])
+
+    async def forget(self) -> None:
+        """Remove the files of an attempt that did not pass: nobody shall take them for the order's."""
+        for artifact in [*self.stored, *self.made.values()]:
+            await self._objects.delete(artifact.path)
+        self.stored, self.made = [], {}
+        self._progress.forget_files()
 
 
 async def finish(
@@ -125,16 +156,25 @@ async def finish(
     progress: Progress,
     device: str = "cpu",
     profile: bytes = b"",
+    gatekeeper: Gatekeeper | None = None,
 ) -> tuple[Artifact, ...]:
     """Make and store every file of the job, and return them: master, separations, drawing, proof, others, manifest.
 
-    plates: what was previewed. fields: what files are made of, the same or refined, on any grid. device: what they were
-    refined on. profile: the ICC profile that the job names. Raises Unavailable when the store is away, PermanentError
-    for what the press cannot print. When the caller is cancelled, threads stop at their next strip or file; what was
-    stored stays, and is not made again by the next delivery if `progress` was saved.
-    """
+    plates: what was previewed. fields: what files are made of, the same or refined, on any grid. device: what they
+    were refined on. profile: the ICC profile that the job names. Raises Unavailable when the store is away,
+    PermanentError for what the press cannot print. With a `gatekeeper`, AnotherSeed or GateFailed for what does not
+    pass; the files of that attempt are removed then, and of one that failed for good the report is stored. When the
+    caller is cancelled, threads stop at their next strip or file; what was stored stays, and is not made again by the
+    next delivery if `progress` was saved."""
     bench = _Bench(
-        job, fields=fields, palette=plates.palette, objects=objects, threads=threads, report=report, progress=progress
+        job,
+        fields=fields,
+        palette=plates.palette,
+        objects=objects,
+        threads=threads,
+        report=report,
+        progress=progress,
+        gatekeeper=gatekeeper,
     )
     await bench.look_for_made()
     refiner = report.status.refiner_digest
@@ -152,18 +192,24 @@ async def finish(
     check_press(artwork)
     try:
         artwork = await _measure(bench, artwork)
-        plan = plan_files(artwork, formats_of(job), colourways_of(job))
+        if gatekeeper is not None:
+            artwork = await _pass_gates(bench, gatekeeper, artwork)
+        plan = plan_files(artwork, formats_of(job), colourways_of(job), usual_of(job))
         async with asyncio.TaskGroup() as tasks:
-            master = tasks.create_task(_make_group(bench, [plan.master]))
-            separations = tasks.create_task(_make_group(bench, plan.separations))
-            drawing = tasks.create_task(_make_group(bench, [plan.drawing]))
-            proof = tasks.create_task(_make_group(bench, [plan.proof]))
-            others = tasks.create_task(_make_others(bench, plan.others))
-        groups = (master, separations, drawing, proof, others)
+            groups = [tasks.create_task(_make_group(bench, files)) for files in plan.groups()]
+            groups.append(tasks.create_task(_make_others(bench, plan.others)))
         made = tuple(artifact for group in groups for artifact in group.result())
-        return (*made, await _write_manifest(bench, plates, artwork, made, device=device))
-    except ExceptionGroup as group:
-        raise group.exceptions[0] from group
+        found = () if gatekeeper is None else await bench.store_report(gatekeeper)
+        if gatekeeper is not None:
+            await gatekeeper.remember(job.tenant, pattern_key(job.spec))
+        return (*made, *found, await _write_manifest(bench, plates, artwork, made, device=device))
+    except (ExceptionGroup, AnotherSeed, GateFailed) as error:
+        cause = gravest(error) if isinstance(error, ExceptionGroup) else error
+        if isinstance(cause, (AnotherSeed, GateFailed)):
+            await bench.forget()
+        if isinstance(cause, GateFailed) and gatekeeper is not None:
+            cause.artifacts = await bench.store_report(gatekeeper)
+        raise cause from error
     finally:
         bench.called_off.set()
 
@@ -180,6 +226,23 @@ async def _measure(bench: _Bench, artwork: Artwork) -> Artwork:
         measured = await bench.in_thread(paint)
     bench.report.note(f"seams: {msgspec.json.decode(measured.gates)['seams']:.3f} of the worst line inside")
     return measured
+
+
+async def _pass_gates(bench: _Bench, gatekeeper: Gatekeeper, artwork: Artwork) -> Artwork:
+    """Look at the pattern before anything is made of it; every file carries what came of it."""
+    with bench.report.stage("gates"):
+        await bench.in_thread(partial(gatekeeper.look, artwork))
+        await gatekeeper.compare(bench.job.tenant)
+    return artwork.with_gates(gatekeeper.summary(), painted=artwork.painted)
+
+
+def gravest(group: ExceptionGroup[Exception]) -> Exception:
+    """Return what counts of several errors: a gate that failed for good, else a seed that did, else the first."""
+    for kind in (GateFailed, AnotherSeed):
+        for error in group.exceptions:
+            if isinstance(error, kind):
+                return error
+    return group.exceptions[0]
 
 
 async def _make_group(bench: _Bench, files: Sequence[PlannedFile]) -> list[Artifact]:
@@ -203,10 +266,15 @@ async def _make_file(bench: _Bench, file: PlannedFile) -> Artifact:
     """Return the file that an earlier delivery stored, or make it."""
     made = bench.made.get(file.name)
     if made is not None:
+        if bench.gatekeeper is not None:  # it passed then; the report of this delivery is to say so, too
+            data = await bench.read(made)
+            await bench.in_thread(lambda: bench.check(file, data))
         return made
 
     def make() -> _File:
-        return _file(file.name, file.media_type, file.make(), file.side_px)
+        data = file.make()
+        bench.check(file, data)
+        return _file(file.name, file.media_type, data, file.side_px)
 
     return await bench.store(await bench.in_thread(make))
 

@@ -19,6 +19,7 @@ from halfdrop.hub.saved_work import (
     SAVED_NAME,
     SamplerState,
     SavedFiles,
+    SavedWork,
     TakeState,
     decode_saved,
     encode_saved,
@@ -50,6 +51,7 @@ class Progress:
         self._job = job
         self._pattern_key = pattern_key
         self._path = artifact_path(job.tenant, job.id, SAVED_NAME)
+        self._record: tuple[SavedWork, SamplerState | None] | None = None
         self._found: SavedFiles | None = None
         self._fields_sha256 = ""
         self._artifacts: dict[str, Artifact] = {}
@@ -68,19 +70,11 @@ class Progress:
                 return
             if size_bytes > SAVED_MAX_BYTES:
                 raise ValueError(f"size: got {size_bytes} bytes; allowed: {SAVED_MAX_BYTES}")
-            record, state = decode_saved(await self._objects.get(self._path) or b"")
-            wanted = (RELEASE, self._pattern_key, self._job.size_px)
-            if (record.release, record.pattern_key, record.size_px) != wanted:
-                raise ValueError(f"saved by {record.release} of {record.pattern_key} at {record.size_px} px")
+            self._record = decode_saved(await self._objects.get(self._path) or b"")
         except (ValueError, TransientError) as error:
             log.warning("saved_work_ignored", reason=str(error))
             return
-        self.state, self._found = state, record.files
-        log.info(
-            "saved_work_found",
-            step=state.step if state else 0,
-            files=len(record.files.artifacts) if record.files else 0,
-        )
+        self._take_up()
 
     def keep_state(self, take: TakeState, step: int) -> None:
         """Remember how to get at the sampler's state after `step`; from any thread."""
@@ -106,6 +100,36 @@ class Progress:
         """Remember a file that is stored whole."""
         self._artifacts[artifact.name] = artifact
         self._marks = (self._marks[0], len(self._artifacts))
+
+    def forget_files(self) -> None:
+        """The files are no longer wanted, and are removed."""
+        self._artifacts = {}
+        self._marks = (self._marks[0], 0)
+
+    def turn_to(self, job: Job, pattern_key: str) -> None:
+        """Go on with another pattern of the same order: what was saved of it, if that is what was saved."""
+        self._job, self._pattern_key = job, pattern_key
+        self.state, self._take, self._found, self._fields_sha256 = None, None, None, ""
+        self.forget_files()
+        self._marks = self._saved_marks = (0, 0)
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """Take up what was saved, if it is of this release, pattern and size."""
+        if self._record is None:
+            return
+        record, state = self._record
+        wanted = (RELEASE, self._pattern_key, self._job.size_px)
+        if (record.release, record.pattern_key, record.size_px) != wanted:
+            reason = f"saved by {record.release} of {record.pattern_key} at {record.size_px} px"
+            log.warning("saved_work_ignored", reason=reason)
+            return
+        self.state, self._found = state, record.files
+        log.info(
+            "saved_work_found",
+            step=state.step if state else 0,
+            files=len(record.files.artifacts) if record.files else 0,
+        )
 
     async def save(self) -> None:
         """Put what there is into the store, if it is more than what lies there."""

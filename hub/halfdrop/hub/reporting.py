@@ -15,6 +15,7 @@ from nats.js.errors import NotFoundError
 
 from halfdrop.contracts.errors import Unavailable
 from halfdrop.contracts.jobs import (
+    Artifact,
     Job,
     JobState,
     JobStatus,
@@ -24,6 +25,7 @@ from halfdrop.contracts.jobs import (
     encode_status,
     revival_of,
 )
+from halfdrop.contracts.patterns import PatternSpec
 from halfdrop.contracts.subjects import EVENTS_STREAM, job_event
 from halfdrop.hub.delivery import Delivery
 from halfdrop.runtime.broker import Broker
@@ -109,6 +111,15 @@ class Report:
     def note(self, line: str) -> None:
         """Add a line to the job's log; it goes out with the next snapshot."""
         self.status = replace(self.status, log=(*self.status.log, line)[-LOG_LINES_MAX:])
+
+    def turn_to(self, spec: PatternSpec, key: str) -> None:
+        """Say that the order is now finished from another pattern; it goes out with the next snapshot."""
+        self.note(f"another seed is tried: {spec.seed}")
+        self.status = replace(self.status, spec=spec, pattern_key=key, refiner_digest=UNSET, progress_picture=UNSET)
+
+    def keep_files(self, artifacts: tuple[Artifact, ...]) -> None:
+        """Name files that stay although the order has failed."""
+        self.status = replace(self.status, artifacts=artifacts)
 
     def name_refiner(self, digest: str) -> None:
         """Say which refiner drew the job's layers; it goes out with the next snapshot."""

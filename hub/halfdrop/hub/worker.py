@@ -13,18 +13,20 @@ from functools import cached_property
 from random import Random
 
 import structlog
+from msgspec import UNSET
 from msgspec.structs import replace
 from opentelemetry.trace import Span, SpanKind
 
 from halfdrop.contracts.errors import PermanentError, TransientError, Unavailable
-from halfdrop.contracts.jobs import Job, JobState
-from halfdrop.contracts.patterns import pattern_key
-from halfdrop.contracts.subjects import EVENTS_STREAM, JOBS_STREAM
+from halfdrop.contracts.jobs import Artifact, Job, JobState
+from halfdrop.contracts.patterns import canonical_bytes, pattern_key
+from halfdrop.contracts.subjects import EVENTS_STREAM, JOBS_STREAM, spec_path, tenant_folder
 from halfdrop.hub import outcomes
 from halfdrop.hub.cancels import Cancels
 from halfdrop.hub.collecting import JobQueue, open_queue
 from halfdrop.hub.delivery import Delivery
 from halfdrop.hub.finishing import finish, finishing_steps
+from halfdrop.hub.gating import AnotherSeed, GateFailed, Gatekeeper, next_seed
 from halfdrop.hub.leaving import JobPace, Pace, leave_in_time
 from halfdrop.hub.metrics import ABANDONED, UNREADABLE, Tally
 from halfdrop.hub.outcomes import Outcome, Verdict
@@ -37,6 +39,7 @@ from halfdrop.hub.reporting import Report, begin_status
 from halfdrop.hub.sampler import Sampler
 from halfdrop.hub.settings import HubSettings
 from halfdrop.hub.settling import bury_unreadable, find_result, settle
+from halfdrop.models.fields import decode_fields
 from halfdrop.runtime.broker import Broker
 from halfdrop.runtime.objects import ObjectStore
 from halfdrop.runtime.publishing import GroupPublisher
@@ -75,6 +78,9 @@ class Hub:
         """The way to EVENTS for news that must arrive."""
         return GroupPublisher(self.broker, self.broker.js, EVENTS_STREAM)
 
+
+LOCAL_TENANT = "local"
+"""Whose patterns lie where they lay before there were tenants."""
 
 Handle = Callable[[Hub, Delivery, asyncio.Event], Awaitable[Outcome | None]]
 """Does a delivery from its bytes to its answer, and says what became of it; None: it was no job."""
@@ -232,18 +238,21 @@ async def _work_unless_stopped(
     return outcomes.handed_back(report.status)
 
 
-async def _work(hub: Hub, job: Job, report: Report, progress: Progress, pace: JobPace) -> Outcome:
-    """Turn the job into files. Every error becomes an outcome: the queue must go on."""
-    max_deliver = hub.settings.max_deliver
-    try:
+async def _make_files(hub: Hub, job: Job, report: Report, progress: Progress, pace: JobPace) -> tuple[Artifact, ...]:
+    """Return the job's files, stored: of the first seed whose pattern passes the gates of the job's template."""
+    gatekeeper = None if job.finishing is UNSET else Gatekeeper(job.finishing, hub.objects)
+    while True:
         key = check_job(job)
-        async with asyncio.timeout(hub.settings.job_max_s):
-            plates = await render(
-                job, key, objects=hub.objects, sampler=hub.sampler, report=report, progress=progress, pace=pace
-            )
-            pace.finish(report.part_done(finishing_steps(job)))
+        plates = await render(
+            job, key, objects=hub.objects, sampler=hub.sampler, report=report, progress=progress, pace=pace
+        )
+        pace.finish(report.part_done(finishing_steps(job)))
+        if gatekeeper is None or gatekeeper.needs_refining:
             fields = await refine(plates, job.spec, refiner=hub.refiner, report=report)
-            artifacts = await finish(
+        else:
+            fields = decode_fields(plates)
+        try:
+            return await finish(
                 job,
                 plates,
                 fields,
@@ -252,9 +261,35 @@ async def _work(hub: Hub, job: Job, report: Report, progress: Progress, pace: Jo
                 report=report,
                 progress=progress,
                 device=hub.refiner.device,
+                gatekeeper=gatekeeper,
             )
+        except AnotherSeed:
+            assert gatekeeper is not None
+            gatekeeper.close_attempt(job)
+            job = next_seed(job)
+            key = pattern_key(job.spec)
+            log.info("another_seed", seed=job.spec.seed, retried=gatekeeper.retried)
+            await keep_spec(hub.objects, job, key)
+            report.turn_to(job.spec, key)
+            progress.turn_to(job, key)
+
+
+async def keep_spec(objects: ObjectStore, job: Job, key: str) -> None:
+    """Store the spec of a pattern that no edge has drawn, so that edges know its key."""
+    path = spec_path(key) if job.tenant == LOCAL_TENANT else f"{tenant_folder(job.tenant)}/{spec_path(key)}"
+    await objects.put(path, canonical_bytes(job.spec), media_type="application/json")
+
+
+async def _work(hub: Hub, job: Job, report: Report, progress: Progress, pace: JobPace) -> Outcome:
+    """Turn the job into files. Every error becomes an outcome: the queue must go on."""
+    max_deliver = hub.settings.max_deliver
+    try:
+        async with asyncio.timeout(hub.settings.job_max_s):
+            artifacts = await _make_files(hub, job, report, progress, pace)
             pace.finished()
     except Exception as error:
+        if isinstance(error, GateFailed):
+            report.keep_files(error.artifacts)
         if not isinstance(error, (TransientError, PermanentError, TimeoutError)):
             log.exception("job_crashed")
         now = hub.clock()

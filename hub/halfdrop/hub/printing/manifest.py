@@ -15,10 +15,11 @@ import numpy as np
 import pyvips
 
 from halfdrop.contracts.errors import PermanentError
-from halfdrop.contracts.jobs import Artifact, Job, colourways_of, formats_of, printing_of
+from halfdrop.contracts.jobs import Artifact, Job, colourways_of, formats_of, printing_of, usual_of
 from halfdrop.contracts.patterns import PatternSpec, pattern_key
 from halfdrop.contracts.plates import Plates, decode_plates, encode_plates
 from halfdrop.contracts.printing import PrintFormat, PrintOptions
+from halfdrop.contracts.templates import USUAL_OUTPUTS, UsualOutput
 from halfdrop.hub.printing.artwork import Artwork
 
 MANIFEST_MAX_BYTES = 4 * 2**20
@@ -58,6 +59,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, tag="manifest.v1"):
     size_px: int
     formats: tuple[PrintFormat, ...] = ()
     colourways: tuple[tuple[str, ...], ...] = ()
+    usual: tuple[UsualOutput, ...] = USUAL_OUTPUTS
+    """Which of master, plates, drawing and proof were made."""
+
     printing: PrintOptions = PrintOptions()
     palette: tuple[str, ...]
     model_digest: str
@@ -82,6 +86,7 @@ def write_manifest(
         size_px=job.size_px,
         formats=formats_of(job),
         colourways=colourways_of(job),
+        usual=usual_of(job),
         printing=printing_of(job),
         palette=tuple(artwork.palette),
         model_digest=job.spec.model_digest,

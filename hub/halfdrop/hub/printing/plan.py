@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from halfdrop.contracts.printing import PrintFormat
+from halfdrop.contracts.templates import USUAL_OUTPUTS, UsualOutput
 from halfdrop.hub.files import encode_coverage, encode_picture
 from halfdrop.hub.printing.artwork import Artwork
 from halfdrop.hub.printing.formats import FORMATS
@@ -30,6 +31,9 @@ class PlannedFile:
     """What to call the work in a job's log."""
 
     side_px: int | None
+    artwork: Artwork
+    """What it shows."""
+
     make: Callable[[], bytes]
 
 
@@ -44,16 +48,32 @@ class Plan:
     others: tuple[PlannedFile, ...]
     """Formats and colourways."""
 
+    usual: tuple[UsualOutput, ...]
+    """Which of the files that every order without a template has are made."""
+
+    def groups(self) -> list[Sequence[PlannedFile]]:
+        """Return the usual files that are made, by the steps that they are."""
+        by_output: dict[UsualOutput, Sequence[PlannedFile]] = {
+            "png": [self.master],
+            "plates": self.separations,
+            "svg": [self.drawing],
+            "proof": [self.proof],
+        }
+        return [files for output, files in by_output.items() if output in self.usual and files]
+
     def __iter__(self) -> Iterator[PlannedFile]:
-        yield self.master
-        yield from self.separations
-        yield self.drawing
-        yield self.proof
+        for files in self.groups():
+            yield from files
         yield from self.others
 
 
-def plan_files(artwork: Artwork, formats: Sequence[PrintFormat] = (), colourways: Sequence[Sequence[str]] = ()) -> Plan:
-    """Return the files of an order; nothing is made yet."""
+def plan_files(
+    artwork: Artwork,
+    formats: Sequence[PrintFormat] = (),
+    colourways: Sequence[Sequence[str]] = (),
+    usual: tuple[UsualOutput, ...] = USUAL_OUTPUTS,
+) -> Plan:
+    """Return the files of an order; nothing is made yet. usual: which of master, plates, drawing and proof it has."""
     proof_px = 3 * min(artwork.size_px, PROOF_TILE_MAX_PX)
     return Plan(
         master=_plan(artwork, MASTER_NAME, PNG, "master", encode_master),
@@ -63,6 +83,7 @@ def plan_files(artwork: Artwork, formats: Sequence[PrintFormat] = (), colourways
         ),
         drawing=_plan(artwork, VECTOR_NAME, SVG, "drawing", encode_svg),
         proof=_plan(artwork, PROOF_NAME, PNG, "proof", encode_proof, side_px=proof_px),
+        usual=usual,
         others=(*_plan_formats(artwork, formats), *_plan_colourways(artwork, formats, colourways)),
     )
 
@@ -104,7 +125,8 @@ def _plan(
     side_px: int | None = None,
 ) -> PlannedFile:
     side_px = artwork.size_px if side_px is None and not name.endswith((".json", ".pdf", ".ai")) else side_px
-    return PlannedFile(name=name, media_type=media_type, stage=stage, side_px=side_px, make=partial(make, artwork))
+    make_it = partial(make, artwork)
+    return PlannedFile(name=name, media_type=media_type, stage=stage, side_px=side_px, artwork=artwork, make=make_it)
 
 
 def _plan_formats(artwork: Artwork, formats: Sequence[PrintFormat], prefix: str = "") -> Iterator[PlannedFile]:

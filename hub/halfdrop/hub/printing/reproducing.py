@@ -60,7 +60,7 @@ def reproduce(
     wanted = {file.name: file.sha256 for file in manifest.files}
     equal: list[str] = []
     different: list[str] = []
-    for file in plan_files(artwork, manifest.formats, manifest.colourways):
+    for file in plan_files(artwork, manifest.formats, manifest.colourways, manifest.usual):
         made = file.make()
         if into is not None:
             (into / file.name).write_bytes(made)
