@@ -410,6 +410,45 @@ async def test_a_running_job_is_cancelled_at_once_and_leaves_no_files(bench: Ben
     assert await bench.objects.list("jobs") == []
 
 
+class HeldStore(ObjectStore):
+    """A store that keeps every upload waiting until the gate opens."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        super().__init__(objects._store, objects.url)
+        self.gate = asyncio.Event()
+        self.waiting = 0
+
+    async def put(self, path: str, data: bytes, *, media_type: str = "application/octet-stream") -> None:
+        self.waiting += 1
+        try:
+            await self.gate.wait()
+        finally:
+            self.waiting -= 1
+        await super().put(path, data, media_type=media_type)
+
+
+async def test_of_several_running_jobs_exactly_the_canceled_one_stops(bench: Bench, wait_until: WaitUntil) -> None:
+    held = HeldStore(bench.objects)
+    bench.objects = held
+    names = ("first", "second", "third")
+    async with bench.worker(slots=3):
+        for name in names:
+            await bench.order(make_job(name))
+        await wait_until(lambda: held.waiting >= 3)  # each of them is in the middle of it
+        await bench.broker.js.publish(subjects.cancel_job("second"))
+        await wait_until(lambda: bench.has_state("second", JobState.CANCELED))
+        for name in ("first", "third"):
+            assert await bench.has_state(name, JobState.PROCESSING)
+        held.gate.set()
+        await wait_until(bench.is_empty)
+    for name in ("first", "third"):
+        done = await bench.last(name)
+        assert done is not None
+        assert (done.state, done.attempt, len(done.artifacts) > 0) == (JobState.COMPLETED, 1, True)
+        assert await bench.objects.list(f"jobs/local/{name}")
+    assert await bench.objects.list("jobs/local/second") == []
+
+
 async def test_with_the_object_store_away_a_job_is_tried_again_and_completes(
     bench: Bench, wait_until: WaitUntil
 ) -> None:
