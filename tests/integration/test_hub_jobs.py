@@ -22,6 +22,7 @@ from nats.js.errors import NotFoundError
 from PIL import Image
 
 from halfdrop.contracts import subjects
+from halfdrop.contracts.claims import CLAIM_HEADER, claim_path
 from halfdrop.contracts.jobs import Job, JobState, JobStatus, PrintFormat, decode_status, encode_job, encode_status
 from halfdrop.contracts.patterns import PatternSpec, pattern_key
 from halfdrop.contracts.plates import BAND_PX, GRID_PX, LAYERS, Plates, decode_plates
@@ -67,9 +68,9 @@ class Bench:
         self.bundle_dir = tmp_path / "no-bundle"
         self.refiner_dir = tmp_path / "no-refiner"
 
-    async def order(self, job: Job) -> None:
+    async def order(self, job: Job, **headers: str) -> None:
         subject = subjects.queued_job(job.job_class, job.tenant)
-        await self.broker.js.publish(subject, encode_job(job), headers={"Nats-Msg-Id": job.id})
+        await self.broker.js.publish(subject, encode_job(job), headers={"Nats-Msg-Id": job.id, **headers})
 
     async def last(self, job_id: str) -> JobStatus | None:
         try:
@@ -447,6 +448,23 @@ async def test_of_several_running_jobs_exactly_the_canceled_one_stops(bench: Ben
         assert (done.state, done.attempt, len(done.artifacts) > 0) == (JobState.COMPLETED, 1, True)
         assert await bench.objects.list(f"jobs/local/{name}")
     assert await bench.objects.list("jobs/local/second") == []
+
+
+async def test_a_job_that_another_region_claimed_is_left_to_it_and_others_are_claimed(
+    bench: Bench, wait_until: WaitUntil
+) -> None:
+    theirs, ours = make_job("theirs"), make_job("ours")
+    await bench.objects.put(claim_path("local", "theirs"), b"us")
+    for job in (theirs, ours):
+        await bench.order(job, **{CLAIM_HEADER: "local"})
+    await bench.broker.js.publish(subjects.cancel_job("theirs"))
+    async with bench.worker():
+        await wait_until(lambda: bench.has_state("ours", JobState.COMPLETED))
+        await wait_until(bench.is_empty)
+    assert await bench.statuses("theirs") == []
+    assert await bench.objects.list("jobs/local/theirs") == []
+    assert await bench.objects.get(claim_path("local", "theirs")) == b"us"
+    assert await bench.objects.get(claim_path("local", "ours")) == b"local"
 
 
 async def test_with_the_object_store_away_a_job_is_tried_again_and_completes(

@@ -71,6 +71,7 @@ async def tell_state(
             size_max_px=SIZE_MAX_PX,
             units_per_s=rate.units_per_s,
             is_draining=queue.is_draining,
+            claims=True,
             weights=queue.policy.all_weights(),
             lanes=lanes,
             other_work=other_work,
