@@ -22,6 +22,7 @@ from nats.js.errors import NotFoundError
 from PIL import Image
 
 from halfdrop.contracts import subjects
+from halfdrop.contracts.claims import CLAIM_HEADER, claim_path
 from halfdrop.contracts.jobs import Job, JobState, JobStatus, decode_status, encode_job, encode_status
 from halfdrop.contracts.patterns import PatternSpec, pattern_key
 from halfdrop.contracts.plates import BAND_PX, GRID_PX, LAYERS, Plates, decode_plates
@@ -70,9 +71,9 @@ class Bench:
         self.bundle_dir = tmp_path / "no-bundle"
         self.refiner_dir = tmp_path / "no-refiner"
 
-    async def order(self, job: Job) -> None:
+    async def order(self, job: Job, **headers: str) -> None:
         subject = subjects.queued_job(job.job_class, job.tenant)
-        await self.broker.js.publish(subject, encode_job(job), headers={"Nats-Msg-Id": job.id})
+        await self.broker.js.publish(subject, encode_job(job), headers={"Nats-Msg-Id": job.id, **headers})
 
     async def last(self, job_id: str) -> JobStatus | None:
         try:
@@ -461,6 +462,62 @@ async def test_a_running_job_is_cancelled_at_once_and_leaves_no_files(bench: Ben
         assert time.monotonic() - began_s < 1.0
         await wait_until(bench.is_empty)
     assert await bench.objects.list("jobs") == []
+
+
+class HeldStore(ObjectStore):
+    """A store that keeps every upload waiting until the gate opens."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        super().__init__(objects._store, objects.url)
+        self.gate = asyncio.Event()
+        self.waiting = 0
+
+    async def put(self, path: str, data: bytes, *, media_type: str = "application/octet-stream") -> None:
+        self.waiting += 1
+        try:
+            await self.gate.wait()
+        finally:
+            self.waiting -= 1
+        await super().put(path, data, media_type=media_type)
+
+
+async def test_of_several_running_jobs_exactly_the_canceled_one_stops(bench: Bench, wait_until: WaitUntil) -> None:
+    held = HeldStore(bench.objects)
+    bench.objects = held
+    names = ("first", "second", "third")
+    async with bench.worker(slots=3):
+        for name in names:
+            await bench.order(make_job(name))
+        await wait_until(lambda: held.waiting >= 3)  # each of them is in the middle of it
+        await bench.broker.js.publish(subjects.cancel_job("second"))
+        await wait_until(lambda: bench.has_state("second", JobState.CANCELED))
+        for name in ("first", "third"):
+            assert await bench.has_state(name, JobState.PROCESSING)
+        held.gate.set()
+        await wait_until(bench.is_empty)
+    for name in ("first", "third"):
+        done = await bench.last(name)
+        assert done is not None
+        assert (done.state, done.attempt, len(done.artifacts) > 0) == (JobState.COMPLETED, 1, True)
+        assert await bench.objects.list(f"jobs/local/{name}")
+    assert await bench.objects.list("jobs/local/second") == []
+
+
+async def test_a_job_that_another_region_claimed_is_left_to_it_and_others_are_claimed(
+    bench: Bench, wait_until: WaitUntil
+) -> None:
+    theirs, ours = make_job("theirs"), make_job("ours")
+    await bench.objects.put(claim_path("local", "theirs"), b"us")
+    for job in (theirs, ours):
+        await bench.order(job, **{CLAIM_HEADER: "local"})
+    await bench.broker.js.publish(subjects.cancel_job("theirs"))
+    async with bench.worker():
+        await wait_until(lambda: bench.has_state("ours", JobState.COMPLETED))
+        await wait_until(bench.is_empty)
+    assert await bench.statuses("theirs") == []
+    assert await bench.objects.list("jobs/local/theirs") == []
+    assert await bench.objects.get(claim_path("local", "theirs")) == b"us"
+    assert await bench.objects.get(claim_path("local", "ours")) == b"local"
 
 
 async def test_with_the_object_store_away_a_job_is_tried_again_and_completes(

@@ -303,6 +303,37 @@ async def test_after_a_restart_of_the_server_jobs_go_on_and_no_cancel_is_forgott
     assert canceled == ["a2"]
 
 
+async def test_each_worker_tells_what_all_of_them_work_on_and_whether_the_region_drains(
+    pool: Pool, wait_until: WaitUntil
+) -> None:
+    told: dict[str, WorkerState] = {}
+
+    async def hear(message: object) -> None:
+        state = decode_state(message.data)  # type: ignore[attr-defined]
+        told[state.worker] = state
+
+    def tells(running: dict[str, int], *, is_draining: bool) -> bool:
+        return len(told) == 2 and all(
+            {lane.tenant: lane.running for lane in state.lanes} == running and state.is_draining is is_draining
+            for state in told.values()
+        )
+
+    await pool.broker.nc.subscribe("pools.local.*", cb=hear)
+    pool.gate.clear()
+    await pool.order(*ids("a", 3), tenant="ann")
+    async with pool.worker("hub-1", slots=2), pool.worker("hub-2", slots=2):
+        await wait_until(lambda: len(pool.in_hand) == 3)
+        await pool.order("b1", tenant="bob")
+        await wait_until(lambda: tells({"ann": 3, "bob": 1}, is_draining=False))
+        await pool.order(*ids("c", 2), tenant="ann")
+        bucket = await pool.broker.js.key_value(subjects.POLICY_BUCKET)
+        await bucket.put(subjects.DRAINING_KEY, b"true")
+        await wait_until(lambda: tells({"ann": 3, "bob": 1}, is_draining=True))
+        assert {lane.tenant: lane.jobs for lane in told["hub-1"].lanes} == {"ann": 5, "bob": 1}
+        pool.gate.set()
+        await wait_until(lambda: tells({}, is_draining=True))
+
+
 async def test_workers_tell_what_they_know_of_the_pool(pool: Pool, wait_until: WaitUntil) -> None:
     states: list[WorkerState] = []
 

@@ -167,6 +167,9 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, tag="status.v1"):
     region: str | msgspec.UnsetType = msgspec.UNSET
     """Region whose hub has the job; unset while it waits at the edge."""
 
+    perhaps_in: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    """Regions that may have it as well: it was moved when nobody knew whether they had got it. Only edges say so."""
+
     queue_sequence: int | msgspec.UnsetType = msgspec.UNSET
     """Where the job stands in JOBS, once a worker had it: how a cancel finds one that waits for a retry."""
 

@@ -63,6 +63,9 @@ class WorkerState(msgspec.Struct, frozen=True, kw_only=True, tag="worker.v1"):
     is_draining: bool = False
     """The region takes no new jobs; what it has, it finishes."""
 
+    claims: bool = False
+    """It claims jobs that another region may have, too, before it works on them (`contracts.claims`)."""
+
     weights: dict[JobClass, float] = msgspec.field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
     lanes: tuple[Lane, ...] = ()
     other_work: float = 0.0

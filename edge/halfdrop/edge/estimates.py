@@ -176,7 +176,8 @@ class Estimates:
             None,
         )
         if told is not None and told.jobs > 0:
-            running = sum(heard.state.busy for heard in self._pools.workers(region))
+            busy = sum(heard.state.busy for heard in self._pools.workers(region))
+            running = told.running if isinstance(told.running, int) else busy
             others = max(0, told.jobs - min(running, told.jobs) - own) * (jobs + 1) / max(1, own)
             jobs, work = jobs + int(others), work + int(others) * told.work / told.jobs
         return Place(job_class=status.job_class, tenant=status.tenant, jobs_ahead=jobs, work_ahead=work)

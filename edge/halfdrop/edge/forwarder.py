@@ -68,6 +68,8 @@ class _Forwarder:
         self._orders = orders
         self._in_hand: dict[str, Outgoing] = {}
         """By subject."""
+        self._nowhere: set[str] = set()
+        """Orders that were put off and that no region has, though ORDERS may name one."""
         self._room = asyncio.Event()
         self._lanes = {
             name: Lane(broker, link, regions, orders, tracing, settle=self._settle, give_back=self._route)
@@ -139,6 +141,8 @@ class _Forwarder:
             log.info("order_not_forwarded", job_id=outgoing.order_id, state=status.state)
             await self._settle(outgoing)
             return
+        if self._regions.are_several and status is not None:
+            self._recall(outgoing, status)
         region = self._find_region(outgoing, outgoing.job, status)
         outgoing.is_rerouted = True
         lane = None if region is None else self._lanes[region]
@@ -147,22 +151,44 @@ class _Forwarder:
         else:
             lane.add(outgoing)
 
+    def _recall(self, outgoing: Outgoing, status: JobStatus) -> None:
+        """Take over what the book says of where the order may be already."""
+        if status.perhaps_in is not msgspec.UNSET:
+            outgoing.perhaps_in = tuple(dict.fromkeys((*status.perhaps_in, *outgoing.perhaps_in)))
+        if outgoing.order_id in self._nowhere:
+            self._nowhere.discard(outgoing.order_id)
+            outgoing.is_rerouted = True
+        elif not outgoing.is_rerouted and status.region is not msgspec.UNSET:
+            outgoing.may_be_there = True  # an earlier run of this edge may have sent it
+
     def _find_region(self, outgoing: Outgoing, job: Job, status: JobStatus | None) -> str | None:
-        """Return where the order goes: where an earlier run may have sent it, or else where it is served best."""
+        """Return where the order goes: where it may be already, or else where it is served best."""
         earlier = None if status is None or status.region is msgspec.UNSET else status.region
-        if earlier is None or outgoing.is_rerouted or not self._regions.are_several:
+        if earlier is None or not self._regions.are_several:
             return self._regions.choose(job).region
-        if earlier in self._lanes:
-            return earlier
-        log.error("region_unknown", job_id=job.id, region=earlier, allowed=sorted(self._lanes))
-        return None
+        if not outgoing.is_rerouted:
+            if earlier in self._lanes:
+                return earlier
+            log.error("region_unknown", job_id=job.id, region=earlier, allowed=sorted(self._lanes))
+            return None
+        region = self._regions.choose(job).region
+        if region is None or region == earlier or not (outgoing.may_be_there or outgoing.perhaps_in):
+            return region if region is not None or not outgoing.may_be_there else earlier
+        if not self._regions.claims(region):  # two might run it
+            return earlier if outgoing.may_be_there else None
+        if outgoing.may_be_there:
+            outgoing.perhaps_in = tuple(dict.fromkeys((*outgoing.perhaps_in, earlier)))
+            outgoing.may_be_there = False
+            log.warning("order_moved", job_id=job.id, from_region=earlier, to_region=region)
+        return region
 
     async def _route_cancel(self, outgoing: Outgoing) -> None:
         status = await self._orders.newest_of(outgoing.order_id)
         names = list(self._lanes)
         if status is not None and self._regions.are_several:
             if status.region in self._lanes:
-                names = [str(status.region)]
+                perhaps = () if status.perhaps_in is msgspec.UNSET else status.perhaps_in
+                names = list(dict.fromkeys((str(status.region), *(each for each in perhaps if each in self._lanes))))
             elif status.state.is_final and status.queued_at is None:
                 names = []  # it never left: its region would have been written down before
         outgoing.lanes_left = len(names)
@@ -181,6 +207,8 @@ class _Forwarder:
     async def _put_off(self, outgoing: Outgoing) -> None:
         """Let the server keep the message for a while: it cannot go now, and others can."""
         await self._orders.keep(outgoing.order_id)
+        if not outgoing.may_be_there and not outgoing.perhaps_in and len(self._nowhere) < PUT_OFF_MAX:
+            self._nowhere.add(outgoing.order_id)
         self._let_go(outgoing)
         await outgoing.message.nak(delay=PUT_OFF_S)
 

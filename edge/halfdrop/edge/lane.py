@@ -1,8 +1,9 @@
 """A lane: the orders and cancels that go to one region, in the order in which they came, many at once.
 
-An order is published at most to one region. Its region stands in ORDERS before it goes out, so that an edge that is
-killed right then asks the same region first, whose stream drops what it has already. Only an order that certainly never
-arrived is given back to be sent elsewhere.
+An order's region stands in ORDERS before it goes out, so that an edge that is killed right then asks the same region
+first, whose stream drops what it has already. An order that certainly never arrived is given back at once to be sent
+elsewhere. One that may be there is, too, once its region has been away for long; of the two regions the one that claims
+it first runs it (docs/adr/0029).
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from nats.js.api import Header
 from nats.js.errors import APIError, NoStreamResponseError
 from opentelemetry.trace import SpanKind
 
+from halfdrop.contracts.claims import CLAIM_HEADER
 from halfdrop.contracts.jobs import Job, JobState, JobStatus, accepted_status, accepted_work
 from halfdrop.contracts.patterns import pattern_key
 from halfdrop.contracts.subjects import CANCELS_STREAM, JOBS_STREAM, at_hub, cancel_job, queued_job
@@ -37,6 +39,10 @@ log = structlog.get_logger()
 
 CHUNK_MAX = 256
 """Messages under way to a region at once: at 100 ms to the hub and back, 2,500 a second."""
+
+MOVE_AFTER_S = 30.0
+"""A region away for so long gives up orders that it may have. Sooner most of them would be run there, and be asked for
+twice for nothing."""
 
 PUBLISH_TIMEOUT_S = 2.0
 RETRY_MIN_S, RETRY_MAX_S = 0.2, 2.0
@@ -60,7 +66,10 @@ class Outgoing:
     """A cancel of an order whose region nobody knows goes to all of them."""
 
     may_be_there: bool = False
-    """An attempt ended without an answer."""
+    """An attempt at its present region ended without an answer, or an earlier run of this edge made one."""
+
+    perhaps_in: tuple[str, ...] = ()
+    """Regions that it was moved from, which may have it."""
 
     is_rerouted: bool = False
     """It was given a region in this run: given back, it certainly never arrived there."""
@@ -150,7 +159,7 @@ class Lane:
                 f"publish {stream}", kind=SpanKind.PRODUCER, attributes=attributes, headers=headers
             ):
                 if outgoing.job:
-                    await self._send_job(outgoing.job, outgoing.message.data)
+                    await self._send_job(outgoing.job, outgoing.message.data, outgoing.perhaps_in)
                 else:
                     await self._send_cancel(outgoing.order_id)
         except OUTAGE as error:
@@ -160,15 +169,18 @@ class Lane:
         await self._settle(outgoing)
         return True
 
-    async def _send_job(self, job: Job, data: bytes) -> None:
+    async def _send_job(self, job: Job, data: bytes, perhaps_in: tuple[str, ...]) -> None:
         known = await self._orders.newest_of(job.id, tenant=job.tenant) or accepted_status(job, pattern_key(job.spec))
         if self._regions.are_several and is_wanted(known):
-            known = await self._orders.apply(replace(known, region=self.link.region))
+            named = replace(known, region=self.link.region)
+            known = await self._orders.apply(replace(named, perhaps_in=perhaps_in) if perhaps_in else named)
         if not is_wanted(known):  # canceled while it waited here, or a hub has told of it already
             log.info("order_not_forwarded", job_id=job.id, state=known.state)
             return
         subject = at_hub(self.link.region, queued_job(job.job_class, job.tenant))
         headers = carry({Header.MSG_ID.value: job.id, WORK_HEADER: f"{accepted_work(job):g}"})
+        if self._regions.are_several:
+            headers[CLAIM_HEADER] = self.link.region
         await self._jobs.publish(subject, data, headers=headers)
         self.link.report_up()
         self._regions.note_sent(self.link.region, job)
@@ -189,11 +201,18 @@ class Lane:
         self._filled.clear()
         kept = []
         for outgoing in waiting:
-            if outgoing.job is None or outgoing.may_be_there:
+            if outgoing.job is None or (outgoing.may_be_there and not self._may_move(outgoing.job)):
                 kept.append(outgoing)
             else:
                 await self._give_back(outgoing)
         return kept
+
+    def _may_move(self, job: Job) -> bool:
+        """True if an order that may be here is better sent to another region, and only one of the two will run it."""
+        since = self.link.away_since
+        if since is None or time.time() - since < MOVE_AFTER_S or not self._regions.claims(self.link.region):
+            return False
+        return self._regions.has_refuge(job, self.link.region)
 
 
 def is_wanted(status: JobStatus) -> bool:

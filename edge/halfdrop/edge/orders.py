@@ -220,6 +220,8 @@ class OrderBook:
                     return current
                 if status.region is msgspec.UNSET:  # hubs need not know their region's name
                     status = msgspec.structs.replace(status, region=current.region)
+                if status.perhaps_in is msgspec.UNSET and current.perhaps_in is not msgspec.UNSET:
+                    status = msgspec.structs.replace(status, perhaps_in=current.perhaps_in)
             if self.on_news is not None:
                 await self.on_news(current, status)
             await self._write(status)

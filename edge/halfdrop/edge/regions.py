@@ -4,6 +4,7 @@ The first one is home. With one region only there is nothing to choose, and nobo
 """
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -72,6 +73,9 @@ class Regions:
         self._previous: dict[str, str] = {}
         """By class: where its last order went."""
         self._why_waiting = ""
+        self._claiming_at: dict[str, float] = {}
+        self._not_claiming_at: dict[str, float] = {}
+        """When a worker of a region was last heard that claims doubtful orders, and one that does not."""
 
     @property
     def are_several(self) -> bool:
@@ -119,6 +123,11 @@ class Regions:
             self._previous[order.job_class] = choice.region
         return choice
 
+    def has_refuge(self, order: Job, region: str) -> bool:
+        """True if `order` would go to another region than `region` now, one that claims orders in doubt."""
+        other = self.choose(order).region
+        return other is not None and other != region and self.claims(other)
+
     def note_sent(self, region: str, order: Job) -> None:
         """Remember that `order` went to `region`: its workers tell of it with their next state only."""
         self.links[region].forwarded += 1
@@ -127,9 +136,16 @@ class Regions:
 
     def hear(self, state: WorkerState) -> None:
         """Take what a worker tells of itself and its pool."""
+        if state.region in self.links:
+            (self._claiming_at if state.claims else self._not_claiming_at)[state.region] = time.time()
         key = (state.region, state.worker)
         if state.region in self.links and (key in self._heard or len(self._heard) < WORKERS_MAX):
             self._heard[key] = Heard(at=time.time(), state=state)
+
+    def claims(self, region: str) -> bool:
+        """True if all workers of the region, when they were last heard, claimed orders that are in doubt."""
+        claiming_at = self._claiming_at.get(region, -math.inf)
+        return claiming_at - self._not_claiming_at.get(region, -math.inf) > STATE_KEPT_S
 
     def why_waiting(self, status: JobStatus) -> str:
         """Return why the order still waits at this edge though hubs are there, or ""."""

@@ -26,7 +26,7 @@ from halfdrop.hub.delivery import Delivery
 from halfdrop.hub.fair_order import LaneName
 from halfdrop.hub.lanes import Lanes, Planned, read_lane
 from halfdrop.hub.metrics import Tally
-from halfdrop.hub.policy import SUBJECT as POLICY_SUBJECT
+from halfdrop.hub.policy import SUBJECTS as POLICY_SUBJECTS
 from halfdrop.hub.policy import QueuePolicy, follow_policy, read_policy
 from halfdrop.hub.pool_news import PoolNews
 from halfdrop.hub.pulling import Nothing, Puller, Wish
@@ -66,6 +66,7 @@ class JobQueue:
         self.lanes = Lanes(self.policy.all_weights(), settings.taken_classes)
         self.news = PoolNews()
         self.in_hand = 0
+        self.is_draining = False
         self._broker = broker
         self._settings = settings
         self._cancels = cancels
@@ -88,6 +89,10 @@ class JobQueue:
         self.policy = policy
         self.lanes.set_weights(policy.all_weights())
         self._changed.set()
+
+    def drain(self, is_draining: bool) -> None:
+        """Tell from now on whether the region takes no new jobs. What it has is worked off all the same."""
+        self.is_draining = is_draining
 
     async def hear_queued(self, message: Msg) -> None:
         """Take the headers of a job that was just queued, for the whole pool."""
@@ -145,6 +150,7 @@ class JobQueue:
             told.work_settled += delivery.work
         self.lanes.settle(lane, int(is_settled), delivery.work if is_settled else 0.0, time.monotonic())
         self.in_hand -= 1
+        self.news.end(lane)
         self._changed.set()
 
     async def collect(self, stop: asyncio.Event, bound: asyncio.Event) -> AsyncGenerator[Delivery, None]:
@@ -185,7 +191,7 @@ class JobQueue:
     async def keep_up(self) -> None:
         """Follow policy and cancels and tell the pool what this worker does, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(follow_policy(self._broker, self.apply, self._policy_changed))
+            tasks.create_task(follow_policy(self._broker, self.apply, self.drain, self._policy_changed))
             tasks.create_task(watch_cancels(self._broker, self._cancels))
             tasks.create_task(self.news.tell(self._broker, self._settings.region))
 
@@ -253,6 +259,7 @@ class JobQueue:
         self.news.about(planned.lane).taken += delivery.work
         self._tally.taken[planned.lane.job_class, planned.reason] += 1
         self.in_hand += 1
+        self.news.begin(planned.lane)
         return delivery
 
     async def _ensure_consumer(self, lane: LaneName, cap: int | None) -> None:
@@ -296,7 +303,7 @@ async def open_queue(
     queue = JobQueue(broker, settings, cancels, tally)
     hearing = {
         taken_jobs(settings.region): queue.hear_pool,
-        POLICY_SUBJECT: queue.hear_policy,
+        **dict.fromkeys(POLICY_SUBJECTS, queue.hear_policy),
         cancel_job("*"): cancels.hear,
     }
     subscriptions = [await broker.nc.subscribe(subject, cb=hear) for subject, hear in hearing.items()]

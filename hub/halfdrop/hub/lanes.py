@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from msgspec import UNSET
+
 from halfdrop.contracts.jobs import JobClass
 from halfdrop.contracts.pools import LANES_MAX, Lane
 from halfdrop.hub.fair_order import Choice, FairOrder, LaneName
@@ -193,14 +195,18 @@ class Lanes:
         if lane in self._capped:
             self.wake(lane, now)
 
-    def describe(self) -> tuple[tuple[Lane, ...], float]:
-        """Return the lanes with the most work, LANES_MAX at most, and the work of the rest."""
+    def describe(self, running: Mapping[LaneName, int] | None = None) -> tuple[tuple[Lane, ...], float]:
+        """Return the lanes with the most work, LANES_MAX at most, and the work of the rest.
+
+        running: how many jobs of each lane are being worked on; None: nobody knows.
+        """
         rows = [
             Lane(
                 job_class=name.job_class,
                 tenant=name.tenant,
                 jobs=known.jobs,
                 work=round(known.work, 3),
+                running=UNSET if running is None else min(known.jobs, running.get(name, 0)),
                 lag=round(self._order.lag(name), 3),
             )
             for name, known in self._known.items()

@@ -13,13 +13,14 @@ from halfdrop.hub.retries import Failure, charge, failure_of, hand_back, spent_b
 
 
 class Verdict(StrEnum):
-    """The five ways a delivery ends."""
+    """The ways a delivery ends."""
 
     COMPLETE = "complete"  # store the result, announce, ack
     REPEAT = "repeat"  # it was finished before: announce again, ack
     CANCEL = "cancel"  # remove what was stored, announce, ack
     RETRY = "retry"  # announce, nak
     BURY = "bury"  # copy to DEAD, announce, term
+    YIELD = "yield"  # another region runs it and tells of it: ack
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

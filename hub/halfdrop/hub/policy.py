@@ -19,7 +19,7 @@ from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
 from halfdrop.contracts.errors import PermanentError, Unavailable
 from halfdrop.contracts.jobs import JobClass
 from halfdrop.contracts.pools import DEFAULT_WEIGHTS
-from halfdrop.contracts.subjects import POLICY_BUCKET
+from halfdrop.contracts.subjects import DRAINING_KEY, POLICY_BUCKET
 from halfdrop.hub.fair_order import LaneName
 from halfdrop.runtime.broker import Broker
 from halfdrop.runtime.streams import ensure_bucket
@@ -27,7 +27,7 @@ from halfdrop.runtime.streams import ensure_bucket
 log = structlog.get_logger()
 
 KEY = "queue"
-SUBJECT = f"$KV.{POLICY_BUCKET}.{KEY}"
+SUBJECTS = tuple(f"$KV.{POLICY_BUCKET}.{key}" for key in (KEY, DRAINING_KEY))
 """Whoever listens here hears each change as it is stored."""
 
 LOOK_AGAIN_S = 10.0
@@ -83,8 +83,11 @@ def decode_policy(data: bytes) -> QueuePolicy:
         raise PermanentError(f"policy of the queue: {error}", code="bad-policy") from error
 
 
-async def follow_policy(broker: Broker, apply: Callable[[QueuePolicy], None], changed: asyncio.Event) -> None:
-    """Call `apply` with each policy that is new, until cancelled. changed: set by whoever hears of a change."""
+async def follow_policy(
+    broker: Broker, apply: Callable[[QueuePolicy], None], drain: Callable[[bool], None], changed: asyncio.Event
+) -> None:
+    """Call `apply` with each policy that is new, and `drain` with whether the region takes no new jobs, until
+    cancelled. changed: set by whoever hears of a change."""
     known: bytes | None = None
     while True:
         changed.clear()
@@ -95,6 +98,7 @@ async def follow_policy(broker: Broker, apply: Callable[[QueuePolicy], None], ch
                 policy = decode_policy(data) if data else QueuePolicy()
                 log.info("queue_policy", weights=policy.all_weights(), tenants_capped=len(policy.caps))
                 apply(policy)
+            drain(await _read_draining(broker))
         except PermanentError as error:
             log.error("queue_policy_refused", error=error.detail)
         except Unavailable as error:
@@ -131,6 +135,17 @@ async def change_policy(broker: Broker, change: Callable[[QueuePolicy], QueuePol
         except (NatsError, OSError, TimeoutError) as error:
             raise Unavailable(f"the policy of the queue cannot be stored: {error!r}") from error
     raise Unavailable("the policy of the queue changes faster than this change can be made")
+
+
+async def _read_draining(broker: Broker) -> bool:
+    """Return whether an operator drains the region (`halfdrop regions drain`). Raises Unavailable."""
+    try:
+        bucket = await ensure_bucket(broker.js, POLICY_BUCKET, kept_s=FOR_EVER_S)
+        return (await bucket.get(DRAINING_KEY)).value == b"true"
+    except KeyNotFoundError:
+        return False
+    except (NatsError, OSError, TimeoutError) as error:
+        raise Unavailable(f"whether the region is drained cannot be read: {error!r}") from error
 
 
 async def _read(broker: Broker) -> tuple[bytes, int]:

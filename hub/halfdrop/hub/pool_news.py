@@ -7,6 +7,9 @@ receiver's view of the shares wrong by a few jobs, once; what it would have hear
 
 import asyncio
 import secrets
+import time
+from collections import Counter
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -14,11 +17,15 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from halfdrop.contracts.jobs import JobClass
+from halfdrop.contracts.pools import STATE_KEPT_S
 from halfdrop.contracts.subjects import taken_jobs
 from halfdrop.hub.fair_order import LaneName
 from halfdrop.runtime.broker import Broker
 
 log = structlog.get_logger()
+
+SENDERS_MAX = 4_096
+"""Workers whose jobs in hand are remembered; those beyond tell of theirs to edges all the same."""
 
 NEWS_EVERY_S = 0.02
 """Shares are off by what one worker takes in this time at most; a worker that takes 1,000 jobs a second sends 50."""
@@ -43,11 +50,27 @@ class LaneNews(msgspec.Struct, kw_only=True, omit_defaults=True):
         return LaneName(self.job_class, self.tenant)
 
 
+class InHand(msgspec.Struct, frozen=True, kw_only=True):
+    """How many jobs of one lane a worker is working on."""
+
+    job_class: JobClass
+    tenant: str
+    jobs: int
+
+
 class News(msgspec.Struct, frozen=True, kw_only=True, tag="news.v1"):
     """What one worker tells."""
 
     sender: str
     lanes: tuple[LaneNews, ...]
+    in_hand: tuple[InHand, ...] | msgspec.UnsetType = msgspec.UNSET
+    """All that it works on, each time anew, so that what is lost is made good by the next. Unset: a worker of an
+    earlier release, which does not say."""
+
+
+class _Other(NamedTuple):
+    at: float
+    in_hand: tuple[InHand, ...] | msgspec.UnsetType
 
 
 class PoolNews:
@@ -57,6 +80,9 @@ class PoolNews:
         self._sender = secrets.token_hex(8)
         self._untold: dict[LaneName, LaneNews] = {}
         self._is_any = asyncio.Event()
+        self._in_hand: Counter[LaneName] = Counter()
+        self._others: dict[str, _Other] = {}
+        """What the others work on, by sender, those heard last at the end."""
 
     def about(self, lane: LaneName) -> LaneNews:
         """Return what will be told of `lane`, to be added to."""
@@ -65,11 +91,43 @@ class PoolNews:
             self._untold[lane] = LaneNews(job_class=lane.job_class, tenant=lane.tenant)
         return self._untold[lane]
 
+    def begin(self, lane: LaneName) -> None:
+        """Note that a job of `lane` is in hand now."""
+        self._in_hand[lane] += 1
+        self._is_any.set()
+
+    def end(self, lane: LaneName) -> None:
+        """Note that it is no longer."""
+        self._in_hand[lane] -= 1
+        if not self._in_hand[lane]:
+            del self._in_hand[lane]
+        self._is_any.set()
+
+    def remind(self) -> None:
+        """Tell again what is in hand, if anything is: whoever came late did not hear of it."""
+        if self._in_hand:
+            self._is_any.set()
+
+    def running(self, now: float) -> Counter[LaneName] | None:
+        """Return how many jobs of each lane the pool is working on; None while somebody does not say what it works on.
+
+        now: by time.monotonic. A worker that was not heard for STATE_KEPT_S has nothing in hand any more.
+        """
+        for sender in [name for name, other in self._others.items() if now - other.at > STATE_KEPT_S]:
+            del self._others[sender]
+        running = self._in_hand.copy()
+        for other in self._others.values():
+            if other.in_hand is msgspec.UNSET:
+                return None
+            running.update({LaneName(each.job_class, each.tenant): each.jobs for each in other.in_hand})
+        return running
+
     async def tell(self, broker: Broker, region: str) -> None:
         """Tell what is to be told, until cancelled."""
         while True:
             await self._is_any.wait()
-            news = News(sender=self._sender, lanes=tuple(self._untold.values()))
+            in_hand = tuple(InHand(job_class=name, tenant=of, jobs=n) for (name, of), n in self._in_hand.items())
+            news = News(sender=self._sender, lanes=tuple(self._untold.values()), in_hand=in_hand)
             self._untold.clear()
             self._is_any.clear()
             try:
@@ -85,4 +143,9 @@ class PoolNews:
         except msgspec.MsgspecError as error:
             log.warning("news_unreadable", error=str(error))
             return ()
-        return () if news.sender == self._sender else news.lanes
+        if news.sender == self._sender:
+            return ()
+        self._others.pop(news.sender, None)
+        if len(self._others) < SENDERS_MAX:
+            self._others[news.sender] = _Other(time.monotonic(), news.in_hand)
+        return news.lanes

@@ -59,7 +59,7 @@ async def tell_state(
             await queue.count()
         except Unavailable as error:
             log.warning("lanes_unknown", error=error.detail)
-        lanes, other_work = queue.lanes.describe()
+        lanes, other_work = queue.lanes.describe(queue.news.running(time.monotonic()))
         state = WorkerState(
             region=settings.region,
             worker=settings.name,
@@ -70,6 +70,8 @@ async def tell_state(
             models=models(),
             size_max_px=SIZE_MAX_PX,
             units_per_s=rate.units_per_s,
+            is_draining=queue.is_draining,
+            claims=True,
             weights=queue.policy.all_weights(),
             lanes=lanes,
             other_work=other_work,
@@ -78,4 +80,5 @@ async def tell_state(
             await broker.nc.publish(worker_state(settings.region, settings.name), encode_state(state))
         except (NatsError, OSError) as error:
             log.debug("state_not_told", error=repr(error))
+        queue.news.remind()
         await asyncio.sleep(STATE_EVERY_S)

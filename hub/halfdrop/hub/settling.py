@@ -49,6 +49,8 @@ async def settle(
             earlier = await _store_result(objects, status)
             await announce(events, finished_before(earlier, status).status if earlier else status)
             await delivery.ack()
+        case Verdict.YIELD:
+            await delivery.ack()
         case Verdict.REPEAT:
             await announce(events, status)
             await delivery.ack()

@@ -23,6 +23,7 @@ from halfdrop.contracts.patterns import canonical_bytes, pattern_key
 from halfdrop.contracts.subjects import EVENTS_STREAM, JOBS_STREAM, spec_path, tenant_folder
 from halfdrop.hub import outcomes
 from halfdrop.hub.cancels import Cancels
+from halfdrop.hub.claiming import find_claimant
 from halfdrop.hub.collecting import JobQueue, open_queue
 from halfdrop.hub.delivery import Delivery
 from halfdrop.hub.finishing import finish, finishing_steps
@@ -131,7 +132,7 @@ async def _work_off(
 
 def spent_part(outcome: Outcome | None) -> float:
     """Return which part of a job's work was done, 0 to 1: what its lane is to pay for."""
-    if outcome is None or outcome.verdict is Verdict.REPEAT:
+    if outcome is None or outcome.verdict in (Verdict.REPEAT, Verdict.YIELD):
         return 0.0
     status = outcome.status
     if outcome.verdict in (Verdict.CANCEL, Verdict.RETRY):
@@ -196,10 +197,16 @@ async def _process(hub: Hub, delivery: Delivery, job: Job, stop: asyncio.Event) 
     status = await begin_status(hub.broker, job, key, delivery, worker=hub.settings.name, clock=hub.clock)
     try:
         earlier = await find_result(hub.objects, job.tenant, job.id)
+        region = hub.settings.region
+        if earlier is None:
+            region = await find_claimant(hub.objects, delivery, job, region=region)
     except TransientError as error:
         return outcomes.failed(status, error, max_deliver=max_deliver, now=hub.clock(), random=hub.random)
     if earlier is not None:
         return outcomes.finished_before(earlier, status)
+    if region != hub.settings.region:
+        log.info("job_left_to_its_region", region=region)
+        return Outcome(verdict=Verdict.YIELD, status=status)
     if outcomes.is_exhausted(status, max_deliver=max_deliver):
         return outcomes.exhausted(status, max_deliver=max_deliver, now=hub.clock())
     if hub.cancels.is_canceled(job.id):

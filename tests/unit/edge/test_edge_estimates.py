@@ -108,6 +108,15 @@ def test_each_order_waits_for_the_work_of_all_before_it_wherever_it_stands() -> 
     assert gaps == pytest.approx([1, 2, 3, 4, 6, 7, 8])
 
 
+def test_busy_slots_are_taken_from_the_lanes_that_say_so() -> None:
+    lanes = (
+        Lane(job_class="standard", tenant="local", jobs=6, work=6.0, running=0),
+        Lane(job_class="standard", tenant="other", jobs=4, work=4.0, running=4),
+    )
+    estimates = Estimates(heard(worker(slots=4, busy=4, lanes=lanes)), home="local", unfinished=[order(1)])
+    assert estimates.estimate(order(1)).queue_position == 5  # all of its lane but itself: none of them runs
+
+
 def test_why_there_is_no_estimate_is_said() -> None:
     def why(pools: Pools, **options: Any) -> str:
         return Estimates(pools, home="local").estimate(order(1), **options).why
