@@ -12,6 +12,7 @@ from typing import Annotated, Literal, get_args
 import msgspec
 from msgspec import Meta
 
+from halfdrop.contracts.patterns import PALETTE_MAX
 from halfdrop.contracts.printing import FEATURE_MAX_MM, MM_PER_INCH, TRAP_MAX_MM, PrintFormat
 from halfdrop.contracts.repeats import Layout
 
@@ -228,8 +229,16 @@ def finishing_of(template: Template) -> Finishing:
         digest=template_digest(template),
         steps=template.finishing.steps,
         outputs=template.finishing.outputs,
-        gates=template.gates,
+        gates=_with_press_limit(template),
     )
+
+
+def _with_press_limit(template: Template) -> Gates:
+    """Return the gates; where none counts colours and the press takes few, the press's limit is one."""
+    most = template.press.colours_max
+    if template.gates.colours is not None or most > PALETTE_MAX:
+        return template.gates
+    return msgspec.structs.replace(template.gates, colours=AtMost(max=most))
 
 
 def template_digest(template: Template) -> str:

@@ -18,7 +18,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import UNSET
 
-from halfdrop.contracts.jobs import Artifact, Job, colourways_of, formats_of, printing_of, usual_of
+from halfdrop.contracts.jobs import Artifact, Job, colourways_of, formats_of, merges_inks, printing_of, usual_of
 from halfdrop.contracts.patterns import pattern_key
 from halfdrop.contracts.plates import Plates
 from halfdrop.contracts.printing import count_more_files
@@ -32,6 +32,7 @@ from halfdrop.hub.progress import Progress
 from halfdrop.hub.reporting import Report
 from halfdrop.hub.sampler import Stopped
 from halfdrop.models.fields import Fields
+from halfdrop.models.merged_inks import merge_inks, recolour_inks
 from halfdrop.models.seams import seam_ratio
 from halfdrop.runtime.objects import ObjectStore
 from halfdrop.runtime.semantics import FILE_NAME
@@ -166,10 +167,15 @@ async def finish(
     pass; the files of that attempt are removed then, and of one that failed for good the report is stored. When the
     caller is cancelled, threads stop at their next strip or file; what was stored stays, and is not made again by the
     next delivery if `progress` was saved."""
+    palette, asked, colourways = plates.palette, job.spec.palette, colourways_of(job)
+    if merges_inks(job):
+        fields, palette = merge_inks(fields, plates.palette)
+        asked = palette if asked else ()
+        colourways = tuple(recolour_inks(plates.palette, palette, colours) for colours in colourways)
     bench = _Bench(
         job,
         fields=fields,
-        palette=plates.palette,
+        palette=palette,
         objects=objects,
         threads=threads,
         report=report,
@@ -180,8 +186,8 @@ async def finish(
     refiner = report.status.refiner_digest
     artwork = Artwork(
         fields=fields,
-        palette=plates.palette,
-        asked=job.spec.palette,
+        palette=palette,
+        asked=asked,
         spec=job.spec,
         size_px=job.size_px,
         options=printing_of(job),
@@ -194,7 +200,7 @@ async def finish(
         artwork = await _measure(bench, artwork)
         if gatekeeper is not None:
             artwork = await _pass_gates(bench, gatekeeper, artwork)
-        plan = plan_files(artwork, formats_of(job), colourways_of(job), usual_of(job))
+        plan = plan_files(artwork, formats_of(job), colourways, usual_of(job))
         async with asyncio.TaskGroup() as tasks:
             groups = [tasks.create_task(_make_group(bench, files)) for files in plan.groups()]
             groups.append(tasks.create_task(_make_others(bench, plan.others)))

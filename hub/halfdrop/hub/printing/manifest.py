@@ -15,7 +15,7 @@ import numpy as np
 import pyvips
 
 from halfdrop.contracts.errors import PermanentError
-from halfdrop.contracts.jobs import Artifact, Job, colourways_of, formats_of, printing_of, usual_of
+from halfdrop.contracts.jobs import Artifact, Job, colourways_of, formats_of, merges_inks, printing_of, usual_of
 from halfdrop.contracts.patterns import PatternSpec, pattern_key
 from halfdrop.contracts.plates import Plates, decode_plates, encode_plates
 from halfdrop.contracts.printing import PrintFormat, PrintOptions
@@ -66,6 +66,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, tag="manifest.v1"):
     palette: tuple[str, ...]
     model_digest: str
     refiner_digest: str = ""
+    merges_inks: bool = False
+    """Layers of one colour were brought on one plate."""
+
     profile_sha256: str = ""
     gates: str = ""
     """The gates' report, JSON, as the files carry it."""
@@ -91,6 +94,7 @@ def write_manifest(
         palette=tuple(artwork.palette),
         model_digest=job.spec.model_digest,
         refiner_digest=artwork.refiner_digest,
+        merges_inks=merges_inks(job),
         profile_sha256=profile_sha256,
         gates=artwork.gates,
         made_on=describe_device(device),

@@ -19,6 +19,7 @@ from halfdrop.hub.printing.manifest import Manifest, describe_device, read_manif
 from halfdrop.hub.printing.plan import plan_files
 from halfdrop.models.bundle import open_bundle
 from halfdrop.models.fields import Fields, decode_fields
+from halfdrop.models.merged_inks import merge_inks, recolour_inks
 
 
 class Reproduction(NamedTuple):
@@ -46,10 +47,19 @@ def reproduce(
     or (other-refiner) where the refiner at hand is another one.
     """
     manifest, plates = read_manifest(data)
+    fields, asked, colourways = (
+        _refine(manifest, plates, refiner_dir, device),
+        manifest.spec.palette,
+        manifest.colourways,
+    )
+    if manifest.merges_inks:
+        fields, _ = merge_inks(fields, plates.palette)
+        asked = manifest.palette if asked else ()
+        colourways = tuple(recolour_inks(plates.palette, manifest.palette, colours) for colours in colourways)
     artwork = Artwork(
-        fields=_refine(manifest, plates, refiner_dir, device),
+        fields=fields,
         palette=manifest.palette,
-        asked=manifest.spec.palette,
+        asked=asked,
         spec=manifest.spec,
         size_px=manifest.size_px,
         options=manifest.printing,
@@ -60,7 +70,7 @@ def reproduce(
     wanted = {file.name: file.sha256 for file in manifest.files}
     equal: list[str] = []
     different: list[str] = []
-    for file in plan_files(artwork, manifest.formats, manifest.colourways, manifest.usual):
+    for file in plan_files(artwork, manifest.formats, colourways, manifest.usual):
         made = file.make()
         if into is not None:
             (into / file.name).write_bytes(made)
