@@ -12,11 +12,15 @@ import msgspec
 from halfdrop.contracts.errors import InvalidInput
 from halfdrop.contracts.patterns import normalise_palette
 
-PrintFormat = Literal["pdf", "tiff", "tiff-indexed", "tiff-separated", "ai", "tiff-trapped", "webp", "inks"]
+PrintFormat = Literal[
+    "pdf", "tiff", "tiff-indexed", "tiff-separated", "ai", "svg-knockout", "tiff-trapped", "webp", "inks", "sheet",
+    "drawing", "proof-pdf",
+]  # fmt: skip
 """Files beyond the usual ones, in the order in which they are made.
 
-A page with spot colours and layers; RGB, one ink a pixel, a channel for each ink; the page for Illustrator; channels
-that are knocked out and trapped; WebP; what each ink is and covers, as data.
+A page with spot colours and layers; RGB, one ink a pixel, a channel for each ink; the page for Illustrator; a drawing
+whose inks do not overlap; channels that are knocked out and trapped; WebP; what each ink is and covers, as data; the
+same as a sheet; the repeat with its dimensions; all proofs as pages.
 """
 
 MM_PER_INCH = 25.4

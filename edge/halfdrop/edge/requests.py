@@ -48,7 +48,9 @@ class PredictionInput(PatternRequest, frozen=True, kw_only=True, forbid_unknown_
     formats: tuple[PrintFormat, ...] = ()
     """Files beside the PNGs and the SVG: "pdf" (spot colours and layers), "tiff" (RGB with its profile),
     "tiff-indexed" (one ink a pixel), "tiff-separated" (a channel for each ink), "ai" (the page, for Illustrator),
-    "tiff-trapped" (channels knocked out and trapped), "webp", "inks" (Lab values, coverage, order of printing)."""
+    "svg-knockout" (inks that do not overlap), "tiff-trapped" (channels knocked out and trapped), "webp", "inks" (Lab
+    values, coverage, order of printing), "sheet" (the same as a picture), "drawing" (the repeat with its dimensions),
+    "proof-pdf" (all proofs as pages)."""
 
     colourways: tuple[tuple[str, ...], ...] = ()
     """Up to 8 more palettes for the same plates, nothing drawn anew: each has a master, an SVG and every format, named

@@ -18,6 +18,7 @@ from halfdrop.contracts.repeats import Repeat
 from halfdrop.models.fields import Fields
 from halfdrop.models.lattice import extend_unit, fit_to_lattice, sample_weights
 from halfdrop.models.renderer import used_layers
+from halfdrop.models.visible import visible_depths
 
 Points = NDArray[np.float64]
 INTERPOLATION = 2
@@ -35,8 +36,14 @@ FINE_ABOVE_PX = 16.0
 TOLERANCE_PX = 0.1
 """Farthest that a simplified contour may lie from the traced one, in pixels of the size asked for."""
 
+EXACT_PX = 0.02
+"""The same where inks are knocked out: two that share an edge simplify it from different ends, and must still meet."""
+
+GROUND = -1
+"""What the ground is called where it is traced as the layers are."""
+
 OUTSIDE = 1e-6
-"""Width, in grid pixels, of the rim in which contours that meet the border are closed."""
+"""Width, in pixels, of the rim in which contours that meet the border are closed."""
 
 
 class Contours(NamedTuple):
@@ -75,17 +82,25 @@ class Outline(NamedTuple):
         return (along_px, aside_px) if self.lattice.shifted_axis == "rows" else (aside_px, along_px)
 
 
-def trace_outline(fields: Fields, repeat: Repeat, size_px: int) -> Outline:
+def trace_outline(fields: Fields, repeat: Repeat, size_px: int, *, is_knocked_out: bool = False) -> Outline:
     """Return the contours of one tile, `size_px` square; they are simplified for this size.
 
-    fields: as in `renderer.compose_tile`.
+    fields: as in `renderer.compose_tile`. is_knocked_out: trace what is seen of the ground (GROUND) and of each layer,
+    without what lies under another.
     """
     fields, lattice = fit_to_lattice(fields, repeat.normalise())
+    used = used_layers(fields)
     margin = _margin(fields.shape[-1])
-    unit = extend_unit(fields, lattice, margin)
+    unit = extend_unit(fields[list(used)], lattice, margin)
     unit_px = size_px / lattice.units
-    layers = [Contours(layer, _trace_rings(unit[layer], margin, unit_px)) for layer in used_layers(fields)]
-    return Outline(lattice, unit_px, layers)
+    places, samples = _sample(unit, margin, unit_px)
+    if not is_knocked_out:
+        traced = zip(used, samples, strict=True)
+        return Outline(lattice, unit_px, [Contours(layer, _trace_rings(places, plane)) for layer, plane in traced])
+    seen = np.minimum(visible_depths(samples), 1.0)
+    inks = zip((GROUND, *used), seen, strict=True)
+    layers = [Contours(layer, _trace_rings(places, plane, EXACT_PX)) for layer, plane in inks]
+    return Outline(lattice, unit_px, [contours for contours in layers if contours.rings])
 
 
 def _margin(grid: int) -> int:
@@ -93,17 +108,23 @@ def _margin(grid: int) -> int:
     return INTERPOLATION + ceil(BLEED_GRID_PX * grid / GRID_PX)
 
 
-def _trace_rings(field: Fields, margin: int, unit_px: float) -> list[Points]:
-    """Return one layer's contours, in pixels from the unit's border, without those that simplifying has flattened."""
-    grid = len(field) - 2 * margin
+def _sample(unit: Fields, margin: int, unit_px: float) -> tuple[Points, Points]:
+    """Return places along a unit and its bleed, in pixels from its border, and the layers' depths there."""
+    grid = unit.shape[-1] - 2 * margin
     scale = unit_px / GRID_PX
     step = FINE_STEP if scale > FINE_ABOVE_PX else COARSE_STEP
     places = np.arange(-BLEED_GRID_PX, GRID_PX + BLEED_GRID_PX + step / 2, step)
     weights = sample_weights(places * (grid / GRID_PX), margin, grid)
-    samples = np.pad(weights @ field @ weights.T, 1, constant_values=-1.0)
-    rim = np.concatenate([places[:1] - OUTSIDE, places, places[-1:] + OUTSIDE]) * scale
-    contours = contour_generator(rim, rim, samples, line_type=LineType.Separate).lines(0.0)
-    rings = [_simplify(np.asarray(contour), TOLERANCE_PX) for contour in contours]
+    samples: Points = weights @ unit @ weights.T
+    return places * scale, samples
+
+
+def _trace_rings(places: Points, samples: Points, tolerance_px: float = TOLERANCE_PX) -> list[Points]:
+    """Return one layer's contours, in pixels from the unit's border, without those that simplifying has flattened."""
+    rim = np.concatenate([places[:1] - OUTSIDE, places, places[-1:] + OUTSIDE])
+    edged = np.pad(samples, 1, constant_values=-1.0)
+    contours = contour_generator(rim, rim, edged, line_type=LineType.Separate).lines(0.0)
+    rings = [_simplify(np.asarray(contour), tolerance_px) for contour in contours]
     return [ring for ring in rings if len(ring) >= 4]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 from halfdrop.contracts.repeats import Repeat
-from halfdrop.models.contours import Outline, Points, trace_outline
+from halfdrop.models.contours import GROUND, Outline, Points, trace_outline
 from halfdrop.models.fields import Fields
 
 
@@ -17,13 +17,16 @@ def trace_svg(
     title: str = "Halfdrop pattern",
     metadata: str = "",
     side_mm: float | None = None,
+    is_knocked_out: bool = False,
 ) -> str:
     """Return an SVG of one tile, `size_px` square: the ground and a group "layer-n" for each layer with ink.
+
+    Layers are stacked whole, unless they shall be knocked out: then each ink covers what is seen of it, and no more.
 
     fields, palette: as in `renderer.compose_tile`. metadata: XML that says where it comes from. side_mm: its physical
     size; absent: that many pixels. Scales to any size; contours are simplified for this one.
     """
-    outline = trace_outline(fields, repeat, size_px)
+    outline = trace_outline(fields, repeat, size_px, is_knocked_out=is_knocked_out)
     side = str(size_px) if side_mm is None else f"{side_mm:.6g}mm"
     head = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
@@ -31,10 +34,16 @@ def trace_svg(
         f' viewBox="0 0 {size_px} {size_px}">\n<title>{escape(title)}</title>\n'
         f"<desc>{escape(describe_lattice(outline.lattice))}</desc>\n"
         f"<metadata>{metadata}</metadata>\n"
-        f'<rect id="ground" width="{size_px}" height="{size_px}" fill="{palette[0]}"/>\n'
     )
+    if not is_knocked_out:
+        head += f'<rect id="ground" width="{size_px}" height="{size_px}" fill="{palette[0]}"/>\n'
     layers = [
-        _lay_layer(f"layer-{layer + 1}", palette[layer + 1], "".join(map(_format, rings)), outline)
+        _lay_layer(
+            "ground" if layer == GROUND else f"layer-{layer + 1}",
+            palette[layer + 1],
+            "".join(map(_format, rings)),
+            outline,
+        )
         for layer, rings in outline.layers
     ]
     return head + "".join(layers) + "</svg>\n"

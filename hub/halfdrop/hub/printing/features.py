@@ -16,6 +16,7 @@ from halfdrop.contracts.repeats import Repeat
 from halfdrop.models.cells import MARGIN
 from halfdrop.models.fields import CLEARED_SAMPLES, Fields, band_samples
 from halfdrop.models.lattice import extend_unit, fit_to_lattice, sample_weights
+from halfdrop.models.visible import visible_depths
 
 Floats = NDArray[np.float32]
 
@@ -30,21 +31,6 @@ FACING = -0.85
 
 RUNS_MIN = 3
 """A line is one if so many runs have its width: one alone is a nick."""
-
-
-def visible_depths(depths: Floats) -> Floats:
-    """Return [1 + layers, ...]: how deep each place lies in what is seen of the ground and of each layer.
-
-    depths: [layers, ...], how deep it lies in each layer, whatever is above; the lowest first.
-    """
-    layers = len(depths)
-    visible = np.empty((layers + 1, *depths.shape[1:]), np.float32)
-    bare = np.full(depths.shape[1:], np.inf, np.float32)  # how far everything above is away
-    for layer in reversed(range(layers)):
-        np.minimum(depths[layer], bare, out=visible[layer + 1])
-        np.minimum(bare, -depths[layer], out=bare)
-    visible[0] = bare
-    return visible
 
 
 def thinnest_lines(fields: Fields, repeat: Repeat, unit_mm: float) -> list[float | None]:

@@ -7,7 +7,9 @@ from halfdrop.contracts.printing import PrintFormat
 from halfdrop.hub.files import encode_webp
 from halfdrop.hub.printing.artwork import Artwork
 from halfdrop.hub.printing.separations import encode_ink_data, encode_trapped_tiff
+from halfdrop.hub.printing.sheets import encode_drawing, encode_proof_pdf, encode_sheet
 from halfdrop.hub.printing.spot_pdf import trace_pdf
+from halfdrop.hub.printing.svg_files import encode_knockout_svg
 from halfdrop.hub.printing.tiff_files import encode_indexed_tiff, encode_separated_tiff, encode_tiff
 
 
@@ -29,7 +31,11 @@ FORMATS: Mapping[PrintFormat, Format] = {
     "tiff-indexed": Format("indexed.tiff", "image/tiff", encode_indexed_tiff),
     "tiff-separated": Format("separated.tiff", "image/tiff", encode_separated_tiff),
     "ai": Format("pattern.ai", "application/postscript", trace_pdf),
+    "svg-knockout": Format("knockout.svg", "image/svg+xml", encode_knockout_svg),
     "tiff-trapped": Format("trapped.tiff", "image/tiff", encode_trapped_tiff),
     "webp": Format("master.webp", "image/webp", _encode_webp),
     "inks": Format("inks.json", "application/json", encode_ink_data),
+    "sheet": Format("separations.png", "image/png", encode_sheet),
+    "drawing": Format("repeat.png", "image/png", encode_drawing),
+    "proof-pdf": Format("proof.pdf", "application/pdf", encode_proof_pdf),
 }

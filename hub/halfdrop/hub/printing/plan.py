@@ -13,8 +13,8 @@ from halfdrop.contracts.templates import USUAL_OUTPUTS, UsualOutput
 from halfdrop.hub.files import encode_coverage, encode_picture
 from halfdrop.hub.printing.artwork import Artwork
 from halfdrop.hub.printing.formats import FORMATS
+from halfdrop.hub.printing.svg_files import encode_svg
 from halfdrop.models.renderer import PROOF_TILE_MAX_PX, compose_proof
-from halfdrop.models.vector import trace_svg
 
 MASTER_NAME, VECTOR_NAME, PROOF_NAME, MANIFEST_NAME = "master.png", "pattern.svg", "proof.png", "manifest.json"
 COLOURWAYS_STAGE = "colourways"
@@ -107,15 +107,6 @@ def encode_master(artwork: Artwork) -> bytes:
 def encode_plate(artwork: Artwork, place: int) -> bytes:
     """Return a greyscale PNG of what one layer covers."""
     return encode_coverage(artwork.plane(place), artwork.xmp, dpi=artwork.dpi)
-
-
-def encode_svg(artwork: Artwork) -> bytes:
-    """Return the layers' outlines, stacked whole; in millimetres where the order says how long the repeat is."""
-    side_mm = None if artwork.options.repeat_mm is None else artwork.side_mm
-    title, metadata, repeat = artwork.spec.prompt, artwork.svg_metadata, artwork.spec.repeat
-    return trace_svg(
-        artwork.fields, artwork.palette, repeat, artwork.size_px, title=title, metadata=metadata, side_mm=side_mm
-    ).encode()
 
 
 def encode_proof(artwork: Artwork) -> bytes:

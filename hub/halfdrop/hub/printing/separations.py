@@ -14,11 +14,13 @@ import numpy as np
 
 from halfdrop.contracts.errors import PermanentError
 from halfdrop.hub.printing.artwork import Artwork
-from halfdrop.hub.printing.features import Floats, drop_specks, thinnest_lines, visible_depths
+from halfdrop.hub.printing.features import drop_specks, thinnest_lines
 from halfdrop.hub.printing.spot_inks import Ink, delta_e_2000, lab_of
 from halfdrop.hub.printing.tiff_files import encode_inks
 from halfdrop.models.cells import plan_cell
+from halfdrop.models.fields import Fields
 from halfdrop.models.renderer import Bytes, lay_cells, measure_depths, strip_rows
+from halfdrop.models.visible import Depths, visible_depths
 
 DELTA_E_MAX = 1.5
 """CIEDE2000 that a brand forgives at most; above it the sheet warns."""
@@ -157,7 +159,7 @@ def unit_mm(artwork: Artwork) -> float:
     return artwork.side_mm / artwork.spec.repeat.normalise().units
 
 
-def spread_depths(visible: Floats, inks: Sequence[Ink], trap: float) -> Floats:
+def spread_depths(visible: Depths, inks: Sequence[Ink], trap: float) -> Depths:
     """Return [inks, ...] depths of what each ink prints: what is seen of it, and `trap` on under darker neighbours."""
     order = print_order(inks)
     spread = visible.copy()
@@ -168,7 +170,7 @@ def spread_depths(visible: Floats, inks: Sequence[Ink], trap: float) -> Floats:
     return spread
 
 
-def _strips(artwork: Artwork) -> Iterator[tuple[Floats, Floats]]:
+def _strips(artwork: Artwork) -> Iterator[tuple[Depths, Depths]]:
     """Yield [inks, rows, width] depths in samples, a strip of the cell at a time: what is seen of each ink, and what
     its trapped plate prints."""
     fields, _ = _without_specks(artwork)
@@ -185,14 +187,14 @@ def _samples(artwork: Artwork) -> int:
     return cell.height * cell.width
 
 
-def _without_specks(artwork: Artwork) -> tuple[Floats, list[int]]:
+def _without_specks(artwork: Artwork) -> tuple[Fields, list[int]]:
     """Return the fields of the layers with ink, without specks, and how many each ink lost; the ground loses none."""
     fields = artwork.fields[list(artwork.layers)]
     cleared, counts = drop_specks(fields, artwork.spec.repeat, unit_mm(artwork), artwork.options.min_feature_mm)
     return cleared, [0, *counts]
 
 
-def _cover(depths: Floats) -> Bytes:
+def _cover(depths: Depths) -> Bytes:
     """Return coverage, 255 = full, of samples so deep: as the renderer rounds it."""
     covered: Bytes = np.clip(depths * np.float32(255) + np.float32(128), 0, 255.5).astype(np.uint8)
     return covered

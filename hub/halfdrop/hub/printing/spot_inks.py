@@ -39,12 +39,19 @@ def name_inks(palette: list[str]) -> list[Ink]:
 
 def lab_of(colour: str) -> tuple[float, float, float]:
     """Return the Lab value of "#rrggbb"."""
-    encoded = np.frombuffer(bytes.fromhex(colour.removeprefix("#")), np.uint8) / 255
+    levels = np.frombuffer(bytes.fromhex(colour.removeprefix("#")), np.uint8)
+    lightness, green_red, blue_yellow = lab_of_levels(levels).tolist()
+    return (round(lightness, 3), round(green_red, 3), round(blue_yellow, 3))
+
+
+def lab_of_levels(levels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the Lab values of [..., 3] sRGB levels."""
+    encoded = levels / 255
     linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
-    relative = _SRGB_TO_XYZ_D50 @ linear / np.array(WHITE_D50)
+    relative = linear @ _SRGB_TO_XYZ_D50.T / np.array(WHITE_D50)
     f: NDArray[np.float64] = np.where(relative > _EPSILON, np.cbrt(relative), (_KAPPA * relative + 16) / 116)
-    x, y, z = f.tolist()
-    return (round(116 * y - 16, 3), round(500 * (x - y), 3), round(200 * (y - z), 3))
+    x, y, z = f[..., 0], f[..., 1], f[..., 2]
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
 
 
 def delta_e_2000(one: tuple[float, float, float], other: tuple[float, float, float]) -> float:
