@@ -46,10 +46,22 @@ NEEDS: dict[Output, Step | None] = {
     "tiff-trapped": "trap",
     "webp": None,
     "inks": "separate",
+    "svg-knockout": "trace",
+    "sheet": "separate",
+    "drawing": None,
+    "proof-pdf": None,
 }
 """The step without which a file cannot be made."""
 
-SPOT_OUTPUTS: tuple[Output, ...] = ("plates", "pdf", "ai", "tiff-indexed", "tiff-separated", "tiff-trapped")
+SPOT_OUTPUTS: tuple[Output, ...] = (
+    "plates",
+    "pdf",
+    "ai",
+    "svg-knockout",
+    "tiff-indexed",
+    "tiff-separated",
+    "tiff-trapped",
+)
 """Files that tell the inks apart, as a press with screens needs them."""
 
 PressKind = Literal["digital", "screen", "weave", "display"]

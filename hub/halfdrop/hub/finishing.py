@@ -131,7 +131,7 @@ class _Bench:
     def check(self, file: PlannedFile, data: bytes) -> None:
         """Hold a file against the gates, if there are any. Raises AnotherSeed or GateFailed."""
         if self.gatekeeper is not None:
-            self.gatekeeper.check(file.name, file.media_type, data, file.artwork)
+            self.gatekeeper.check(file.name, data, file.artwork)
 
     async def store_report(self, gatekeeper: Gatekeeper) -> tuple[Artifact, ...]:
         """Store what the gates found."""
