@@ -1,6 +1,7 @@
 // The studio: one design, drawn again whenever it changes. Everything else on the page reads it or writes it.
 
 import { Problem } from "./api.js";
+import { Batches } from "./batches.js";
 import { blankDesign, fromFragment, fromRequest, layoutOf, nameRepeat, toFragment, toRequest } from "./design.js";
 import { Orders } from "./orders.js";
 import { Palette } from "./palette.js";
@@ -237,6 +238,7 @@ const templates = new Templates({
   onChange: (template) => change({ template, leastColours: templates.leastColours(template) }),
   onSize: (sizePx, dpi) => stage.measureFor(sizePx, dpi),
 });
+const batches = new Batches({ onChange: announce });
 const shell = wireShell({ stage, order, shuffle: () => setSeed(randomSeed()), announce });
 
 wireForm();
@@ -254,4 +256,4 @@ templates.load().then(
   () => { if (design.template) change({ leastColours: templates.leastColours(design.template) }); },
   (problem) => note("template", problem.message, true),
 );
-orders.load().catch((problem) => note("order", problem.message, true));
+Promise.all([orders.load(), batches.load()]).catch((problem) => note("order", problem.message, true));
