@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -24,6 +25,7 @@ from halfdrop.contracts.subjects import artifact_path
 from halfdrop.hub.printing.artwork import Artwork
 from halfdrop.hub.printing.manifest import write_manifest
 from halfdrop.hub.printing.plan import MANIFEST_NAME, PlannedFile, plan_files
+from halfdrop.hub.printing.profiles import find_profile
 from halfdrop.hub.printing.separations import check_press
 from halfdrop.hub.progress import Progress
 from halfdrop.hub.reporting import Report
@@ -124,15 +126,17 @@ async def finish(
     report: Report,
     progress: Progress,
     device: str = "cpu",
-    profile: bytes = b"",
+    profiles: Path | None = None,
 ) -> tuple[Artifact, ...]:
     """Make and store every file of the job, and return them: master, separations, drawing, proof, others, manifest.
 
     plates: what was previewed. fields: what files are made of, the same or refined, on any grid. device: what they were
-    refined on. profile: the ICC profile that the job names. Raises Unavailable when the store is away, PermanentError
-    for what the press cannot print. When the caller is cancelled, threads stop at their next strip or file; what was
-    stored stays, and is not made again by the next delivery if `progress` was saved.
+    refined on. profiles: the folder of ICC profiles that jobs may name. Raises Unavailable when the store is away,
+    PermanentError for what the press cannot print. When the caller is cancelled, threads stop at their next strip or
+    file; what was stored stays, and is not made again by the next delivery if `progress` was saved.
     """
+    name = printing_of(job).profile
+    profile = await asyncio.to_thread(find_profile, profiles, name) if name else b""
     bench = _Bench(
         job, fields=fields, palette=plates.palette, objects=objects, threads=threads, report=report, progress=progress
     )

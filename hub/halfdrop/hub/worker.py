@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 
 import structlog
@@ -245,6 +246,7 @@ async def _work(hub: Hub, job: Job, report: Report, progress: Progress, pace: Jo
                 report=report,
                 progress=progress,
                 device=hub.refiner.device,
+                profiles=Path(hub.settings.profiles_dir) if hub.settings.profiles_dir else None,
             )
             pace.finished()
     except Exception as error:
