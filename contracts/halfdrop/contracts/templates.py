@@ -50,6 +50,7 @@ NEEDS: dict[Output, Step | None] = {
     "sheet": "separate",
     "drawing": None,
     "proof-pdf": None,
+    "tiff-cmyk": None,
 }
 """The step without which a file cannot be made."""
 
@@ -134,6 +135,9 @@ class Press(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     trap_mm: Annotated[float, Meta(ge=0, le=TRAP_MAX_MM)] = 0.2
     """How far a lighter ink runs on under a darker neighbour, by the step `trap`."""
+
+    profile: Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{0,64}$")] = ""
+    """Name of an ICC profile that the hub has, for `tiff-cmyk`."""
 
     min_feature_mm: Annotated[float, Meta(ge=0, le=FEATURE_MAX_MM)] = 0.3
     """Spots smaller than this in every direction are left out by the step `trap`."""

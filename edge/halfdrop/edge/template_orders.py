@@ -87,6 +87,7 @@ def fit_order(shelf: TemplateShelf, asked: PredictionInput) -> Fitted:
         repeat_mm=repeat_mm,
         trap_mm=press.trap_mm,
         min_feature_mm=press.min_feature_mm,
+        profile=press.profile,
     )
     coloured = _fit_colourways(template, sized)
     return Fitted(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -27,6 +28,7 @@ from halfdrop.hub.gating import AnotherSeed, GateFailed, Gatekeeper
 from halfdrop.hub.printing.artwork import Artwork
 from halfdrop.hub.printing.manifest import write_manifest
 from halfdrop.hub.printing.plan import MANIFEST_NAME, PlannedFile, plan_files
+from halfdrop.hub.printing.profiles import find_profile
 from halfdrop.hub.printing.separations import check_press
 from halfdrop.hub.progress import Progress
 from halfdrop.hub.reporting import Report
@@ -156,17 +158,20 @@ async def finish(
     report: Report,
     progress: Progress,
     device: str = "cpu",
-    profile: bytes = b"",
+    profiles: Path | None = None,
     gatekeeper: Gatekeeper | None = None,
 ) -> tuple[Artifact, ...]:
     """Make and store every file of the job, and return them: master, separations, drawing, proof, others, manifest.
 
     plates: what was previewed. fields: what files are made of, the same or refined, on any grid. device: what they
-    were refined on. profile: the ICC profile that the job names. Raises Unavailable when the store is away,
+    were refined on. profiles: the folder of ICC profiles that jobs may name. Raises Unavailable when the store is away,
     PermanentError for what the press cannot print. With a `gatekeeper`, AnotherSeed or GateFailed for what does not
     pass; the files of that attempt are removed then, and of one that failed for good the report is stored. When the
     caller is cancelled, threads stop at their next strip or file; what was stored stays, and is not made again by the
-    next delivery if `progress` was saved."""
+    next delivery if `progress` was saved.
+    """
+    name = printing_of(job).profile
+    profile = await asyncio.to_thread(find_profile, profiles, name) if name else b""
     palette, asked, colourways = plates.palette, job.spec.palette, colourways_of(job)
     if merges_inks(job):
         fields, palette = merge_inks(fields, plates.palette)

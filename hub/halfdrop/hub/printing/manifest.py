@@ -21,6 +21,7 @@ from halfdrop.contracts.plates import Plates, decode_plates, encode_plates
 from halfdrop.contracts.printing import PrintFormat, PrintOptions
 from halfdrop.contracts.templates import USUAL_OUTPUTS, UsualOutput
 from halfdrop.hub.printing.artwork import Artwork
+from halfdrop.hub.printing.profiles import profile_digest
 
 MANIFEST_MAX_BYTES = 4 * 2**20
 TOOLS = ("halfdrop", "numpy", "pyvips", "pyvips-binary", "pikepdf", "pillow", "contourpy", "scipy")
@@ -79,9 +80,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, tag="manifest.v1"):
     """MessagePack of the plates, base64."""
 
 
-def write_manifest(
-    job: Job, plates: Plates, artwork: Artwork, files: Sequence[Artifact], *, device: str, profile_sha256: str = ""
-) -> bytes:
+def write_manifest(job: Job, plates: Plates, artwork: Artwork, files: Sequence[Artifact], *, device: str) -> bytes:
     """Return the manifest of an order whose files are all made."""
     manifest = Manifest(
         spec=job.spec,
@@ -95,7 +94,7 @@ def write_manifest(
         model_digest=job.spec.model_digest,
         refiner_digest=artwork.refiner_digest,
         merges_inks=merges_inks(job),
-        profile_sha256=profile_sha256,
+        profile_sha256=profile_digest(artwork.profile),
         gates=artwork.gates,
         made_on=describe_device(device),
         files=tuple(

@@ -17,6 +17,7 @@ from halfdrop.contracts.plates import Plates
 from halfdrop.hub.printing.artwork import Artwork
 from halfdrop.hub.printing.manifest import Manifest, describe_device, read_manifest
 from halfdrop.hub.printing.plan import plan_files
+from halfdrop.hub.printing.profiles import check_profile, profile_digest
 from halfdrop.models.bundle import open_bundle
 from halfdrop.models.fields import Fields, decode_fields
 from halfdrop.models.merged_inks import merge_inks, recolour_inks
@@ -96,11 +97,11 @@ def _refine(manifest: Manifest, plates: Plates, refiner_dir: Path, device: str) 
 
 def _check_profile(manifest: Manifest, profile: bytes) -> bytes:
     """Return the profile if it is the one that the order's files were made with."""
-    found = hashlib.sha256(profile).hexdigest() if profile else ""
+    found = profile_digest(profile)
     if found != manifest.profile_sha256:
         got, allowed = found or "none", manifest.profile_sha256 or "none"
         raise PermanentError(f"profile: got one of digest {got}; allowed: {allowed}", code="other-profile")
-    return profile
+    return check_profile(profile, manifest.printing.profile) if profile else b""
 
 
 def _compare_devices(manifest: Manifest, device: str) -> list[str]:
