@@ -340,15 +340,19 @@ async def test_colourways_are_the_same_plates_in_other_colours_and_the_manifest_
 async def test_more_inks_than_the_press_takes_end_the_job_with_what_is_allowed(
     bench: Bench, wait_until: WaitUntil
 ) -> None:
-    job = msgspec.structs.replace(make_job(), printing=PrintOptions(inks_max=2))
+    refused = {
+        "too-many-inks": (PrintOptions(inks_max=2), "got 3, the ground included; allowed: 2"),
+        "unknown-profile": (PrintOptions(profile="mill"), "got 'mill'; allowed: none is installed"),
+    }
     async with bench.worker():
-        await bench.order(job)
-        await wait_until(lambda: bench.has_state(job.id, JobState.FAILED))
-    done = await bench.last(job.id)
-    assert done is not None
-    assert done.error is not None
-    assert done.error.code == "too-many-inks"
-    assert "got 3, the ground included; allowed: 2" in done.error.detail
+        for code, (options, said) in refused.items():
+            await bench.order(msgspec.structs.replace(make_job(code), printing=options))
+            await wait_until(lambda code=code: bench.has_state(code, JobState.FAILED))
+            done = await bench.last(code)
+            assert done is not None
+            assert done.error is not None
+            assert done.error.code == code
+            assert said in done.error.detail
 
 
 async def test_two_orders_of_one_pattern_give_the_same_bytes(bench: Bench, wait_until: WaitUntil) -> None:

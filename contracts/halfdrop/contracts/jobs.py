@@ -238,6 +238,11 @@ def usual_of(job: Job) -> tuple[UsualOutput, ...]:
     return USUAL_OUTPUTS if job.finishing is msgspec.UNSET else usual_outputs(job.finishing.outputs)
 
 
+def merges_inks(job: Job) -> bool:
+    """True if layers of one colour are to share a plate: a template with separations."""
+    return job.finishing is not msgspec.UNSET and "separate" in job.finishing.steps
+
+
 def supersedes(new: JobStatus, old: JobStatus | None) -> bool:
     """True if `new` should replace `old`: a final state stays, an older attempt or step never overwrites.
 

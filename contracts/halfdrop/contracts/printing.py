@@ -13,14 +13,14 @@ from halfdrop.contracts.errors import InvalidInput
 from halfdrop.contracts.patterns import normalise_palette
 
 PrintFormat = Literal[
-    "pdf", "tiff", "tiff-indexed", "tiff-separated", "ai", "svg-knockout", "tiff-trapped", "webp", "inks", "sheet",
-    "drawing", "proof-pdf",
+    "pdf", "tiff", "tiff-indexed", "tiff-separated", "ai", "svg-knockout", "tiff-trapped", "tiff-cmyk", "webp", "inks",
+    "sheet", "drawing", "proof-pdf",
 ]  # fmt: skip
 """Files beyond the usual ones, in the order in which they are made.
 
 A page with spot colours and layers; RGB, one ink a pixel, a channel for each ink; the page for Illustrator; a drawing
-whose inks do not overlap; channels that are knocked out and trapped; WebP; what each ink is and covers, as data; the
-same as a sheet; the repeat with its dimensions; all proofs as pages.
+whose inks do not overlap; channels that are knocked out and trapped; CMYK through a profile; WebP; what each ink is and
+covers, as data; the same as a sheet; the repeat with its dimensions; all proofs as pages.
 """
 
 MM_PER_INCH = 25.4
@@ -68,8 +68,8 @@ class PrintOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Name of an ICC profile that the hub has, for "tiff-cmyk": up to 64 letters, digits, _ and -."""
 
 
-def check_printing(options: PrintOptions, *, size_px: int) -> PrintOptions:
-    """Return `options` if files of `size_px` can be printed so. Raises InvalidInput otherwise."""
+def check_printing(options: PrintOptions, *, size_px: int, formats: tuple[PrintFormat, ...] = ()) -> PrintOptions:
+    """Return `options` if files of `size_px` in `formats` can be printed so. Raises InvalidInput otherwise."""
     if options.repeat_mm is not None:
         _check("printing.repeat_mm", options.repeat_mm, REPEAT_MIN_MM, REPEAT_MAX_MM)
         check_repeat(options.repeat_mm, options.mill_repeats_mm)
@@ -86,6 +86,8 @@ def check_printing(options: PrintOptions, *, size_px: int) -> PrintOptions:
     if not _PROFILE_NAME.fullmatch(options.profile):
         allowed = "a name of up to 64 letters, digits, _ and -"
         raise InvalidInput("printing.profile", got=options.profile, allowed=allowed)
+    if "tiff-cmyk" in formats and not options.profile:
+        raise InvalidInput("printing.profile", got="nothing", allowed="the name of a profile, beside tiff-cmyk")
     return options
 
 

@@ -152,6 +152,9 @@ def _check_finishing(template: Template) -> None:
         if needed is not None and needed not in work.steps:
             allowed = f"it only with the step {needed!r} in finishing.steps"
             raise InvalidInput("finishing.outputs", got=output, allowed=allowed)
+    if ("tiff-cmyk" in work.outputs) != bool(press.profile):
+        got, allowed = press.profile or "nothing", "the name of a profile together with 'tiff-cmyk', or neither"
+        raise InvalidInput("press.profile", got=got, allowed=allowed)
     for step in work.steps:
         makes = [output for output, needed in NEEDS.items() if needed == step]
         if makes and not set(makes) & set(work.outputs):

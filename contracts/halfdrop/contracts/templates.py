@@ -12,6 +12,7 @@ from typing import Annotated, Literal, get_args
 import msgspec
 from msgspec import Meta
 
+from halfdrop.contracts.patterns import PALETTE_MAX
 from halfdrop.contracts.printing import FEATURE_MAX_MM, MM_PER_INCH, TRAP_MAX_MM, PrintFormat
 from halfdrop.contracts.repeats import Layout
 
@@ -45,10 +46,23 @@ NEEDS: dict[Output, Step | None] = {
     "tiff-trapped": "trap",
     "webp": None,
     "inks": "separate",
+    "svg-knockout": "trace",
+    "sheet": "separate",
+    "drawing": None,
+    "proof-pdf": None,
+    "tiff-cmyk": None,
 }
 """The step without which a file cannot be made."""
 
-SPOT_OUTPUTS: tuple[Output, ...] = ("plates", "pdf", "ai", "tiff-indexed", "tiff-separated", "tiff-trapped")
+SPOT_OUTPUTS: tuple[Output, ...] = (
+    "plates",
+    "pdf",
+    "ai",
+    "svg-knockout",
+    "tiff-indexed",
+    "tiff-separated",
+    "tiff-trapped",
+)
 """Files that tell the inks apart, as a press with screens needs them."""
 
 PressKind = Literal["digital", "screen", "weave", "display"]
@@ -121,6 +135,9 @@ class Press(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     trap_mm: Annotated[float, Meta(ge=0, le=TRAP_MAX_MM)] = 0.2
     """How far a lighter ink runs on under a darker neighbour, by the step `trap`."""
+
+    profile: Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{0,64}$")] = ""
+    """Name of an ICC profile that the hub has, for `tiff-cmyk`."""
 
     min_feature_mm: Annotated[float, Meta(ge=0, le=FEATURE_MAX_MM)] = 0.3
     """Spots smaller than this in every direction are left out by the step `trap`."""
@@ -228,8 +245,16 @@ def finishing_of(template: Template) -> Finishing:
         digest=template_digest(template),
         steps=template.finishing.steps,
         outputs=template.finishing.outputs,
-        gates=template.gates,
+        gates=_with_press_limit(template),
     )
+
+
+def _with_press_limit(template: Template) -> Gates:
+    """Return the gates; where none counts colours and the press takes few, the press's limit is one."""
+    most = template.press.colours_max
+    if template.gates.colours is not None or most > PALETTE_MAX:
+        return template.gates
+    return msgspec.structs.replace(template.gates, colours=AtMost(max=most))
 
 
 def template_digest(template: Template) -> str:

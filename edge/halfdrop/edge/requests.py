@@ -48,9 +48,9 @@ class PredictionInput(PatternRequest, frozen=True, kw_only=True, forbid_unknown_
     formats: tuple[PrintFormat, ...] = ()
     """Files beside the PNGs and the SVG: "pdf" (spot colours and layers), "tiff" (RGB with its profile),
     "tiff-indexed" (one ink a pixel), "tiff-separated" (a channel for each ink), "ai" (the page, for Illustrator),
-    "svg-knockout" (inks that do not overlap), "tiff-trapped" (channels knocked out and trapped), "webp", "inks" (Lab
-    values, coverage, order of printing), "sheet" (the same as a picture), "drawing" (the repeat with its dimensions),
-    "proof-pdf" (all proofs as pages)."""
+    "svg-knockout" (inks that do not overlap), "tiff-trapped" (channels knocked out and trapped), "tiff-cmyk" (through
+    `printing.profile`), "webp", "inks" (Lab values, coverage, order of printing), "sheet" (the same as a picture),
+    "drawing" (the repeat with its dimensions), "proof-pdf" (all proofs as pages)."""
 
     colourways: tuple[tuple[str, ...], ...] = ()
     """Up to 8 more palettes for the same plates, nothing drawn anew: each has a master, an SVG and every format, named
@@ -71,7 +71,7 @@ class PredictionInput(PatternRequest, frozen=True, kw_only=True, forbid_unknown_
 
     def chosen_printing(self, size_px: int) -> PrintOptions | msgspec.UnsetType:
         """Return what the mill asks for; unset where that is nothing. Raises InvalidInput for what no press can do."""
-        options = check_printing(self.printing, size_px=size_px)
+        options = check_printing(self.printing, size_px=size_px, formats=self.formats)
         inks = len(self.palette)
         if inks > options.inks_max:
             allowed = f"up to {options.inks_max} colours, the inks that the press takes (printing.inks_max)"

@@ -85,9 +85,9 @@ def fit_order(shelf: TemplateShelf, asked: PredictionInput) -> Fitted:
     formats = print_formats(template.finishing.outputs)
     printing = PrintOptions(
         repeat_mm=repeat_mm,
-        inks_max=min(press.colours_max, PrintOptions().inks_max),
         trap_mm=press.trap_mm,
         min_feature_mm=press.min_feature_mm,
+        profile=press.profile,
     )
     coloured = _fit_colourways(template, sized)
     return Fitted(

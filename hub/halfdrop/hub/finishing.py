@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 from msgspec import UNSET
 
-from halfdrop.contracts.jobs import Artifact, Job, colourways_of, formats_of, printing_of, usual_of
+from halfdrop.contracts.jobs import Artifact, Job, colourways_of, formats_of, merges_inks, printing_of, usual_of
 from halfdrop.contracts.patterns import pattern_key
 from halfdrop.contracts.plates import Plates
 from halfdrop.contracts.printing import count_more_files
@@ -28,10 +29,12 @@ from halfdrop.hub.gating import AnotherSeed, GateFailed, Gatekeeper
 from halfdrop.hub.printing.artwork import Artwork
 from halfdrop.hub.printing.manifest import write_manifest
 from halfdrop.hub.printing.plan import MANIFEST_NAME, PlannedFile, plan_files
+from halfdrop.hub.printing.profiles import find_profile
 from halfdrop.hub.printing.separations import check_press
 from halfdrop.hub.progress import Progress
 from halfdrop.hub.reporting import Report
 from halfdrop.models.fields import Fields
+from halfdrop.models.merged_inks import merge_inks, recolour_inks
 from halfdrop.models.seams import seam_ratio
 from halfdrop.runtime.objects import ObjectStore
 from halfdrop.runtime.semantics import FILE_NAME
@@ -130,7 +133,7 @@ class _Bench:
     def check(self, file: PlannedFile, data: bytes) -> None:
         """Hold a file against the gates, if there are any. Raises AnotherSeed or GateFailed."""
         if self.gatekeeper is not None:
-            self.gatekeeper.check(file.name, file.media_type, data, file.artwork)
+            self.gatekeeper.check(file.name, data, file.artwork)
 
     async def store_report(self, gatekeeper: Gatekeeper) -> tuple[Artifact, ...]:
         """Store what the gates found."""
@@ -155,21 +158,29 @@ async def finish(
     report: Report,
     progress: Progress,
     device: str = "cpu",
-    profile: bytes = b"",
+    profiles: Path | None = None,
     gatekeeper: Gatekeeper | None = None,
 ) -> tuple[Artifact, ...]:
     """Make and store every file of the job, and return them: master, separations, drawing, proof, others, manifest.
 
     plates: what was previewed. fields: what files are made of, the same or refined, on any grid. device: what they
-    were refined on. profile: the ICC profile that the job names. Raises Unavailable when the store is away,
+    were refined on. profiles: the folder of ICC profiles that jobs may name. Raises Unavailable when the store is away,
     PermanentError for what the press cannot print. With a `gatekeeper`, AnotherSeed or GateFailed for what does not
     pass; the files of that attempt are removed then, and of one that failed for good the report is stored. When the
     caller is cancelled, threads stop at their next strip or file; what was stored stays, and is not made again by the
-    next delivery if `progress` was saved."""
+    next delivery if `progress` was saved.
+    """
+    name = printing_of(job).profile
+    profile = await asyncio.to_thread(find_profile, profiles, name) if name else b""
+    palette, asked, colourways = plates.palette, job.spec.palette, colourways_of(job)
+    if merges_inks(job):
+        fields, palette = merge_inks(fields, plates.palette)
+        asked = palette if asked else ()
+        colourways = tuple(recolour_inks(plates.palette, palette, colours) for colours in colourways)
     bench = _Bench(
         job,
         fields=fields,
-        palette=plates.palette,
+        palette=palette,
         objects=objects,
         threads=threads,
         report=report,
@@ -180,8 +191,8 @@ async def finish(
     refiner = report.status.refiner_digest
     artwork = Artwork(
         fields=fields,
-        palette=plates.palette,
-        asked=job.spec.palette,
+        palette=palette,
+        asked=asked,
         spec=job.spec,
         size_px=job.size_px,
         options=printing_of(job),
@@ -194,7 +205,7 @@ async def finish(
         artwork = await _measure(bench, artwork)
         if gatekeeper is not None:
             artwork = await _pass_gates(bench, gatekeeper, artwork)
-        plan = plan_files(artwork, formats_of(job), colourways_of(job), usual_of(job))
+        plan = plan_files(artwork, formats_of(job), colourways, usual_of(job))
         async with asyncio.TaskGroup() as tasks:
             groups = [tasks.create_task(_make_group(bench, files)) for files in plan.groups()]
             groups.append(tasks.create_task(_make_others(bench, plan.others)))

@@ -4,6 +4,7 @@ A pattern is looked at before any file is made, each raster file again from its 
 does not pass ends the attempt: with `AnotherSeed` where the template says so and seeds are left, else with
 `GateFailed`. What was found is kept for the report, which is written whatever the end."""
 
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -35,7 +36,14 @@ from halfdrop.hub.printing.plan import PROOF_NAME, plate_name
 from halfdrop.models.provenance import describe_provenance
 from halfdrop.runtime.objects import ObjectStore
 
-RASTER_TYPES = frozenset({"image/png", "image/tiff", "image/webp"})
+SIZED_FILES = frozenset({"master.png", "master.tiff", "indexed.tiff", "separated.tiff", "trapped.tiff", "cmyk.tiff"})
+COLOURED_FILES = frozenset({"master.png", "master.tiff", "master.webp", PROOF_NAME})
+"""Files that are one tile and say how large it is in print (plates do, too); files that show it in colour. The indexed
+TIFF has no soft edges, and separated ones no colours: they are written from the very planes that the plates' files
+are."""
+
+_COLOURWAY = re.compile(r"^colourway-\d+-")
+
 PICTURES_MAX = 16
 """Pictures of an order: of more files than these the numbers say enough."""
 
@@ -98,35 +106,30 @@ class Gatekeeper:
         if self._finishing.gates.copies is not None and self._print is not None:
             await self._index.remember(self._print, tenant=tenant, pattern_key=key)
 
-    def check(self, name: str, media_type: str, data: bytes, artwork: Artwork) -> None:
+    def check(self, name: str, data: bytes, artwork: Artwork) -> None:
         """Look at a file as it will be stored. Raises AnotherSeed or GateFailed; in any thread."""
-        if media_type not in RASTER_TYPES:
-            return
         gates = self._finishing.gates
+        plain = _COLOURWAY.sub("", name)
+        plates = {plate_name(artwork, place): place for place in range(len(artwork.layers))}
         checked = []
-        if name != PROOF_NAME and media_type != "image/webp":  # WebP has nowhere to say its resolution
+        if plain in SIZED_FILES or name in plates:
             checked += check_file(name, read_measure(data), gates, size_px=artwork.size_px, dpi=artwork.dpi)
-        if gates.seams is not None:
-            checked += self._check_seams(name, data, artwork)
+        if gates.seams is not None and name in plates:
+            checked += self._check_plate(name, data, artwork, plates[name])
+        if gates.seams is not None and plain in COLOURED_FILES:
+            checked += self._check_tile(name, data, artwork)
         self._note(checked)
 
-    def _check_seams(self, name: str, data: bytes, artwork: Artwork) -> list[Checked]:
-        """Return what the seam gate found of a file's pixels; nothing of a file whose pixels are no tile in colour.
+    def _check_plate(self, name: str, data: bytes, artwork: Artwork, place: int) -> list[Checked]:
+        assert self._specimen is not None
+        plane: Bytes = pyvips.Image.new_from_buffer(data, "").numpy()
+        field = artwork.fields[artwork.layers[place]]
+        return check_plate(name, plane, field, self._specimen, self._finishing.gates, retried=self.retried)
 
-        The indexed TIFF has no soft edges and the separated ones no colours: they are written from the very planes that
-        the plates' files are.
-        """
+    def _check_tile(self, name: str, data: bytes, artwork: Artwork) -> list[Checked]:
         specimen, gates = self._specimen, self._finishing.gates
         assert specimen is not None
-        image = pyvips.Image.new_from_buffer(data, "")
-        plates = {plate_name(artwork, place): place for place in range(len(artwork.layers))}
-        if name in plates:
-            field = artwork.fields[artwork.layers[plates[name]]]
-            return check_plate(name, image.numpy(), field, specimen, gates, retried=self.retried)
-        is_tile = image.bands == 3 and image.format == "uchar" and not name.startswith("indexed")
-        if not is_tile:
-            return []
-        pixels: Bytes = image.numpy()
+        pixels: Bytes = pyvips.Image.new_from_buffer(data, "").numpy()[..., :3]
         side = len(pixels) // 3 if name == PROOF_NAME else len(pixels)
         coloured = replace(specimen, palette=tuple(artwork.palette))
         return check_raster(name, np.ascontiguousarray(pixels[:side, :side]), coloured, gates, retried=self.retried)

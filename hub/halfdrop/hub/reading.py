@@ -33,7 +33,7 @@ def check_job(job: Job) -> str:
     """Return the key of the job's pattern. Raises PermanentError for what could never be finished: a size, a lattice or
     printing outside the limits, plates that are not whole or belong to another pattern."""
     check_size_px(job.size_px)
-    check_printing(printing_of(job), size_px=job.size_px)
+    check_printing(printing_of(job), size_px=job.size_px, formats=formats_of(job))
     check_colourways(colourways_of(job), formats=len(formats_of(job)))
     if job.spec.repeat != job.spec.repeat.normalise():
         raise PermanentError("repeat: not in its normal form", code="bad-job")

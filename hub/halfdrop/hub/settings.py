@@ -56,6 +56,10 @@ class HubSettings(Struct, frozen=True, kw_only=True):
     refiner_dir: str = ""
     """The refiner's bundle; empty means the one that is shipped. It refines plates of the model in bundle_dir only."""
 
+    profiles_dir: str = ""
+    """Folder of ICC profiles for CMYK, NAME.icc or NAME.icm, that orders may name; empty: there are none. Read anew for
+    each order that names one, so a mill's new profile needs no restart."""
+
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where sampling and refining run; auto takes CUDA when torch finds one."""
 

@@ -10,6 +10,7 @@ from concurrent.futures import Executor
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from random import Random
 
 import structlog
@@ -269,6 +270,7 @@ async def _make_files(hub: Hub, job: Job, report: Report, progress: Progress, pa
                 progress=progress,
                 device=hub.refiner.device,
                 gatekeeper=gatekeeper,
+                profiles=Path(hub.settings.profiles_dir) if hub.settings.profiles_dir else None,
             )
         except AnotherSeed:
             assert gatekeeper is not None

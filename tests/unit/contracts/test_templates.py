@@ -62,7 +62,10 @@ def test_a_template_says_what_a_hub_needs_and_the_sizes_that_its_press_can_print
     assert allowed_sizes_px(template) == (3024, 4535)
     finishing = finishing_of(template)
     assert (finishing.template, finishing.outputs) == ("rotary@2", ("png", "plates", "pdf"))
-    assert finishing.gates.rules() == {"seams": AtMost(max=1.1, retry_with_new_seed=2)}
+    assert finishing.gates.rules() == {
+        "seams": AtMost(max=1.1, retry_with_new_seed=2),
+        "colours": AtMost(max=4),  # of a press that takes few, its limit is a gate
+    }
     assert msgspec.json.decode(msgspec.json.encode(finishing), type=Finishing) == finishing
 
 

@@ -37,8 +37,9 @@ JOB = Job(
     created_at=1.0,
     formats=ASKED,
     colourways=COLOURWAYS,
-    printing=PrintOptions(repeat_mm=64),
+    printing=PrintOptions(repeat_mm=64, profile="mill"),
 )
+PROFILE = Path("/usr/share/color/icc/ghostscript/default_cmyk.icc").read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,8 @@ def folder(units: dict[str, Fields], palette: tuple[str, ...], tmp_path_factory:
         palette=palette,
         spec=SPEC,
         size_px=JOB.size_px,
-        options=PrintOptions(repeat_mm=64),
+        options=PrintOptions(repeat_mm=64, profile="mill"),
+        profile=PROFILE,
         gates='{"seams":0.99}',
     )
     artifacts = []
@@ -94,7 +96,7 @@ def test_every_file_says_where_it_comes_from(order: bytes, folder: Path) -> None
 
 
 def test_the_manifest_alone_makes_the_files_again(order: bytes, folder: Path, tmp_path: Path) -> None:
-    made = reproduce(order, refiner_dir=shipped_refiner_dir(), into=tmp_path)
+    made = reproduce(order, refiner_dir=shipped_refiner_dir(), into=tmp_path, profile=PROFILE)
     assert made.different == []
     assert made.missing == []
     assert made.elsewhere == []
@@ -108,7 +110,7 @@ def test_what_differs_is_named(order: bytes) -> None:
     changed["files"][1]["sha256"] = "0" * 64
     changed["files"].append(changed["files"][0] | {"name": "hologram.bin"})
     changed["made_on"]["vectors"] = "abacus"
-    made = reproduce(json.dumps(changed).encode(), refiner_dir=shipped_refiner_dir())
+    made = reproduce(json.dumps(changed).encode(), refiner_dir=shipped_refiner_dir(), profile=PROFILE)
     assert changed["files"][1]["name"] in made.different
     assert changed["files"][0]["name"] in made.equal
     assert made.missing == ["hologram.bin"]
@@ -123,6 +125,11 @@ def test_a_manifest_of_another_pattern_or_none_is_refused(order: bytes) -> None:
     for data in (b"", b"{}", order[:-30], json.dumps(changed).encode(), json.dumps(torn).encode()):
         with pytest.raises(PermanentError, match="not a manifest"):
             reproduce(data, refiner_dir=shipped_refiner_dir())
+
+
+def test_another_profile_is_refused_by_its_digest(order: bytes) -> None:
+    with pytest.raises(PermanentError, match=r"profile: got one of digest none; allowed: [0-9a-f]{64}"):
+        reproduce(order, refiner_dir=shipped_refiner_dir())
 
 
 def test_another_refiner_is_refused_by_its_digest(order: bytes) -> None:

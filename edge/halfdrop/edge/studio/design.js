@@ -1,7 +1,7 @@
 // The design on the bench: what the form says, as one value; its place in the address bar; its form on the wire.
 
 export const ROLES = ["Ground", "Layer 1", "Layer 2", "Layer 3", "Layer 4"];
-const DEFAULTS = { prompt: "", negative: "", seed: 0, layout: "auto", units: 4, steps: 2, guidance: 1.5 };
+const DEFAULTS = { prompt: "", negative: "", seed: 0, layout: "auto", units: 4, steps: 2, guidance: 1.5, template: "" };
 const REPEATS = {
   straight: { layout: "straight" },
   "half-drop": { layout: "half-drop" },
@@ -21,6 +21,7 @@ export function toRequest(design, palette) {
   const request = { prompt: design.prompt, seed: design.seed };
   if (design.layout !== "auto") request.repeat = { ...REPEATS[design.layout], units: design.units };
   if (palette.length) request.palette = palette;
+  if (design.template) request.template = design.template;
   if (design.steps !== DEFAULTS.steps) request.num_inference_steps = design.steps;
   if (design.negative.trim()) Object.assign(request, { negative_prompt: design.negative, guidance_scale: design.guidance });
   return request;

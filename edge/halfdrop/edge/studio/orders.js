@@ -8,7 +8,6 @@ const STREAMS_MAX = 2;
 const POLL_MS = 2000;
 const FINAL = ["succeeded", "failed", "canceled"];
 const STAGE_WORDS = { "": "working", svg: "drawing the SVG", proof: "drawing the proof" };
-const TIFF_WORDS = { master: "Master, TIFF", indexed: "TIFF, indexed inks", separated: "TIFF, a channel for each ink" };
 
 export class Orders {
   #list = document.getElementById("orders-list");
@@ -130,7 +129,7 @@ function paintCard(card, prediction) {
   bar.value = steps ? step / steps : 0;
   paintThumb(card.querySelector(".thumb"), prediction);
   card.querySelector(".cancel").hidden = isFinal;
-  if (prediction.output) card.querySelector(".files").replaceChildren(...listFiles(prediction));
+  if (prediction.output || prediction.gates) card.querySelector(".files").replaceChildren(...listFiles(prediction));
 }
 
 /** While it is sampled, what it looks like so far: the preview is there before it, so nothing flickers. */
@@ -147,7 +146,8 @@ function paintThumb(thumb, prediction) {
 
 /** One line on where an order is: "4096 px · separations, step 5 of 8". */
 export function describe(prediction) {
-  const size = `${prediction.input.size_px ?? 4096} px`;
+  const template = prediction.template ? `${prediction.template.split("@")[0]} · ` : "";
+  const size = `${template}${prediction.input.size_px ?? 4096} px`;
   const { step = 0, steps = 0, stage = "" } = prediction.progress ?? {};
   if (prediction.status === "succeeded") return `${size} · ready in ${elapsed(prediction)}`;
   if (prediction.status === "failed") return `${size} · failed: ${prediction.error ?? "no reason given"}`;
@@ -161,19 +161,30 @@ export function describe(prediction) {
   return `${size} · waiting${place}${start}${why}`;
 }
 
+function fileName(url) {
+  return decodeURIComponent(new URL(url, location.href).pathname.split("/").at(-1));
+}
+
 function elapsed({ created_at: from, completed_at: to }) {
   const seconds = (Date.parse(to) - Date.parse(from)) / 1000;
   return seconds < 90 ? `${seconds.toFixed(1)} s` : sayDuration(seconds);
 }
 
-function listFiles({ output, input }) {
+const FILE_WORDS = {
+  "master.tiff": "Master, TIFF", "indexed.tiff": "TIFF, indexed inks", "separated.tiff": "TIFF, a channel for each ink",
+  "trapped.tiff": "TIFF, trapped", "pattern.ai": "Illustrator", "knockout.svg": "SVG, knocked out", "master.webp": "WebP",
+  "inks.json": "Inks as data", "separations.png": "Separations, a sheet", "repeat.png": "Repeat with dimensions", "proof.pdf": "Proofs as PDF",
+};
+
+function listFiles({ output, input, gates }) {
   const size = input.size_px ?? 4096;
-  const plates = (output.separations ?? []).map((url, at) => [url, `Plate ${at + 1}`]);
-  const tiffs = (output.tiff ?? []).map((url) => [url, TIFF_WORDS[/(\w+)\.tiff/.exec(url)?.[1]] ?? "TIFF"]);
-  const files = [
-    [output.master, `Master, ${size} × ${size} px PNG`], ...plates, ...tiffs, [output.pdf, "PDF, spot colours"],
-    [output.svg, "SVG, all layers"], [output.proof, "Proof, 3 × 3 repeats"],
-  ];
+  const files = output ? [[output.master, `Master, ${size} × ${size} px PNG`]] : [];
+  if (output) {
+    files.push(...(output.separations ?? []).map((url, at) => [url, `Plate ${at + 1}`]));
+    files.push([output.svg, "SVG, all layers"], [output.proof, "Proof, 3 × 3 repeats"], [output.pdf, "PDF, spot colours"]);
+    files.push(...[...(output.tiff ?? []), ...(output.more ?? [])].map((url) => [url, FILE_WORDS[fileName(url)] ?? fileName(url)]));
+  }
+  if (gates) files.push([gates.report, "Gate report"], ...gates.pictures.map((url) => [url, `What did not pass: ${fileName(url).slice(5, -4)}`]));
   return files.filter(([url]) => url).map(([url, words]) => {
     const path = new URL(url, location.href).pathname; // behind a proxy the edge may not know its own name
     const name = decodeURIComponent(path.split("/").at(-1));

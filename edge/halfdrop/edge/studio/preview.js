@@ -6,7 +6,7 @@ import { toRequest } from "./design.js";
 export const PREVIEW_SIZES_PX = [128, 256, 384, 512];
 const REMEMBERED_PALETTES = 200;
 
-/** Colours that the model chose, by prompt. They depend on nothing else, and spare a request for each override. */
+/** Colours that the model chose, by prompt and template. They depend on nothing else, and spare a request for each override. */
 const modelPalettes = new Map();
 
 /** The smallest preview that is not blurred at `devicePx` across, or the largest there is. */
@@ -25,7 +25,7 @@ export async function drawPreview(design, sizePx, signal) {
     method: "POST", body: { ...toRequest(design, palette), size_px: sizePx }, signal,
   });
   const elapsedMs = performance.now() - startedAt;
-  if (!palette.length) rememberPalette(design.prompt, body.palette);
+  if (!palette.length) rememberPalette(paletteName(design), body.palette);
   // Not body.url: where keys are asked for that is signed anew each time, and this browser has the key already.
   const url = `/p/${body.key}.webp?px=${sizePx}`;
   const image = await loadImage(url, signal);
@@ -40,19 +40,25 @@ export async function drawPreview(design, sizePx, signal) {
  */
 export async function fillPalette(design, signal) {
   const top = design.overrides.findLastIndex(Boolean);
-  const wanted = design.overrides.slice(0, top + 1);
+  const wanted = design.overrides.slice(0, top < 0 ? 0 : Math.max(top + 1, design.leastColours ?? 1));
   if (wanted.every(Boolean)) return wanted;
-  if (!modelPalettes.has(design.prompt)) {
-    const body = { prompt: design.prompt, seed: design.seed, size_px: PREVIEW_SIZES_PX[0] };
-    rememberPalette(design.prompt, (await call("/v1/previews", { method: "POST", body, signal })).body.palette);
+  const name = paletteName(design);
+  if (!modelPalettes.has(name)) {
+    const body = { ...toRequest(design, []), size_px: PREVIEW_SIZES_PX[0] };
+    rememberPalette(name, (await call("/v1/previews", { method: "POST", body, signal })).body.palette);
   }
-  const own = modelPalettes.get(design.prompt);
+  const own = modelPalettes.get(name);
   return wanted.map((colour, role) => colour ?? own[role]);
 }
 
-function rememberPalette(prompt, palette) {
-  modelPalettes.delete(prompt);
-  modelPalettes.set(prompt, palette);
+/** What the model's colours depend on: the words, and the template that frames them and may bring its own. */
+function paletteName({ prompt, template }) {
+  return `${template}\n${prompt}`;
+}
+
+function rememberPalette(name, palette) {
+  modelPalettes.delete(name);
+  modelPalettes.set(name, palette);
   if (modelPalettes.size > REMEMBERED_PALETTES) modelPalettes.delete(modelPalettes.keys().next().value);
 }
 

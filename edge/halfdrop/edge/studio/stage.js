@@ -3,7 +3,7 @@
 const ZOOM_MIN_PX = 96;
 const ZOOM_MAX_PX = 1100;
 const PAN_STEP_PX = 40;
-const MASTER_DPI = 300;
+const USUAL_DPI = 300;
 const CM_PER_INCH = 2.54;
 
 export class Stage {
@@ -15,6 +15,7 @@ export class Stage {
   #offset = { x: 0, y: 0 };
   #repeat = null;
   #sizePx = 4096;
+  #dpi = USUAL_DPI;
   #onZoom;
 
   /** `onZoom` is called with the tile's width in device pixels when it may need a sharper preview. */
@@ -57,8 +58,9 @@ export class Stage {
   }
 
   /** The size ordered decides what the borders measure in print. */
-  measureFor(sizePx) {
+  measureFor(sizePx, dpi = USUAL_DPI) {
     this.#sizePx = sizePx;
+    this.#dpi = dpi;
     this.#lay();
   }
 
@@ -84,7 +86,7 @@ export class Stage {
     }
     if (!this.#repeat) return;
     this.#drawLattice(tile, x, y);
-    const tileCm = (this.#sizePx / MASTER_DPI) * CM_PER_INCH;
+    const tileCm = (this.#sizePx / this.#dpi) * CM_PER_INCH;
     const unitCm = tileCm / this.#repeat.units;
     document.getElementById("measure").textContent = `tile ${tileCm.toFixed(1)} cm · unit ${unitCm.toFixed(1)} cm`;
     this.#onZoom(tile * devicePixelRatio);

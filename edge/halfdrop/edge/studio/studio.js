@@ -8,6 +8,7 @@ import { Palette } from "./palette.js";
 import { choosePreviewSize, drawPreview, fillPalette, findUsedColours, loadImage } from "./preview.js";
 import { wireShell } from "./shell.js";
 import { Stage } from "./stage.js";
+import { Templates } from "./templates.js";
 import { Variations, randomSeed } from "./variations.js";
 
 const TYPING_REST_MS = 200;
@@ -136,6 +137,7 @@ function showUnits(units) {
 /** Write the design into the form, after a link, an example or an old order brought a new one. */
 function fillForm() {
   const { prompt, negative, seed, layout, units, steps, guidance } = design;
+  templates.show(design.template);
   for (const [name, value] of Object.entries({ prompt, negative, seed, layout, steps, guidance })) form.elements[name].value = value;
   showUnits(units);
   byId("steps-out").textContent = steps;
@@ -145,7 +147,7 @@ function fillForm() {
 }
 
 function takeUp(next) {
-  design = { ...blankDesign(), ...next };
+  design = { ...blankDesign(), ...next, leastColours: templates.leastColours(next.template) };
   fillForm();
   change({});
 }
@@ -232,6 +234,10 @@ const orders = new Orders({
     if (isNews) announce(`${prediction.input.prompt}: ${prediction.status}`);
   },
 });
+const templates = new Templates({
+  onChange: (template) => change({ template, leastColours: templates.leastColours(template) }),
+  onSize: (sizePx, dpi) => stage.measureFor(sizePx, dpi),
+});
 const batches = new Batches({ onChange: announce });
 const shell = wireShell({ stage, order, shuffle: () => setSeed(randomSeed()), announce });
 
@@ -239,12 +245,15 @@ wireForm();
 byId("shuffle").addEventListener("click", () => setSeed(randomSeed()));
 byId("more-seeds").addEventListener("click", () => { variations.reseed(design.seed); variations.show(design); });
 byId("order").addEventListener("submit", (event) => { event.preventDefault(); order(); });
-byId("sizes").addEventListener("change", (event) => stage.measureFor(Number(event.target.value)));
 byId("examples").append(...Object.entries(EXAMPLES).map(([name, words]) => {
   const button = Object.assign(document.createElement("button"), { type: "button", textContent: name, title: words });
-  button.addEventListener("click", () => takeUp({ prompt: words }));
+  button.addEventListener("click", () => takeUp({ prompt: words, template: design.template }));
   return button;
 }));
 addEventListener("hashchange", () => takeUp(fromFragment(location.hash)));
 takeUp(location.hash.length > 1 ? fromFragment(location.hash) : { prompt: EXAMPLES.Daisies });
+templates.load().then(
+  () => { if (design.template) change({ leastColours: templates.leastColours(design.template) }); },
+  (problem) => note("template", problem.message, true),
+);
 Promise.all([orders.load(), batches.load()]).catch((problem) => note("order", problem.message, true));

@@ -116,10 +116,10 @@ def _say_seams(ratio: float) -> str:
 
 def _repeats(specimen: Specimen, _: AtMost | AtLeast) -> Found:
     likeness = measure_repeats(specimen)
-    says = (
-        f"moved by {likeness.across:.2f} units across and {likeness.down:.2f} down, which is no step of its lattice, "
-        f"the pattern is like itself by {likeness.correlation:.3f}"
-    )
+    moved = f"moved by {likeness.across:.2f} units across and {likeness.down:.2f} down, which is no step of its lattice"
+    says = "no repeat is seen beside its lattice"
+    if likeness.correlation:
+        says = f"{moved}, the pattern is like itself by {likeness.correlation:.3f}"
     return Found(likeness.correlation, says, lambda: marks.draw_repeats(specimen, likeness))
 
 

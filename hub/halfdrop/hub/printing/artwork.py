@@ -67,6 +67,8 @@ class Artwork:
     """The tile, if somebody has painted it already."""
 
     coverage: Coverage = field(init=False, compare=False)
+    notes: dict[str, object] = field(init=False, compare=False, default_factory=dict)
+    """What several files ask for and one of them has found out, such as what each ink covers."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "coverage", Coverage(self.fields, self.spec, self.size_px, self.on_rows))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from halfdrop.contracts.printing import PrintFormat
 from halfdrop.hub.files import encode_webp
 from halfdrop.hub.printing.artwork import Artwork
+from halfdrop.hub.printing.profiles import encode_cmyk_tiff
 from halfdrop.hub.printing.separations import encode_ink_data, encode_trapped_tiff
 from halfdrop.hub.printing.sheets import encode_drawing, encode_proof_pdf, encode_sheet
 from halfdrop.hub.printing.spot_pdf import trace_pdf
@@ -33,6 +34,7 @@ FORMATS: Mapping[PrintFormat, Format] = {
     "ai": Format("pattern.ai", "application/postscript", trace_pdf),
     "svg-knockout": Format("knockout.svg", "image/svg+xml", encode_knockout_svg),
     "tiff-trapped": Format("trapped.tiff", "image/tiff", encode_trapped_tiff),
+    "tiff-cmyk": Format("cmyk.tiff", "image/tiff", encode_cmyk_tiff),
     "webp": Format("master.webp", "image/webp", _encode_webp),
     "inks": Format("inks.json", "application/json", encode_ink_data),
     "sheet": Format("separations.png", "image/png", encode_sheet),

@@ -15,12 +15,13 @@ import numpy as np
 import pyvips
 
 from halfdrop.contracts.errors import PermanentError
-from halfdrop.contracts.jobs import Artifact, Job, colourways_of, formats_of, printing_of, usual_of
+from halfdrop.contracts.jobs import Artifact, Job, colourways_of, formats_of, merges_inks, printing_of, usual_of
 from halfdrop.contracts.patterns import PatternSpec, pattern_key
 from halfdrop.contracts.plates import Plates, decode_plates, encode_plates
 from halfdrop.contracts.printing import PrintFormat, PrintOptions
 from halfdrop.contracts.templates import USUAL_OUTPUTS, UsualOutput
 from halfdrop.hub.printing.artwork import Artwork
+from halfdrop.hub.printing.profiles import profile_digest
 
 MANIFEST_MAX_BYTES = 4 * 2**20
 TOOLS = ("halfdrop", "numpy", "pyvips", "pyvips-binary", "pikepdf", "pillow", "contourpy", "scipy")
@@ -66,6 +67,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, tag="manifest.v1"):
     palette: tuple[str, ...]
     model_digest: str
     refiner_digest: str = ""
+    merges_inks: bool = False
+    """Layers of one colour were brought on one plate."""
+
     profile_sha256: str = ""
     gates: str = ""
     """The gates' report, JSON, as the files carry it."""
@@ -76,9 +80,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, tag="manifest.v1"):
     """MessagePack of the plates, base64."""
 
 
-def write_manifest(
-    job: Job, plates: Plates, artwork: Artwork, files: Sequence[Artifact], *, device: str, profile_sha256: str = ""
-) -> bytes:
+def write_manifest(job: Job, plates: Plates, artwork: Artwork, files: Sequence[Artifact], *, device: str) -> bytes:
     """Return the manifest of an order whose files are all made."""
     manifest = Manifest(
         spec=job.spec,
@@ -91,7 +93,8 @@ def write_manifest(
         palette=tuple(artwork.palette),
         model_digest=job.spec.model_digest,
         refiner_digest=artwork.refiner_digest,
-        profile_sha256=profile_sha256,
+        merges_inks=merges_inks(job),
+        profile_sha256=profile_digest(artwork.profile),
         gates=artwork.gates,
         made_on=describe_device(device),
         files=tuple(

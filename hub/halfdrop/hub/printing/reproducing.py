@@ -17,8 +17,10 @@ from halfdrop.contracts.plates import Plates
 from halfdrop.hub.printing.artwork import Artwork
 from halfdrop.hub.printing.manifest import Manifest, describe_device, read_manifest
 from halfdrop.hub.printing.plan import plan_files
+from halfdrop.hub.printing.profiles import check_profile, profile_digest
 from halfdrop.models.bundle import open_bundle
 from halfdrop.models.fields import Fields, decode_fields
+from halfdrop.models.merged_inks import merge_inks, recolour_inks
 
 
 class Reproduction(NamedTuple):
@@ -46,10 +48,19 @@ def reproduce(
     or (other-refiner) where the refiner at hand is another one.
     """
     manifest, plates = read_manifest(data)
+    fields, asked, colourways = (
+        _refine(manifest, plates, refiner_dir, device),
+        manifest.spec.palette,
+        manifest.colourways,
+    )
+    if manifest.merges_inks:
+        fields, _ = merge_inks(fields, plates.palette)
+        asked = manifest.palette if asked else ()
+        colourways = tuple(recolour_inks(plates.palette, manifest.palette, colours) for colours in colourways)
     artwork = Artwork(
-        fields=_refine(manifest, plates, refiner_dir, device),
+        fields=fields,
         palette=manifest.palette,
-        asked=manifest.spec.palette,
+        asked=asked,
         spec=manifest.spec,
         size_px=manifest.size_px,
         options=manifest.printing,
@@ -60,7 +71,7 @@ def reproduce(
     wanted = {file.name: file.sha256 for file in manifest.files}
     equal: list[str] = []
     different: list[str] = []
-    for file in plan_files(artwork, manifest.formats, manifest.colourways, manifest.usual):
+    for file in plan_files(artwork, manifest.formats, colourways, manifest.usual):
         made = file.make()
         if into is not None:
             (into / file.name).write_bytes(made)
@@ -86,11 +97,11 @@ def _refine(manifest: Manifest, plates: Plates, refiner_dir: Path, device: str) 
 
 def _check_profile(manifest: Manifest, profile: bytes) -> bytes:
     """Return the profile if it is the one that the order's files were made with."""
-    found = hashlib.sha256(profile).hexdigest() if profile else ""
+    found = profile_digest(profile)
     if found != manifest.profile_sha256:
         got, allowed = found or "none", manifest.profile_sha256 or "none"
         raise PermanentError(f"profile: got one of digest {got}; allowed: {allowed}", code="other-profile")
-    return profile
+    return check_profile(profile, manifest.printing.profile) if profile else b""
 
 
 def _compare_devices(manifest: Manifest, device: str) -> list[str]:

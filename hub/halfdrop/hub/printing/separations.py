@@ -15,6 +15,7 @@ import numpy as np
 from halfdrop.contracts.errors import PermanentError
 from halfdrop.hub.printing.artwork import Artwork
 from halfdrop.hub.printing.features import drop_specks, thinnest_lines
+from halfdrop.hub.printing.profiles import print_colour
 from halfdrop.hub.printing.spot_inks import Ink, delta_e_2000, lab_of
 from halfdrop.hub.printing.tiff_files import encode_inks
 from halfdrop.models.cells import plan_cell
@@ -51,6 +52,12 @@ class InkData(msgspec.Struct, frozen=True, kw_only=True):
     plate_percent: float = 0.0
     """Share that its trapped plate prints: what is seen, and what runs on under darker inks."""
 
+    cmyk_percent: tuple[float, float, float, float] | None = None
+    """What a press prints for it through the order's profile; None where it names none."""
+
+    cmyk_delta_e: float | None = None
+    """CIEDE2000 between the ink and what the press prints for it."""
+
     thinnest_mm: float | None = None
     """Width of the thinnest line of it; None where there is no line within what fields can tell."""
 
@@ -79,7 +86,14 @@ def check_press(artwork: Artwork) -> None:
 
 
 def describe_inks(artwork: Artwork) -> InkSheet:
-    """Return what each ink is and covers."""
+    """Return what each ink is and covers; measured once for all files of an artwork."""
+    told = artwork.notes.get("inks")
+    if not isinstance(told, InkSheet):
+        told = artwork.notes["inks"] = _describe_inks(artwork)
+    return told
+
+
+def _describe_inks(artwork: Artwork) -> InkSheet:
     options, inks = artwork.options, artwork.printed
     order = print_order(inks)
     thinnest = thinnest_lines(artwork.fields[list(artwork.layers)], artwork.spec.repeat, unit_mm(artwork))
@@ -91,6 +105,7 @@ def describe_inks(artwork: Artwork) -> InkSheet:
     data = []
     for place, (ink, role) in enumerate(zip(inks, (0, *(layer + 1 for layer in artwork.layers)), strict=True)):
         asked = artwork.asked[role] if role < len(artwork.asked) else ""
+        cmyk = print_colour(ink.colour, artwork.profile) if artwork.profile else (None, None)
         data.append(
             InkData(
                 name=ink.name,
@@ -101,6 +116,8 @@ def describe_inks(artwork: Artwork) -> InkSheet:
                 print_order=order.index(place) + 1,
                 coverage_percent=round(float(seen[place]), 3),
                 plate_percent=round(float(printed[place]), 3),
+                cmyk_percent=cmyk[0],
+                cmyk_delta_e=cmyk[1],
                 thinnest_mm=thinnest[place],
                 specks=specks[place],
             )

@@ -5,6 +5,7 @@ said to be inks, by name (TIFF 6.0, section 16: PhotometricInterpretation 5, Ink
 TIFF: up to 4 GiB, which 8192 px of four inks deflated are far below.
 """
 
+import hashlib
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 TILE_PX = 256
-LEVEL = 6
+LEVEL = 4
+"""Of flat artwork 6 makes no smaller files, and takes a quarter longer."""
+
 FILE_MAX_BYTES = 2**32 - 1
 
 Value = int | Sequence[int] | bytes | float
@@ -54,7 +57,7 @@ def write_tiff(data: NDArray[np.uint8], *, photometric: int, dpi: float, tags: M
     Raises ValueError for what does not fit a classic TIFF.
     """
     height, width, samples = data.shape
-    tiles = [_deflate(tile) for tile in _tiles(data)]
+    tiles = _deflate_all(data)
     offsets = np.cumsum([8, *map(len, tiles)]).tolist()
     known: dict[int, Value] = {
         256: width,
@@ -91,6 +94,18 @@ def _tiles(data: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
             if part.shape[:2] != (TILE_PX, TILE_PX):
                 part = np.pad(part, ((0, TILE_PX - part.shape[0]), (0, TILE_PX - part.shape[1]), (0, 0)))
             yield part.reshape(TILE_PX, TILE_PX, samples)
+
+
+def _deflate_all(data: NDArray[np.uint8]) -> list[bytes]:
+    """Return every tile deflated. A pattern repeats, often in whole tiles: those that are alike are deflated once."""
+    known: dict[bytes, bytes] = {}
+    deflated = []
+    for tile in _tiles(data):
+        digest = hashlib.blake2b(np.ascontiguousarray(tile), digest_size=16).digest()
+        if digest not in known:
+            known[digest] = _deflate(tile)
+        deflated.append(known[digest])
+    return deflated
 
 
 def _deflate(tile: NDArray[np.uint8]) -> bytes:
