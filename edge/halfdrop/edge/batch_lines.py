@@ -7,7 +7,6 @@ import msgspec
 
 from halfdrop.contracts.errors import InvalidInput, PermanentError
 from halfdrop.contracts.jobs import Webhook, WebhookEvent
-from halfdrop.contracts.patterns import check_size_px
 from halfdrop.edge.order_terms import read_webhook
 from halfdrop.edge.previews import Pattern, Previews
 from halfdrop.edge.requests import BODY_MAX_BYTES, PredictionInput, decode_body
@@ -103,7 +102,7 @@ def understand_line(previews: Previews, line: BatchLine) -> Pattern:
     if line.version is not None:
         previews.check_model("version", line.version)
     try:
-        check_size_px(line.input.size_px)
+        line.input.check_files()
         return previews.understand(line.input)
     except InvalidInput as error:
         raise InvalidInput(f"input.{error.field}", got=error.got, allowed=error.allowed) from error

@@ -12,7 +12,6 @@ from opentelemetry.trace import SpanKind
 
 from halfdrop.contracts.errors import InvalidInput, NotFound, TransientError, Unavailable
 from halfdrop.contracts.jobs import Artifact, Job, JobStatus
-from halfdrop.contracts.patterns import check_size_px
 from halfdrop.contracts.subjects import OUTBOX_STREAM
 from halfdrop.edge.access import Access, access_of, needs
 from halfdrop.edge.disconnects import cancel_if_preferred
@@ -201,7 +200,7 @@ def _understand(previews: Previews, body: PredictionRequest) -> Pattern:
     if body.version is not None:
         previews.check_model("version", body.version)
     try:
-        check_size_px(body.input.size_px)
+        body.input.check_files()
         return previews.understand(body.input)
     except InvalidInput as error:
         raise InvalidInput(f"input.{error.field}", got=error.got, allowed=error.allowed) from error

@@ -10,7 +10,7 @@ from msgspec.inspect import StructType, type_info
 
 from halfdrop.contracts.errors import InvalidInput, PermanentError
 from halfdrop.contracts.jobs import JobClass, WebhookEvent
-from halfdrop.contracts.patterns import PREVIEW_SIZE_PX, PREVIEW_SIZES_PX, PatternRequest, ReuseAllowed
+from halfdrop.contracts.patterns import PREVIEW_SIZE_PX, PREVIEW_SIZES_PX, PatternRequest, ReuseAllowed, check_size_px
 from halfdrop.contracts.printing import PrintFormat, PrintOptions, check_colourways, check_printing
 
 BODY_MAX_BYTES = 64 * 1024
@@ -52,6 +52,12 @@ class PredictionInput(PatternRequest, frozen=True, kw_only=True, forbid_unknown_
 
     printing: PrintOptions = PrintOptions()
     """What the mill asks for: length of the repeat, inks, trap, smallest feature, profile."""
+
+    def check_files(self) -> None:
+        """Raise InvalidInput for files that cannot be made: too large, too many, or as no press prints."""
+        check_size_px(self.size_px)
+        self.chosen_colourways()
+        self.chosen_printing()
 
     def chosen_formats(self) -> tuple[PrintFormat, ...] | msgspec.UnsetType:
         """Return the formats once each, in one order; unset where there are none."""
