@@ -577,7 +577,7 @@ async def test_a_worker_that_stops_hands_its_job_back_to_the_next_at_once(bench:
         stop.set()
         await wait_until(lambda: bench.has_state(job.id, JobState.RETRYING))
     async with bench.worker("hub-2", ack_wait_s=30):
-        await wait_until(lambda: bench.has_state(job.id, JobState.COMPLETED), timeout_s=20)
+        await wait_until(lambda: bench.has_state(job.id, JobState.COMPLETED))
     status = await bench.last(job.id)
     assert status is not None
     assert (status.worker, status.attempt) == ("hub-2", 2)
@@ -604,7 +604,7 @@ async def test_a_worker_outlives_its_broker(bench: Bench, hub_nats: NatsServer, 
         await hub_nats.start()
         await wait_until(lambda: bench.broker.is_connected)
         await bench.order(make_job("job2"))
-        await wait_until(lambda: bench.has_state("job2", JobState.COMPLETED), timeout_s=20)
+        await wait_until(lambda: bench.has_state("job2", JobState.COMPLETED))
 
 
 async def test_workers_share_the_queue_and_finish_each_job_once(bench: Bench, wait_until: WaitUntil) -> None:
