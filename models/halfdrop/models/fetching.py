@@ -60,7 +60,6 @@ async def fetch_models(
             bundle = await _bring(objects, digest, folder, max_bytes=max_bytes, pace=pace)
         link = folder / reference
         await asyncio.to_thread(_point, link, digest)
-        log.info("model_fetched", reference=reference, digest=digest, was_there=was_there)
         done.append(Fetched(reference=reference, link=link, bundle=bundle, was_there=was_there))
     return done
 
