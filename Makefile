@@ -5,6 +5,7 @@ VENV ?= .venv
 PORT ?= 8080
 DATA ?= data
 HUBS ?= 1
+WORKERS ?= 2
 ARGS ?=
 PIP_FLAGS ?=
 
@@ -28,8 +29,10 @@ up: $(VENV)/.ready-up ## run everything on this machine: PORT=8080 DATA=data HUB
 
 setup: $(VENV)/.ready-up ## install what `make up` needs into .venv, and stop
 
-test: $(VENV)/.ready-dev ## install what the tests need, and run every test: ARGS="-k name"
-	$(BIN)/python -m pytest $(ARGS)
+# Real servers share the cores with each other: what fails beside others is run once more, alone, and counts if it fails.
+test: $(VENV)/.ready-dev ## install what the tests need, and run every test: ARGS="-k name" WORKERS=2
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS) || \
+		$(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(ARGS)
 
 test-cluster: $(VENV)/.ready-dev ## run the operator's tests against the cluster of KUBECONFIG=…
 	@test -n "$(KUBECONFIG)" || { echo "make: say which cluster: make test-cluster KUBECONFIG=FILE" >&2; exit 1; }

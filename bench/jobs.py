@@ -115,7 +115,7 @@ async def main(traces: Path | None, *, jobs: int, backlog: int, seed: int) -> No
     if os.geteuid() == 0:
         full = await run_script("chaos.py", "--jobs", str(jobs), "--seed", str(seed), "--full-disk")
         figures |= {f"full_disk_{name}": full[name] for name in judged[:-1]}
-    eta = await run_script("eta.py", str(traces), "--lags") if traces is not None else {}
+    eta = await run_script("eta.py", str(traces)) if traces is not None else {}
     figures["eta_median_error"] = eta.get("eta_median_error")
     report("jobs", figures)
 

@@ -14,7 +14,9 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
+import httpx
 import msgspec
+import nats.errors
 import pytest
 
 from halfdrop.contracts.subjects import HUB_DOMAIN, edge_domain
@@ -71,17 +73,29 @@ def objects_url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def wait_until() -> WaitUntil:
-    """`await wait_until(condition, timeout_s=10)`: wait for a function, plain or async, to return something true."""
+    """`await wait_until(condition, timeout_s=30)`: wait for a function, plain or async, to return something true.
+
+    A server that is being restarted answers with an error for a while: that is "not yet", and is told if it stays so.
+    """
     return _wait_until
 
 
-async def _wait_until(condition: Callable[[], object], *, timeout_s: float = 10.0, poll_s: float = 0.02) -> None:
-    async with asyncio.timeout(timeout_s):
-        while True:
-            outcome = condition()
-            if await outcome if inspect.isawaitable(outcome) else outcome:
-                return
-            await asyncio.sleep(poll_s)
+async def _wait_until(condition: Callable[[], object], *, timeout_s: float = 30.0, poll_s: float = 0.02) -> None:
+    last_error: Exception | None = None
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                try:
+                    outcome = condition()
+                    if await outcome if inspect.isawaitable(outcome) else outcome:
+                        return
+                    last_error = None
+                except (nats.errors.Error, httpx.TransportError) as error:
+                    last_error = error
+                await asyncio.sleep(poll_s)
+    except TimeoutError as error:
+        name = getattr(condition, "__qualname__", repr(condition))
+        raise TimeoutError(f"not true within {timeout_s} s: {name}") from last_error or error
 
 
 class System:

@@ -73,7 +73,7 @@ async def test_orders_are_told_their_place_and_time_while_a_pool_is_heard(
     async def forgot() -> bool:
         return await pools_of(edge) == []
 
-    await wait_until(forgot, timeout_s=20)
+    await wait_until(forgot)
     found = (await edge.client.get(f"/v1/predictions/{placed['id']}")).json()
     assert (found["starts_in_seconds"], found["queue_position"], found["reason"]) == (None, 1, "no pool is heard")
 

@@ -65,7 +65,7 @@ async def test_what_is_hot_at_one_edge_is_in_the_others_memory_before_it_is_aske
     async def has_fetched() -> bool:
         return bool((await stats(second))["prefetched"] >= len(hot))
 
-    await wait_until(has_fetched, timeout_s=20)
+    await wait_until(has_fetched)
     for address in hot:
         found = await ask(second, address)
         assert found.headers["cache-status"] == IN_MEMORY
@@ -78,7 +78,7 @@ async def test_what_is_hot_at_one_edge_is_in_the_others_memory_before_it_is_aske
     await second.stop()
     rmtree(tmp_path / "second")
     await second.start()
-    await wait_until(has_fetched, timeout_s=20)
+    await wait_until(has_fetched)
     assert {(await ask(second, address)).headers["cache-status"] for address in hot} == {IN_MEMORY}
 
 
@@ -95,7 +95,7 @@ async def test_prefetching_keeps_to_its_bandwidth_and_can_be_switched_off(
     async def has_begun() -> bool:
         return bool((await stats(second))["prefetched"])
 
-    await wait_until(has_begun, timeout_s=20)
+    await wait_until(has_begun)
     began_s, first_bytes = time.monotonic(), (await stats(second))["prefetched_bytes"]
 
     async def has_ended() -> bool:
@@ -113,7 +113,7 @@ async def test_prefetching_keeps_to_its_bandwidth_and_can_be_switched_off(
     async def has_heard() -> bool:
         return bool((await stats(off))["hot"] == len(hot))
 
-    await wait_until(has_heard, timeout_s=20)
+    await wait_until(has_heard)
     await asyncio.sleep(2 * ROUND_S)
     assert {(await ask(off, address)).headers["cache-status"] for address in hot} == {"halfdrop; hit; detail=redis"}
     assert (await stats(off))["prefetched"] == 0
@@ -137,7 +137,7 @@ async def test_a_tenants_hot_pictures_are_fetched_for_that_tenant_alone(
     async def has_fetched() -> bool:
         return bool((await stats(second))["prefetched"])
 
-    await wait_until(has_fetched, timeout_s=20)
+    await wait_until(has_fetched)
     unsigned = address.partition("&tenant=")[0]  # a signed one is good for whoever has it
     assert (await ask(second, unsigned, **mine)).status_code == 200
     assert (await ask(second, unsigned, **theirs)).status_code == 404

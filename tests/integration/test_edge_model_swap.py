@@ -97,7 +97,7 @@ async def test_a_swap_and_a_rollback_under_load_fail_no_request_and_mix_no_model
         for _ in range(ASKING):
             tasks.create_task(load.ask())
         for version, digest in (("house-4", other), ("house-3", shipped.digest), ("house-4", other)):
-            await wait_until(lambda: load.by_digest.total() > 5, timeout_s=20)
+            await wait_until(lambda: load.by_digest.total() > 5)
             await asyncio.to_thread(models, objects_url, tmp_path / "store", "serve", "house@stable", version)
 
             async def has_swapped(digest: str = digest) -> bool:
@@ -105,7 +105,7 @@ async def test_a_swap_and_a_rollback_under_load_fail_no_request_and_mix_no_model
 
             await wait_until(has_swapped, timeout_s=60, poll_s=0.1)
             load.by_digest = Counter()  # a request that is under way may still end with the old model
-        await wait_until(lambda: load.by_digest.total() > 5, timeout_s=20)
+        await wait_until(lambda: load.by_digest.total() > 5)
         load.is_over = True
     assert load.wrong == []
     assert set(load.by_digest) == {other}, "once swapped, nothing new is made with the old one"

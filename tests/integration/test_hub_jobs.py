@@ -22,16 +22,19 @@ from nats.js.errors import NotFoundError
 from PIL import Image
 
 from halfdrop.contracts import subjects
-from halfdrop.contracts.jobs import Job, JobState, JobStatus, PrintFormat, decode_status, encode_job, encode_status
+from halfdrop.contracts.jobs import Job, JobState, JobStatus, decode_status, encode_job, encode_status
 from halfdrop.contracts.patterns import PatternSpec, pattern_key
 from halfdrop.contracts.plates import BAND_PX, GRID_PX, LAYERS, Plates, decode_plates
+from halfdrop.contracts.printing import PrintFormat, PrintOptions
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.deploy.servers import NatsServer
+from halfdrop.hub.printing.manifest import read_manifest
+from halfdrop.hub.printing.reproducing import reproduce
 from halfdrop.hub.refining import PlateRefiner
 from halfdrop.hub.sampler import Sampler
 from halfdrop.hub.settings import HubSettings
 from halfdrop.hub.worker import Hub, run_worker
-from halfdrop.models.bundle import open_bundle, shipped_bundle_dir
+from halfdrop.models.bundle import open_bundle, shipped_bundle_dir, shipped_refiner_dir
 from halfdrop.models.fields import fields_to_plates
 from halfdrop.runtime.broker import Broker, open_broker
 from halfdrop.runtime.objects import ObjectStore, open_objects
@@ -166,6 +169,7 @@ async def test_a_job_becomes_files_that_wrap_on_its_lattice_and_agree_with_each_
         "plate-2-1d3557.png",
         "pattern.svg",
         "proof.png",
+        "manifest.json",
     ]
     for artifact in status.artifacts:
         data = await bench.objects.get(artifact.path)
@@ -292,9 +296,58 @@ async def test_formats_that_are_asked_for_are_made_beside_the_usual_files(bench:
     assert done is not None
     assert (done.step, done.steps) == (16, 16)
     names = ("pattern.pdf", "master.tiff", "indexed.tiff", "separated.tiff")
-    assert [artifact.name for artifact in done.artifacts][-4:] == list(names)
+    assert [artifact.name for artifact in done.artifacts][-5:] == [*names, "manifest.json"]
     starts = [(await bench.read(job, name))[:4] for name in names]
     assert starts == [b"%PDF", b"II*\0", b"II*\0", b"II*\0"]
+
+
+async def test_colourways_are_the_same_plates_in_other_colours_and_the_manifest_makes_all_again(
+    bench: Bench, wait_until: WaitUntil
+) -> None:
+    job = msgspec.structs.replace(
+        make_job(size_px=256),
+        formats=("inks",),
+        colourways=(("#102030", "#f0e0d0"),),
+        printing=PrintOptions(inks_max=3),
+    )
+    async with bench.worker():
+        await bench.order(job)
+        await wait_until(lambda: bench.has_state(job.id, JobState.COMPLETED))
+    done = await bench.last(job.id)
+    assert done is not None
+    names = [artifact.name for artifact in done.artifacts]
+    assert names[-5:] == [
+        "inks.json",
+        "colourway-1-master.png",
+        "colourway-1-pattern.svg",
+        "colourway-1-inks.json",
+        "manifest.json",
+    ]
+    master, other = [
+        np.asarray(Image.open(io.BytesIO(await bench.read(job, name)))) for name in
+        ("master.png", "colourway-1-master.png")
+    ]  # fmt: skip
+    assert ((master == (0xF4, 0xEF, 0xE6)).all(-1) == (other == (0x10, 0x20, 0x30)).all(-1)).all()
+    assert ((master == (0xC0, 0x39, 0x2B)).all(-1) == (other == (0xF0, 0xE0, 0xD0)).all(-1)).all()
+    manifest = await bench.read(job, "manifest.json")
+    told = {file.name: file.sha256 for file in read_manifest(manifest)[0].files}
+    assert told == {artifact.name: artifact.sha256 for artifact in done.artifacts if artifact.name != "manifest.json"}
+    made = await asyncio.to_thread(reproduce, manifest, refiner_dir=shipped_refiner_dir())
+    assert (made.different, made.missing, made.elsewhere) == ([], [], [])
+
+
+async def test_more_inks_than_the_press_takes_end_the_job_with_what_is_allowed(
+    bench: Bench, wait_until: WaitUntil
+) -> None:
+    job = msgspec.structs.replace(make_job(), printing=PrintOptions(inks_max=2))
+    async with bench.worker():
+        await bench.order(job)
+        await wait_until(lambda: bench.has_state(job.id, JobState.FAILED))
+    done = await bench.last(job.id)
+    assert done is not None
+    assert done.error is not None
+    assert done.error.code == "too-many-inks"
+    assert "got 3, the ground included; allowed: 2" in done.error.detail
 
 
 async def test_two_orders_of_one_pattern_give_the_same_bytes(bench: Bench, wait_until: WaitUntil) -> None:
@@ -482,7 +535,7 @@ async def test_a_worker_that_stops_hands_its_job_back_to_the_next_at_once(bench:
         stop.set()
         await wait_until(lambda: bench.has_state(job.id, JobState.RETRYING))
     async with bench.worker("hub-2", ack_wait_s=30):
-        await wait_until(lambda: bench.has_state(job.id, JobState.COMPLETED), timeout_s=20)
+        await wait_until(lambda: bench.has_state(job.id, JobState.COMPLETED))
     status = await bench.last(job.id)
     assert status is not None
     assert (status.worker, status.attempt) == ("hub-2", 2)
@@ -509,7 +562,7 @@ async def test_a_worker_outlives_its_broker(bench: Bench, hub_nats: NatsServer, 
         await hub_nats.start()
         await wait_until(lambda: bench.broker.is_connected)
         await bench.order(make_job("job2"))
-        await wait_until(lambda: bench.has_state("job2", JobState.COMPLETED), timeout_s=20)
+        await wait_until(lambda: bench.has_state("job2", JobState.COMPLETED))
 
 
 async def test_workers_share_the_queue_and_finish_each_job_once(bench: Bench, wait_until: WaitUntil) -> None:

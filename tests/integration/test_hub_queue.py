@@ -299,7 +299,7 @@ async def test_after_a_restart_of_the_server_jobs_go_on_and_no_cancel_is_forgott
         # perhaps before the worker is connected again: then nobody tells it
         await pool.broker.js.publish(subjects.cancel_job("a2"))
         await pool.order("a2", "a3")
-        await wait_until(pool.is_empty, timeout_s=20)
+        await wait_until(pool.is_empty)
     assert canceled == ["a2"]
 
 

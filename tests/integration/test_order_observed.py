@@ -152,8 +152,8 @@ async def test_one_trace_leads_from_the_request_to_the_last_upload_and_back(
     assert re.fullmatch(f"00-{trace_id}-[0-9a-f]{{16}}-01", answer.headers["traceresponse"])
     order_id = answer.json()["id"]
     await wait_until(lambda: is_done(edge, order_id), timeout_s=60)
-    await wait_until(lambda: collector.of(trace_id, "process JOBS"), timeout_s=20)
-    await wait_until(lambda: collector.of(trace_id, "process EVENTS"), timeout_s=20)
+    await wait_until(lambda: collector.of(trace_id, "process JOBS"))
+    await wait_until(lambda: collector.of(trace_id, "process EVENTS"))
 
     spans = collector.of(trace_id)
     assert collector.services(trace_id) == {"halfdrop-edge", "halfdrop-hub"}
@@ -175,7 +175,7 @@ async def test_one_trace_leads_from_the_request_to_the_last_upload_and_back(
     assert values(drawn)["gen_ai.output.type"] == "image"
     assert all(span.status.code != Status.STATUS_CODE_ERROR for span in spans)
     assert (await edge.client.get("/p/daisies.webp?prompt=daisies")).status_code == 422
-    await wait_until(lambda: any(span.name == "GET /p/{name}" for _, span in collector.spans), timeout_s=20)
+    await wait_until(lambda: any(span.name == "GET /p/{name}" for _, span in collector.spans))
     assert not WORDS.search(str(collector.spans)), "a prompt's words are in a span"
 
     await check_hub_metrics(port)
@@ -210,7 +210,7 @@ async def test_a_job_whose_worker_died_goes_on_in_the_same_trace(
     await first.process.wait()
     await hubs.start("hub-2")
     await wait_until(lambda: is_done(edge, order_id), timeout_s=90)
-    await wait_until(lambda: collector.of(trace_id, "process JOBS"), timeout_s=20)
+    await wait_until(lambda: collector.of(trace_id, "process JOBS"))
     (again,) = collector.of(trace_id, "process JOBS")
     assert values(again)["halfdrop.delivery.attempt"] == "2"
     async with open_broker(hub_nats.url, name="test", domain=HUB_DOMAIN) as broker:

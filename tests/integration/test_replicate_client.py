@@ -241,7 +241,7 @@ async def test_an_order_is_canceled_at_its_deadline_also_after_a_restart(
     async def is_canceled() -> bool:
         return bool((await look_up(edge, token, order_id))["status"] == "canceled")
 
-    await wait_until(is_canceled, timeout_s=15)
+    await wait_until(is_canceled)
     found = await look_up(edge, token, order_id)
     assert found["completed_at"] >= found["deadline"]
 

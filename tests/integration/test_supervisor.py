@@ -101,9 +101,21 @@ async def test_a_part_that_keeps_failing_is_given_up_on(folder: DataFolder, said
     part = make_part(folder, "worker", program)
     async with supervisor.running([[part]]), asyncio.timeout(30):
         os.kill(part.process.pid, signal.SIGKILL)
-        with pytest.raises(PermanentError, match=r"(?s)worker failed 8 times in a row.*no room on the device"):
+        with pytest.raises(PermanentError, match=r"(?s)worker failed to start 8 times in a row.*no room on the device"):
             await supervisor.keep_running()
     assert sum("starting it again" in line for line in said) == FAILURES_MAX
+
+
+async def test_a_part_that_starts_and_ends_again_is_kept_at(
+    folder: DataFolder, said: list[str], wait_until: WaitUntil
+) -> None:
+    supervisor = Supervisor(folder=folder, url="http://127.0.0.1:1", say=said.append, restart_wait_s=1e-5)
+    part = make_part(folder, "worker", "print('up', flush=True)\nimport sys, time; time.sleep(0.2); sys.exit(3)\n")
+    async with supervisor.running([[part]]):
+        keeping = asyncio.ensure_future(supervisor.keep_running())
+        await wait_until(lambda: sum("starting it again" in line for line in said) > FAILURES_MAX)
+        assert not keeping.done()
+        keeping.cancel()
 
 
 async def test_a_part_that_ignores_sigterm_is_killed_after_its_grace(

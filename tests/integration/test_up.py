@@ -82,10 +82,15 @@ async def _still_knows(system: "System", prediction: dict[str, object], location
 
 
 @pytest.mark.timeout(240)
-async def test_two_regions_on_one_machine_and_one_of_them_drained(start_up: "StartUp") -> None:
+async def test_two_regions_on_one_machine_and_one_of_them_drained(start_up: "StartUp", wait_until: "WaitUntil") -> None:
     system = await start_up("--regions", "eu,us")
     data_dir = str(system.folder.root)
     async with httpx.AsyncClient(base_url=system.url) as client:
+
+        async def hears_both() -> bool:
+            return len((await client.get("/v1/pools")).json()["regions"]) == 2
+
+        await wait_until(hears_both)  # an order goes where somebody is heard, home or not
         assert (await order(client))["status"] == "succeeded"
         told = await _halfdrop("regions", "drain", "eu", "--data-dir", data_dir)
         assert told.startswith("eu takes no new orders")

@@ -11,6 +11,7 @@ import msgspec
 
 from halfdrop.contracts.patterns import PatternSpec, Wording
 from halfdrop.contracts.plates import Plates
+from halfdrop.contracts.printing import PrintFormat, PrintOptions, count_more_files
 from halfdrop.contracts.tries import Tries
 from halfdrop.contracts.work import work_of
 
@@ -19,10 +20,6 @@ JobClass = Literal["realtime", "standard", "bulk"]
 
 WebhookEvent = Literal["start", "output", "logs", "completed"]
 """What an order can tell: it began, it has output, it has a new line of its log, it ended."""
-
-
-PrintFormat = Literal["pdf", "tiff", "tiff-indexed", "tiff-separated"]
-"""Files beyond the usual ones: a page with spot colours and layers; RGB, one ink a pixel, a channel for each ink."""
 
 
 class JobState(StrEnum):
@@ -72,6 +69,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job.v1"):
     webhook: Webhook | msgspec.UnsetType = msgspec.UNSET
     formats: tuple[PrintFormat, ...] | msgspec.UnsetType = msgspec.UNSET
     """What is wanted beside PNG and SVG."""
+
+    colourways: tuple[tuple[str, ...], ...] | msgspec.UnsetType = msgspec.UNSET
+    """Palettes in which the same plates are wanted as well, each as `PatternRequest.palette`."""
+
+    printing: PrintOptions | msgspec.UnsetType = msgspec.UNSET
+    """What the mill asks for."""
 
     cancel_at: float | msgspec.UnsetType = msgspec.UNSET
     """Unix seconds after which nobody wants it any more. The edge that accepted the job cancels it then."""
@@ -199,12 +202,23 @@ def accepted_status(job: Job, pattern_key: str) -> JobStatus:
 def accepted_work(job: Job) -> float:
     """Return what the job asks of a pool: a job with its plates need not be sampled."""
     steps = 0 if job.plates is not None else job.spec.num_inference_steps
-    return work_of(size_px=job.size_px, steps=steps, formats=len(formats_of(job)))
+    more_files = count_more_files(formats=len(formats_of(job)), colourways=len(colourways_of(job)))
+    return work_of(size_px=job.size_px, steps=steps, formats=more_files)
 
 
 def formats_of(job: Job) -> tuple[PrintFormat, ...]:
     """Return the formats that the job asks for beside PNG and SVG."""
     return () if job.formats is msgspec.UNSET else job.formats
+
+
+def colourways_of(job: Job) -> tuple[tuple[str, ...], ...]:
+    """Return the palettes in which the job's files are wanted as well."""
+    return () if job.colourways is msgspec.UNSET else job.colourways
+
+
+def printing_of(job: Job) -> PrintOptions:
+    """Return what the mill asks for."""
+    return PrintOptions() if job.printing is msgspec.UNSET else job.printing
 
 
 def supersedes(new: JobStatus, old: JobStatus | None) -> bool:

@@ -18,7 +18,11 @@ PLANS_BUCKET = "PLANS"
 """On the hub's server, key-value: the newest plan of each pool."""
 
 DEMAND_EVENTS_BUCKET = "DEMAND_EVENTS"
-"""On the hub's server, key-value: the campaigns that people announced, for the forecaster to read."""
+"""On the hub's server, key-value: the campaigns that people announced, for the forecaster to read: the operator's
+as `AnnouncedDemand`, all others as `demand_events.DemandEvent`."""
+
+DEMAND_EVENTS_KEPT_S = 400 * 86_400.0
+"""A campaign is kept for longer than a year: next year's may be learnt from it."""
 
 STEPS_MAX = 2880
 """Two days of minutes."""
@@ -80,6 +84,8 @@ class AnnouncedDemand(msgspec.Struct, frozen=True, kw_only=True, tag="announced.
     """Seconds from the start until the uplift is reached in full."""
 
     note: str = ""
+    kind: str = "campaign"
+    """Events of one kind are alike: the uplift of the next is learnt from the last ones."""
 
 
 def plan_key(region: str, pool: str) -> str:

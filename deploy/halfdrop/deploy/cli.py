@@ -18,6 +18,7 @@ from halfdrop.deploy.cli_patterns import preview, render
 from halfdrop.deploy.cli_plan import plan_app
 from halfdrop.deploy.cli_queue import queue_app
 from halfdrop.deploy.cli_regions import regions_app
+from halfdrop.deploy.cli_reproduce import reproduce
 from halfdrop.deploy.cli_system import doctor, up
 from halfdrop.deploy.cli_webhooks import webhooks_app
 
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 app.command()(preview)
 app.command()(render)
+app.command()(reproduce)
 app.add_typer(jobs_app)
 app.add_typer(batch_app)
 app.add_typer(queue_app)

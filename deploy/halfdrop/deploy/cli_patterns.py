@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from halfdrop.contracts.errors import InvalidInput
-from halfdrop.contracts.jobs import JobClass, PrintFormat
+from halfdrop.contracts.jobs import JobClass
+from halfdrop.contracts.printing import INKS_MAX, PrintFormat, PrintOptions
 from halfdrop.deploy.cli_options import (
     DEFAULT_URL,
     Avoid,
@@ -84,6 +85,20 @@ def render(
         str,
         typer.Option(help=f"More files beside the master, separated by commas: {', '.join(FORMATS)}."),
     ] = "",
+    colourway: Annotated[
+        list[str] | None,
+        typer.Option(help="More colours for the same plates, as --palette; once for each colourway, up to 8."),
+    ] = None,
+    repeat_mm: Annotated[
+        float, typer.Option(help="Length of one tile on the cloth in mm; 0: 300 pixels to the inch.")
+    ] = 0.0,
+    mill_repeats: Annotated[
+        str, typer.Option(help="Lengths in mm that the mill's screens have, separated by commas: 640,913.")
+    ] = "",
+    inks_max: Annotated[int, typer.Option(help="Inks that the press takes, ground included.")] = INKS_MAX,
+    trap_mm: Annotated[float, typer.Option(help="How far lighter inks run on under darker ones.")] = 0.2,
+    min_feature_mm: Annotated[float, typer.Option(help="The thinnest line that the mill prints.")] = 0.3,
+    profile: Annotated[str, typer.Option(help="ICC profile that the hub has, for tiff-cmyk.")] = "",
     is_waiting: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait for the files, or only order them.")
     ] = True,
@@ -111,8 +126,24 @@ def render(
     pattern = read_pattern(
         seed=seed, repeat=repeat, units=units, palette=palette, avoid=avoid, steps=steps, guidance=guidance
     )
+    printing = PrintOptions(
+        repeat_mm=repeat_mm or None,
+        mill_repeats_mm=_read_lengths(mill_repeats),
+        inks_max=inks_max,
+        trap_mm=trap_mm,
+        min_feature_mm=min_feature_mm,
+        profile=profile,
+    )
     with open_client(url) as client:
-        ordered = client.order(prompt, size_px=size, job_class=job_class, formats=_read_formats(formats), **pattern)
+        ordered = client.order(
+            prompt,
+            size_px=size,
+            job_class=job_class,
+            formats=_read_formats(formats),
+            colourways=[[colour.strip() for colour in text.split(",")] for text in colourway or ()],
+            printing=None if printing == PrintOptions() else printing,
+            **pattern,
+        )
         for line in say_wording(ordered):
             _say(line)
         if not is_waiting:
@@ -126,7 +157,7 @@ def render(
             raise
         check_succeeded(finished)
         if master_file is not None:
-            others = [name for name in finished.files if name.endswith((".pdf", ".tiff"))] if all_dir is None else []
+            others = [name for name in finished.files if _is_asked(name)] if all_dir is None else []
             fetch(client, finished, {MASTER: master_file} | {name: master_file.with_name(name) for name in others})
         if all_dir is not None:
             all_dir.mkdir(parents=True, exist_ok=True)
@@ -154,6 +185,19 @@ def say_wording(answer: "Preview | Prediction | Wording") -> list[str]:
 def _say(line: str) -> None:
     """Tell the person at the terminal; stdout is for what a script reads."""
     typer.echo(line, err=True)
+
+
+def _is_asked(name: str) -> bool:
+    """True for a file that was asked for beside the usual ones."""
+    usual = name in (MASTER, "pattern.svg", "proof.png", "manifest.json") or name.startswith("plate-")
+    return not usual
+
+
+def _read_lengths(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(length) for length in text.split(",") if length.strip())
+    except ValueError as error:
+        raise InvalidInput("--mill-repeats", got=text, allowed="lengths in mm such as 640,913") from error
 
 
 def _read_formats(text: str) -> list[PrintFormat]:

@@ -1,7 +1,8 @@
 """Keep parts running: start them in order, start a crashed one again, stop them in reverse.
 
-A part that ends by itself is started again after a wait that doubles with each failure in a row. After
-FAILURES_MAX of them the supervisor gives up and stops everything: a part that cannot live needs a person.
+A part that ends by itself is started again after a wait that doubles with each failure in a row; one that somebody
+killed is started at once. When FAILURES_MAX starts in a row fail, the supervisor gives up and stops everything: a part
+that cannot start needs a person. One that starts and ends again is kept at: what ran once may run again.
 """
 
 import asyncio
@@ -21,10 +22,13 @@ RESTART_WAIT_S = 0.5
 RESTART_WAIT_MAX_S = 30.0
 
 FAILURES_MAX = 8
-"""Failures in a row, about a minute and a half of trying."""
+"""Starts in a row, about a minute and a half of trying."""
 
 STEADY_S = 20.0
 """A part that ran this long was well; its next failure counts as the first."""
+
+FROM_OUTSIDE = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT}
+"""Exit statuses that say nothing against the part itself."""
 
 
 @asynccontextmanager
@@ -114,16 +118,18 @@ class Supervisor:
         while True:
             began = time.monotonic()
             status = await part.process.wait()
-            failures = 1 if time.monotonic() - began > STEADY_S else failures + 1
+            was_well = time.monotonic() - began > STEADY_S or status in FROM_OUTSIDE
+            failures = 1 if was_well else failures + 1
+            starts = 0
             while not await self._start_again(part, status, failures):
-                failures += 1
+                failures, starts = failures + 1, starts + 1
+                if starts >= FAILURES_MAX:
+                    words = part.process.last_words()
+                    raise PermanentError(
+                        f"{part.name} failed to start {starts} times in a row; its last words:\n{words}", code="gave-up"
+                    )
 
     async def _start_again(self, part: Part, status: int, failures: int) -> bool:
-        if failures > FAILURES_MAX:
-            raise PermanentError(
-                f"{part.name} failed {FAILURES_MAX} times in a row; its last words:\n{part.process.last_words()}",
-                code="gave-up",
-            )
         wait_s = min(self._restart_wait_s * 2 ** (failures - 1), RESTART_WAIT_MAX_S)
         again = f"starting it again in {wait_s:g} s; see {part.process.log_path}"
         self._say(f"{part.name} ended ({_describe_status(status)}); {again}")

@@ -200,6 +200,8 @@ class Feeder:
             spec=pattern.spec,
             size_px=line.input.size_px,
             formats=line.input.chosen_formats(),
+            colourways=line.input.chosen_colourways(),
+            printing=line.input.chosen_printing(),
             plates=plates,
             created_at=time.time(),
             wording=pattern.wording,

@@ -28,8 +28,9 @@ from halfdrop.contracts.errors import (
     TransientError,
     Unavailable,
 )  # fmt: skip
-from halfdrop.contracts.jobs import JobClass, PrintFormat
+from halfdrop.contracts.jobs import JobClass
 from halfdrop.contracts.patterns import PatternRequest, ReuseAllowed
+from halfdrop.contracts.printing import PrintFormat, PrintOptions
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.edge.client_answers import Prediction, PredictionPage, Preview, translate_problem
 from halfdrop.edge.client_batches import BatchCalls
@@ -124,15 +125,22 @@ class HalfdropClient:
         size_px: int = 4096,
         job_class: JobClass = "standard",
         formats: Sequence[PrintFormat] = (),
+        colourways: Sequence[Sequence[str]] = (),
+        printing: PrintOptions | None = None,
         **pattern: Unpack[PatternOptions],
     ) -> Prediction:
         """Order the print files of a pattern, once, however often it has to be said. Raises HalfdropError.
 
         job_class: "realtime" where somebody waits for it, "bulk" where nobody does. formats: beside PNGs and the SVG.
+        colourways: more palettes for the same plates. printing: what the mill asks for.
         """
         body: dict[str, Any] = {"input": _encode_pattern(prompt, size_px, pattern)}
         if formats:
             body["input"]["formats"] = list(formats)
+        if colourways:
+            body["input"]["colourways"] = [list(palette) for palette in colourways]
+        if printing is not None:
+            body["input"]["printing"] = msgspec.to_builtins(printing)
         if job_class != "standard":  # which older edges do not know
             body["class"] = job_class
         once = {"idempotency-key": f'"{uuid.uuid4()}"'}

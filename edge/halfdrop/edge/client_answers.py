@@ -55,6 +55,11 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     proof: str | None = None
     pdf: str | None = None
     tiff: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
+    colourways: tuple[tuple[str, ...], ...] = ()
+    """All files of each colourway, in the order in which they were asked for."""
+
+    manifest: str | None = None
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +96,9 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
         if self.output is None:
             return {}
         found = self.output
-        urls = (found.master, *found.separations, found.svg, found.proof, found.pdf, *found.tiff)
+        others = (url for files in found.colourways for url in files)
+        usual = (found.master, *found.separations, found.svg, found.proof, found.pdf)
+        urls = (*usual, *found.tiff, *found.more, *others, found.manifest)
         return {unquote(urlsplit(url).path.rpartition("/")[2]): url for url in urls if url}
 
 

@@ -126,6 +126,8 @@ async def submit_order(
         spec=pattern.spec,
         size_px=body.input.size_px,
         formats=body.input.chosen_formats(),
+        colourways=body.input.chosen_colourways(),
+        printing=body.input.chosen_printing(),
         plates=plates,
         created_at=now,
         wording=pattern.wording,

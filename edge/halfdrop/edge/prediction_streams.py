@@ -105,10 +105,7 @@ def tell_as_replicate(status: JobStatus, prediction: Prediction, told: Told) -> 
         told = told.after(line)
         yield Event("logs", line.encode(), str(told))
     if prediction.output is not None and told.phase <= OUTPUT:
-        found = prediction.output
-        made = (found.master, found.svg, found.proof, found.pdf, *found.separations, *found.tiff)
-        addresses = [url for url in made if url is not None]
-        for files, url in enumerate(addresses[told.files :], told.files + 1):
+        for files, url in enumerate(prediction.output.addresses[told.files :], told.files + 1):
             told = told._replace(phase=OUTPUT, files=files)
             yield Event("output", url.encode(), str(told))
     if status.state is JobState.FAILED and told.phase < ERROR:

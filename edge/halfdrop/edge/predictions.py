@@ -30,7 +30,8 @@ OWNER = "halfdrop"
 """Owner of the models, as Replicate's clients name them."""
 
 MASTER, SVG, PROOF, SEPARATION_PREFIX = "master.png", "pattern.svg", "proof.png", "plate-"
-PDF, TIFF_SUFFIX = "pattern.pdf", ".tiff"
+PDF, TIFF_SUFFIX, COLOURWAY_PREFIX, MANIFEST = "pattern.pdf", ".tiff", "colourway-", "manifest.json"
+RESULT = "result.json"
 """Names of a job's files, as the hub gives them."""
 
 
@@ -57,6 +58,22 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     pdf: str | None = None
     tiff: list[str] = []
     """Only where they were asked for."""
+
+    more: list[str] = []
+    """Other formats that were asked for."""
+
+    colourways: list[list[str]] = []
+    """All files of each colourway, in the order in which they were asked for."""
+
+    manifest: str | None = None
+    """Digests of all files, and what is needed to make them again."""
+
+    @property
+    def addresses(self) -> list[str]:
+        """Addresses of all files, the master first."""
+        first = (self.master, self.svg, self.proof, self.pdf, *self.separations, *self.tiff, *self.more)
+        others = (address for files in self.colourways for address in files)
+        return [address for address in (*first, *others, self.manifest) if address is not None]
 
 
 class Links(msgspec.Struct, frozen=True, kw_only=True):
@@ -222,6 +239,9 @@ def sign_files(prediction: Prediction, sign: Callable[[str], str]) -> Prediction
         proof=sign(output.proof) if output.proof else None,
         pdf=sign(output.pdf) if output.pdf else None,
         tiff=[sign(address) for address in output.tiff],
+        more=[sign(address) for address in output.more],
+        colourways=[[sign(address) for address in files] for files in output.colourways],
+        manifest=sign(output.manifest) if output.manifest else None,
     )
     return msgspec.structs.replace(prediction, output=signed)
 
@@ -288,14 +308,22 @@ def _make_output(status: JobStatus, address: str) -> Output | None:
     if status.state is not JobState.COMPLETED:
         return None
     urls = {artifact.name: f"{address}/files/{artifact.name}" for artifact in status.artifacts}
-    return Output(
-        master=urls.get(MASTER),
-        separations=[urls[name] for name in sorted(urls) if name.startswith(SEPARATION_PREFIX)],
-        svg=urls.get(SVG),
-        proof=urls.get(PROOF),
-        pdf=urls.get(PDF),
-        tiff=[urls[name] for name in sorted(urls) if name.endswith(TIFF_SUFFIX)],
+    colourways: dict[str, list[str]] = {}
+    for name in [name for name in urls if name.startswith(COLOURWAY_PREFIX)]:
+        number = name.removeprefix(COLOURWAY_PREFIX).partition("-")[0]
+        colourways.setdefault(number, []).append(urls.pop(name))
+    output = Output(
+        master=urls.pop(MASTER, None),
+        svg=urls.pop(SVG, None),
+        proof=urls.pop(PROOF, None),
+        pdf=urls.pop(PDF, None),
+        manifest=urls.pop(MANIFEST, None),
+        separations=[urls.pop(name) for name in sorted(urls) if name.startswith(SEPARATION_PREFIX)],
+        tiff=[urls.pop(name) for name in sorted(urls) if name.endswith(TIFF_SUFFIX)],
+        colourways=list(colourways.values()),
     )
+    urls.pop(RESULT, None)
+    return msgspec.structs.replace(output, more=list(urls.values()))
 
 
 def _picture_address(status: JobStatus, address: str) -> str | None:

@@ -9,8 +9,9 @@ from litestar import Request
 from msgspec.inspect import StructType, type_info
 
 from halfdrop.contracts.errors import InvalidInput, PermanentError
-from halfdrop.contracts.jobs import JobClass, PrintFormat, WebhookEvent
+from halfdrop.contracts.jobs import JobClass, WebhookEvent
 from halfdrop.contracts.patterns import PREVIEW_SIZE_PX, PREVIEW_SIZES_PX, PatternRequest, ReuseAllowed
+from halfdrop.contracts.printing import PrintFormat, PrintOptions, check_colourways, check_printing
 
 BODY_MAX_BYTES = 64 * 1024
 """Ten times the largest sensible request."""
@@ -40,11 +41,34 @@ class PredictionInput(PatternRequest, frozen=True, kw_only=True, forbid_unknown_
 
     formats: tuple[PrintFormat, ...] = ()
     """Files beside the PNGs and the SVG: "pdf" (spot colours and layers), "tiff" (RGB with its profile),
-    "tiff-indexed" (one ink a pixel), "tiff-separated" (a channel for each ink)."""
+    "tiff-indexed" (one ink a pixel), "tiff-separated" (a channel for each ink), "ai" (the page, for Illustrator),
+    "tiff-trapped" (channels knocked out and trapped), "webp", "inks" (Lab values, coverage, order of printing)."""
+
+    colourways: tuple[tuple[str, ...], ...] = ()
+    """Up to 8 more palettes for the same plates, nothing drawn anew: each has a master, an SVG and every format, named
+    "colourway-1-master.png" and so on. Colours left out at the end stay as they are."""
+
+    printing: PrintOptions = PrintOptions()
+    """What the mill asks for: length of the repeat, inks, trap, smallest feature, profile."""
 
     def chosen_formats(self) -> tuple[PrintFormat, ...] | msgspec.UnsetType:
         """Return the formats once each, in one order; unset where there are none."""
         return tuple(name for name in get_args(PrintFormat) if name in self.formats) or msgspec.UNSET
+
+    def chosen_colourways(self) -> tuple[tuple[str, ...], ...] | msgspec.UnsetType:
+        """Return the palettes of the colourways in lower case; unset where there are none. Raises InvalidInput."""
+        formats = self.chosen_formats()
+        count = 0 if formats is msgspec.UNSET else len(formats)
+        return check_colourways(self.colourways, formats=count) or msgspec.UNSET
+
+    def chosen_printing(self) -> PrintOptions | msgspec.UnsetType:
+        """Return what the mill asks for; unset where that is nothing. Raises InvalidInput for what no press can do."""
+        options = check_printing(self.printing, size_px=self.size_px)
+        inks = len(self.palette)
+        if inks > options.inks_max:
+            allowed = f"up to {options.inks_max} colours, the inks that the press takes (printing.inks_max)"
+            raise InvalidInput("palette", got=inks, allowed=allowed)
+        return msgspec.UNSET if options == PrintOptions() else options
 
 
 class PredictionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

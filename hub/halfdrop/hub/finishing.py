@@ -1,8 +1,9 @@
 """Plates to print files: the master, its separations, the vector drawing, the proof and what was asked for beside them,
-each stored as it is done.
+each stored as it is done; the manifest of all of them last.
 
-Master and separations are composed side by side, each in its own thread, because both release the interpreter for
-nearly all of their time; drawing and proof follow in whichever thread is free first.
+What the layers cover is computed once, for all files and colourways. The seams are measured before any file is made,
+because every file carries that report. Then files are encoded side by side, each in its own thread, because encoders
+release the interpreter for nearly all of their time.
 """
 
 import asyncio
@@ -11,35 +12,37 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
-from halfdrop.contracts.jobs import Artifact, Job, formats_of
+import msgspec
+from msgspec import UNSET
+
+from halfdrop.contracts.jobs import Artifact, Job, colourways_of, formats_of, printing_of
+from halfdrop.contracts.plates import Plates
+from halfdrop.contracts.printing import count_more_files
 from halfdrop.contracts.subjects import artifact_path
-from halfdrop.hub.files import encode_coverage, encode_picture
-from halfdrop.hub.print_formats import FORMATS
+from halfdrop.hub.printing.artwork import Artwork
+from halfdrop.hub.printing.manifest import write_manifest
+from halfdrop.hub.printing.plan import MANIFEST_NAME, PlannedFile, plan_files
+from halfdrop.hub.printing.separations import check_press
 from halfdrop.hub.progress import Progress
 from halfdrop.hub.reporting import Report
 from halfdrop.hub.sampler import Stopped
 from halfdrop.models.fields import Fields
-from halfdrop.models.renderer import Bytes, compose_layers, compose_proof, compose_tile, used_layers
 from halfdrop.models.seams import seam_ratio
-from halfdrop.models.vector import trace_svg
 from halfdrop.runtime.objects import ObjectStore
 from halfdrop.runtime.semantics import FILE_NAME
 
 COMPOSING_STEPS = 8
 USUAL_STEPS = COMPOSING_STEPS + 4
-"""Composing in eighths; then master, separations, drawing and proof."""
-
-MASTER_NAME, VECTOR_NAME, PROOF_NAME = "master.png", "pattern.svg", "proof.png"
+"""Composing in eighths; then master, separations, drawing and proof. The manifest comes with the last of them."""
 
 T = TypeVar("T")
 
 
 def finishing_steps(job: Job) -> int:
-    """Return how many steps it takes to make a job's files; each format beside the usual ones is one more."""
-    return USUAL_STEPS + len(formats_of(job))
+    """Return how many steps it takes to make a job's files; each one beside the usual ones is one more."""
+    return USUAL_STEPS + count_more_files(formats=len(formats_of(job)), colourways=len(colourways_of(job)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +51,7 @@ class _File:
     media_type: str
     data: bytes
     sha256: str
-    width_px: int
-    height_px: int
+    side_px: int | None
 
 
 class _Bench:
@@ -105,8 +107,8 @@ class _Bench:
             media_type=file.media_type,
             size_bytes=len(file.data),
             sha256=file.sha256,
-            width_px=file.width_px,
-            height_px=file.height_px,
+            width_px=file.side_px,
+            height_px=file.side_px,
         )
         self._progress.keep_file(artifact)
         return artifact
@@ -114,130 +116,109 @@ class _Bench:
 
 async def finish(
     job: Job,
+    plates: Plates,
     fields: Fields,
-    palette: Sequence[str],
     *,
     objects: ObjectStore,
     threads: Executor,
     report: Report,
     progress: Progress,
+    device: str = "cpu",
+    profile: bytes = b"",
 ) -> tuple[Artifact, ...]:
-    """Make and store every file of the job, and return them: master, separations, drawing, proof, other formats.
+    """Make and store every file of the job, and return them: master, separations, drawing, proof, others, manifest.
 
-    fields: the unit to make them of, on any grid. palette: "#rrggbb", the ground and then one for each layer. Raises
-    Unavailable when the store is away. When the caller is cancelled, threads stop at their next strip or file; what was
+    plates: what was previewed. fields: what files are made of, the same or refined, on any grid. device: what they were
+    refined on. profile: the ICC profile that the job names. Raises Unavailable when the store is away, PermanentError
+    for what the press cannot print. When the caller is cancelled, threads stop at their next strip or file; what was
     stored stays, and is not made again by the next delivery if `progress` was saved.
     """
     bench = _Bench(
-        job, fields=fields, palette=palette, objects=objects, threads=threads, report=report, progress=progress
+        job, fields=fields, palette=plates.palette, objects=objects, threads=threads, report=report, progress=progress
     )
     await bench.look_for_made()
+    refiner = report.status.refiner_digest
+    artwork = Artwork(
+        fields=fields,
+        palette=plates.palette,
+        asked=job.spec.palette,
+        spec=job.spec,
+        size_px=job.size_px,
+        options=printing_of(job),
+        refiner_digest="" if refiner is UNSET else refiner,
+        profile=profile,
+        on_rows=_CountEighths(bench),
+    )
+    check_press(artwork)
     try:
+        artwork = await _measure(bench, artwork)
+        plan = plan_files(artwork, formats_of(job), colourways_of(job))
         async with asyncio.TaskGroup() as tasks:
-            master = tasks.create_task(_make_master(bench))
-            separations = tasks.create_task(_make_separations(bench))
-            drawing = tasks.create_task(_make_drawing(bench))
-            proof = tasks.create_task(_make_proof(bench))
-            others = tasks.create_task(_make_formats(bench))
+            master = tasks.create_task(_make_group(bench, [plan.master]))
+            separations = tasks.create_task(_make_group(bench, plan.separations))
+            drawing = tasks.create_task(_make_group(bench, [plan.drawing]))
+            proof = tasks.create_task(_make_group(bench, [plan.proof]))
+            others = tasks.create_task(_make_others(bench, plan.others))
+        groups = (master, separations, drawing, proof, others)
+        made = tuple(artifact for group in groups for artifact in group.result())
+        return (*made, await _write_manifest(bench, plates, artwork, made, device=device))
     except ExceptionGroup as group:
         raise group.exceptions[0] from group
     finally:
         bench.called_off.set()
-    return (master.result(), *separations.result(), drawing.result(), proof.result(), *others.result())
 
 
-async def _make_master(bench: _Bench) -> Artifact:
-    if (made := bench.made.get(MASTER_NAME)) is not None:
-        bench.report.advance(COMPOSING_STEPS + 1)
-        return made
-    size_px = bench.job.size_px
-    progress = _CountEighths(bench)
+async def _measure(bench: _Bench, artwork: Artwork) -> Artwork:
+    """Paint the tile, and hold its seams against the lines inside; every file carries what came of it."""
 
-    def compose() -> tuple[_File, float]:
-        tile = compose_tile(bench.fields, bench.palette, bench.repeat, size_px, on_rows=progress)
+    def paint() -> Artwork:
+        tile = artwork.tile()
         seams = seam_ratio(tile, bench.fields, bench.palette, bench.repeat)
-        return _file(MASTER_NAME, "image/png", encode_picture(tile, bench.job.spec), size_px), seams
+        return artwork.with_gates(msgspec.json.encode({"seams": round(seams, 3)}).decode(), painted=tile)
 
-    with bench.report.stage("master"):
-        file, seams = await bench.in_thread(compose)
-        artifact = await bench.store(file)
-    bench.report.note(f"seams: {seams:.3f} of the worst line inside")
-    bench.report.advance()
-    return artifact
+    with bench.report.stage("composing"):
+        measured = await bench.in_thread(paint)
+    bench.report.note(f"seams: {msgspec.json.decode(measured.gates)['seams']:.3f} of the worst line inside")
+    return measured
 
 
-async def _make_separations(bench: _Bench) -> list[Artifact]:
-    """One greyscale PNG for each layer that has ink, named by its place in the palette and its colour."""
-    layers = used_layers(bench.fields)
-    names = [_plate_name(bench, layer) for layer in layers]
-    artifacts = dict(bench.made)
-    if not artifacts.keys() >= set(names):
-        with bench.report.stage("separations"):
-            compose = partial(
-                compose_layers, bench.fields, bench.repeat, bench.job.size_px, on_rows=bench.stop_if_called_off
-            )
-            planes = await bench.in_thread(compose)
-            for name, plane in zip(names, planes, strict=True):
-                if name not in artifacts:
-                    artifacts[name] = await bench.store(await bench.in_thread(partial(_encode_plate, name, plane)))
-    bench.report.advance()
-    return [artifacts[name] for name in names]
-
-
-def _plate_name(bench: _Bench, layer: int) -> str:
-    place = layer + 1
-    return f"plate-{place}-{bench.palette[place].removeprefix('#')}.png"
-
-
-def _encode_plate(name: str, plane: Bytes) -> _File:
-    return _file(name, "image/png", encode_coverage(plane), len(plane))
-
-
-async def _make_drawing(bench: _Bench) -> Artifact:
-    if (made := bench.made.get(VECTOR_NAME)) is not None:
-        bench.report.advance()
-        return made
-    size_px = bench.job.size_px
-
-    def trace() -> _File:
-        drawing = trace_svg(bench.fields, bench.palette, bench.repeat, size_px, title=bench.job.spec.prompt)
-        return _file(VECTOR_NAME, "image/svg+xml", drawing.encode(), size_px)
-
-    with bench.report.stage("drawing"):
-        artifact = await bench.store(await bench.in_thread(trace))
-    bench.report.advance()
-    return artifact
-
-
-async def _make_proof(bench: _Bench) -> Artifact:
-    if (made := bench.made.get(PROOF_NAME)) is not None:
-        bench.report.advance()
-        return made
-
-    def lay() -> _File:
-        pixels = compose_proof(bench.fields, bench.palette, bench.repeat, bench.job.size_px)
-        return _file(PROOF_NAME, "image/png", encode_picture(pixels, bench.job.spec), len(pixels))
-
-    with bench.report.stage("proof"):
-        artifact = await bench.store(await bench.in_thread(lay))
-    bench.report.advance()
-    return artifact
-
-
-async def _make_formats(bench: _Bench) -> list[Artifact]:
-    """Make what was asked for beside the usual files, one after another: the usual ones come first."""
+async def _make_group(bench: _Bench, files: Sequence[PlannedFile]) -> list[Artifact]:
+    """Make files that are one step of the job, one after another."""
     artifacts = []
-    for name in formats_of(bench.job):
-        kind = FORMATS[name]
-        artifact = bench.made.get(kind.file_name)
-        if artifact is None:
-            with bench.report.stage(name):
-                encode = partial(kind.encode, bench.fields, bench.palette, bench.job.spec, bench.job.size_px)
-                data = await bench.in_thread(encode)
-                artifact = await bench.store(_file(kind.file_name, kind.media_type, data, bench.job.size_px))
-        bench.report.advance()
-        artifacts.append(artifact)
+    if any(file.name not in bench.made for file in files):
+        with bench.report.stage(files[0].stage):
+            artifacts = [await _make_file(bench, file) for file in files]
+    else:
+        artifacts = [bench.made[file.name] for file in files]
+    bench.report.advance()
     return artifacts
+
+
+async def _make_others(bench: _Bench, files: Sequence[PlannedFile]) -> list[Artifact]:
+    """Make what was asked for beside the usual files, each a step, one after another: the usual ones come first."""
+    return [artifact for file in files for artifact in await _make_group(bench, [file])]
+
+
+async def _make_file(bench: _Bench, file: PlannedFile) -> Artifact:
+    """Return the file that an earlier delivery stored, or make it."""
+    made = bench.made.get(file.name)
+    if made is not None:
+        return made
+
+    def make() -> _File:
+        return _file(file.name, file.media_type, file.make(), file.side_px)
+
+    return await bench.store(await bench.in_thread(make))
+
+
+async def _write_manifest(
+    bench: _Bench, plates: Plates, artwork: Artwork, made: Sequence[Artifact], *, device: str
+) -> Artifact:
+    def write() -> _File:
+        data = write_manifest(bench.job, plates, artwork, made, device=device)
+        return _file(MANIFEST_NAME, "application/json", data, None)
+
+    return await bench.store(await bench.in_thread(write))
 
 
 class _CountEighths:
@@ -254,6 +235,6 @@ class _CountEighths:
             self._bench.report.advance_from_thread()
 
 
-def _file(name: str, media_type: str, data: bytes, side_px: int) -> _File:
+def _file(name: str, media_type: str, data: bytes, side_px: int | None) -> _File:
     sha256 = hashlib.sha256(data).hexdigest()
-    return _File(name=name, media_type=media_type, data=data, sha256=sha256, width_px=side_px, height_px=side_px)
+    return _File(name=name, media_type=media_type, data=data, sha256=sha256, side_px=side_px)

@@ -27,6 +27,8 @@ WEIGHT = 0.3
 """Of the newest job in the running mean of finishing."""
 
 STEPS_MEASURED = 8
+TELLING_SHARE = 0.25
+"""Of finishing, from which on its own progress tells how long the rest takes."""
 
 
 def usable_grace_s(grace_s: float) -> float:
@@ -44,9 +46,10 @@ def time_left_s(*, steps_left: int, step_s: float | None, finishing_left_s: floa
 def finishing_left_s(*, expected_s: float, elapsed_s: float, done: float) -> float:
     """Return what is left of finishing after `elapsed_s`, of which `done` (0 to 1) is done.
 
-    Never less than either view says: that of earlier jobs, and that of this one's own progress.
+    Never less than either view says: that of earlier jobs, and that of this one's own progress. The first steps are no
+    measure: one of them may have waited for the refiner to be loaded.
     """
-    by_progress_s = elapsed_s * (1 - done) / done if done > 0 else 0.0
+    by_progress_s = elapsed_s * (1 - done) / done if done >= TELLING_SHARE else 0.0
     return max(0.0, expected_s - elapsed_s, by_progress_s)
 
 
@@ -55,18 +58,25 @@ class Pace:
 
     def __init__(self) -> None:
         self._s_per_megapixel = FINISHING_S_PER_MEGAPIXEL
-        self._is_measured = False
+        self._jobs = 0
 
     def note(self, size_px: int, elapsed_s: float) -> None:
-        """Learn from a job that was finished."""
-        measured = elapsed_s / (size_px * size_px / MEGAPIXEL)
-        weight = WEIGHT if self._is_measured else 1.0
+        """Learn from a job that was finished, but for the first: it may have waited for the refiner to be loaded."""
+        self._jobs += 1
+        if self._jobs == 1:
+            return
+        measured = elapsed_s / _megapixels(size_px)
+        weight = WEIGHT if self._jobs > 2 else 1.0
         self._s_per_megapixel += weight * (measured - self._s_per_megapixel)
-        self._is_measured = True
 
     def finishing_s(self, size_px: int) -> float:
         """Return how long the files of such a job will take, about."""
-        return self._s_per_megapixel * size_px * size_px / MEGAPIXEL
+        return self._s_per_megapixel * _megapixels(size_px)
+
+
+def _megapixels(size_px: int) -> float:
+    """Count small files as a megapixel: their pixels are not what they cost, and they say nothing of large ones."""
+    return max(1.0, size_px * size_px / MEGAPIXEL)
 
 
 class JobPace:

@@ -5,9 +5,10 @@ import re
 import msgspec
 
 from halfdrop.contracts.errors import PermanentError
-from halfdrop.contracts.jobs import Job, decode_job
+from halfdrop.contracts.jobs import Job, colourways_of, decode_job, formats_of, printing_of
 from halfdrop.contracts.patterns import check_size_px, pattern_key
 from halfdrop.contracts.plates import check_plates
+from halfdrop.contracts.printing import check_colourways, check_printing
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -29,9 +30,11 @@ def read_job(data: bytes) -> Job:
 
 
 def check_job(job: Job) -> str:
-    """Return the key of the job's pattern. Raises PermanentError for what could never be finished: a size or a
-    lattice outside the limits, plates that are not whole or belong to another pattern."""
+    """Return the key of the job's pattern. Raises PermanentError for what could never be finished: a size, a lattice or
+    printing outside the limits, plates that are not whole or belong to another pattern."""
     check_size_px(job.size_px)
+    check_printing(printing_of(job), size_px=job.size_px)
+    check_colourways(colourways_of(job), formats=len(formats_of(job)))
     if job.spec.repeat != job.spec.repeat.normalise():
         raise PermanentError("repeat: not in its normal form", code="bad-job")
     key = pattern_key(job.spec)

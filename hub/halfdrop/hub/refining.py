@@ -34,6 +34,9 @@ class PlateRefiner:
         self._refiner_dir = refiner_dir
         self._model_dir = model_dir
         self._device = device
+        self.device = "cpu"
+        """Where it refines: "cpu" or "cuda", known once it is loaded."""
+
         self._is_there = enabled and (refiner_dir / MANIFEST_NAME).exists()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="refiner")
         self._model_digest: str | None = None
@@ -74,7 +77,8 @@ class PlateRefiner:
                 from halfdrop.models.house.refining import open_refiner  # noqa: PLC0415
 
                 wants_cuda = self._device == "cuda" or (self._device == "auto" and torch.cuda.is_available())
-                self._loaded = open_refiner(self._refiner_dir).to("cuda" if wants_cuda else "cpu")
+                self.device = "cuda" if wants_cuda else "cpu"
+                self._loaded = open_refiner(self._refiner_dir).to(self.device)
                 self.load_s = time.perf_counter() - began_s
                 log.info("refiner_loaded", digest=self._loaded.bundle.digest)
             except PermanentError as error:

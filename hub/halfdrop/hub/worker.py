@@ -238,12 +238,13 @@ async def _work(hub: Hub, job: Job, report: Report, progress: Progress, pace: Jo
             fields = await refine(plates, job.spec, refiner=hub.refiner, report=report)
             artifacts = await finish(
                 job,
+                plates,
                 fields,
-                plates.palette,
                 objects=hub.objects,
                 threads=hub.threads,
                 report=report,
                 progress=progress,
+                device=hub.refiner.device,
             )
             pace.finished()
     except Exception as error:

@@ -75,10 +75,7 @@ def compose_tile(
         tile[strip.top_px : strip.top_px + len(strip.rgb), :width] = strip.rgb
         if on_rows:
             on_rows(strip.top_px + len(strip.rgb), height)
-    for across in range(1, cell.across):
-        tile[:height, across * width : (across + 1) * width] = tile[:height, :width]
-    for down in range(1, cell.down):
-        tile[down * height : (down + 1) * height] = tile[:height]
+    lay_cells(tile, cell)
     return tile
 
 
@@ -89,7 +86,7 @@ def compose_layers(
     cell = plan_cell(fields[list(used_layers(fields))], repeat, size_px)
     layers = np.empty((cell.layers, size_px, size_px), np.uint8)
     height, width, top_px = cell.height_px, cell.width_px, 0
-    for strip in _map_ahead(lambda rows: _average(_cover(cell, rows), cell.oversampling), _strip_rows(cell), threads):
+    for strip in _map_ahead(lambda rows: _average(_cover(cell, rows), cell.oversampling), strip_rows(cell), threads):
         below_px = top_px + strip.shape[1]
         for across in range(cell.across):
             layers[:, top_px:below_px, across * width : (across + 1) * width] = strip
@@ -99,6 +96,69 @@ def compose_layers(
     for down in range(1, cell.down):
         layers[:, down * height : (down + 1) * height] = layers[:, :height]
     return layers
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Covered:
+    """A tile before it has colours: what each layer covers of its cell. Any palette fills it, nothing is drawn anew."""
+
+    cell: Cell
+    coverage: Bytes
+    """[used layers, height, width] samples of the cell, 255 = full."""
+    used: tuple[int, ...]
+    """Which layers those are."""
+    size_px: int
+
+
+def cover_tile(
+    fields: Fields, repeat: Repeat, size_px: int, *, threads: int = 1, on_rows: OnRows | None = None
+) -> Covered:
+    """Return what each layer with ink covers of a tile; `paint_tile` and `layer_of` make pixels of it."""
+    used = used_layers(fields)
+    cell = plan_cell(fields[list(used)], repeat, size_px)
+    coverage = np.empty((cell.layers, cell.height, cell.width), np.uint8)
+    done = 0
+    for strip in _map_ahead(lambda rows: _cover(cell, rows), strip_rows(cell), threads):
+        coverage[:, done : done + strip.shape[1]] = strip
+        done += strip.shape[1]
+        if on_rows:
+            on_rows(done, cell.height)
+    return Covered(cell=cell, coverage=coverage, used=used, size_px=size_px)
+
+
+def paint_tile(covered: Covered, palette: Sequence[str], *, on_rows: OnRows | None = None) -> Bytes:
+    """Return the tile, [size, size, 3] sRGB: to the bit what `compose_tile` returns."""
+    cell, colours = covered.cell, _parse_palette(palette, covered.used)
+    over = cell.oversampling
+    tile = np.empty((covered.size_px, covered.size_px, 3), np.uint8)
+    for rows in strip_rows(cell):
+        rgb = _fill(covered.coverage[:, rows.start : rows.stop], colours)
+        strip = np.moveaxis(_average(np.moveaxis(rgb, -1, 0), over), 0, -1)
+        tile[rows.start // over : rows.stop // over, : cell.width_px] = strip
+        if on_rows:
+            on_rows(rows.stop, cell.height)
+    lay_cells(tile, cell)
+    return tile
+
+
+def layer_of(covered: Covered, place: int) -> Bytes:
+    """Return the separation of the layer `covered.used[place]`, [size, size]: to the bit that of `compose_layers`."""
+    plane = np.empty((covered.size_px, covered.size_px), np.uint8)
+    cell = covered.cell
+    for rows in strip_rows(cell):
+        strip = _average(covered.coverage[place : place + 1, rows.start : rows.stop], cell.oversampling)[0]
+        plane[rows.start // cell.oversampling : rows.stop // cell.oversampling, : cell.width_px] = strip
+    lay_cells(plane, cell)
+    return plane
+
+
+def lay_cells(tile: Bytes, cell: Cell) -> None:
+    """Fill a tile from the cell in its upper left corner."""
+    height, width = cell.height_px, cell.width_px
+    for across in range(1, cell.across):
+        tile[:height, across * width : (across + 1) * width] = tile[:height, :width]
+    for down in range(1, cell.down):
+        tile[down * height : (down + 1) * height] = tile[:height]
 
 
 def compose_strips(
@@ -125,10 +185,10 @@ def compose_proof(fields: Fields, palette: Sequence[str], repeat: Repeat, size_p
 
 
 def _compose_cell(cell: Cell, colours: Bytes, threads: int) -> Iterator[Strip]:
-    return _map_ahead(lambda rows: _compose_rows(cell, colours, rows), _strip_rows(cell), threads)
+    return _map_ahead(lambda rows: _compose_rows(cell, colours, rows), strip_rows(cell), threads)
 
 
-def _strip_rows(cell: Cell) -> Iterator[range]:
+def strip_rows(cell: Cell) -> Iterator[range]:
     """Yield the cell's rows, in samples, a strip at a time; a strip is whole in pixels."""
     rows = max(1, STRIP_SAMPLES // cell.width // cell.oversampling) * cell.oversampling
     for top in range(0, cell.height, rows):
@@ -156,6 +216,20 @@ def _cover(cell: Cell, rows: range) -> Bytes:
         np.clip(buffer, 0, 255.5, out=buffer)
         np.copyto(coverage[layer], buffer, casting="unsafe")
     return coverage
+
+
+def measure_depths(cell: Cell, rows: range) -> NDArray[np.float32]:
+    """Return [layers, rows, width]: how deep each sample lies inside its layer, in samples; negative outside of it."""
+    depths = np.empty((cell.layers, len(rows), cell.width), np.float32)
+    for block in cell.blocks:
+        start, end = max(rows.start, block.top), min(rows.stop, block.top + len(block.rows_matrix))
+        if start < end:
+            right = block.left + block.columns_matrix.shape[-1]
+            target = depths[:, start - rows.start : end - rows.start, block.left : right]
+            target[:] = block.rows_matrix[start - block.top : end - block.top] @ block.columns_matrix
+    depths -= np.float32(128)
+    depths /= np.float32(255)
+    return depths
 
 
 def _fill(coverage: Bytes, colours: Bytes) -> Bytes:

@@ -9,18 +9,28 @@ from halfdrop.models.fields import Fields
 
 
 def trace_svg(
-    fields: Fields, palette: Sequence[str], repeat: Repeat, size_px: int, *, title: str = "Halfdrop pattern"
+    fields: Fields,
+    palette: Sequence[str],
+    repeat: Repeat,
+    size_px: int,
+    *,
+    title: str = "Halfdrop pattern",
+    metadata: str = "",
+    side_mm: float | None = None,
 ) -> str:
     """Return an SVG of one tile, `size_px` square: the ground and a group "layer-n" for each layer with ink.
 
-    fields, palette: as in `renderer.compose_tile`. Scales to any size; contours are simplified for this one.
+    fields, palette: as in `renderer.compose_tile`. metadata: XML that says where it comes from. side_mm: its physical
+    size; absent: that many pixels. Scales to any size; contours are simplified for this one.
     """
     outline = trace_outline(fields, repeat, size_px)
+    side = str(size_px) if side_mm is None else f"{side_mm:.6g}mm"
     head = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-        f' width="{size_px}" height="{size_px}"'
+        f' width="{side}" height="{side}"'
         f' viewBox="0 0 {size_px} {size_px}">\n<title>{escape(title)}</title>\n'
         f"<desc>{escape(describe_lattice(outline.lattice))}</desc>\n"
+        f"<metadata>{metadata}</metadata>\n"
         f'<rect id="ground" width="{size_px}" height="{size_px}" fill="{palette[0]}"/>\n'
     )
     layers = [

@@ -21,6 +21,7 @@ from halfdrop.contracts.errors import PermanentError, TransientError, Unavailabl
 from halfdrop.contracts.jobs import JobClass
 from halfdrop.contracts.plans import (
     DEMAND_EVENTS_BUCKET,
+    DEMAND_EVENTS_KEPT_S,
     PLANS_BUCKET,
     AnnouncedDemand,
     DemandPlan,
@@ -38,9 +39,6 @@ log = structlog.get_logger()
 RECONNECT_S = 5.0
 WORKERS_MAX = 4096
 """Workers whose states are kept; more than any region has."""
-
-ANNOUNCED_KEPT_S = 400 * 86_400.0
-"""A campaign is kept for longer than a year: next year's may be learnt from it."""
 
 
 class DemandSource(Protocol):
@@ -112,7 +110,7 @@ class NatsDemand:
     async def announce(self, key: str, demand: AnnouncedDemand | None) -> None:
         broker = self._connected()
         try:
-            bucket = await ensure_bucket(broker.js, DEMAND_EVENTS_BUCKET, kept_s=ANNOUNCED_KEPT_S)
+            bucket = await ensure_bucket(broker.js, DEMAND_EVENTS_BUCKET, kept_s=DEMAND_EVENTS_KEPT_S)
             if demand is None:
                 await bucket.delete(key)
             else:

@@ -109,5 +109,5 @@ async def _close(nc: Client) -> None:
             if nc.is_connected:
                 await nc.flush()
             await nc.close()
-    except (TimeoutError, NatsError) as error:
+    except (TimeoutError, NatsError, OSError, RuntimeError) as error:  # RuntimeError: uvloop, gone already
         log.warning("nats_close_failed", error=repr(error))

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from halfdrop.hub.leaving import (
     MEGAPIXEL,
+    TELLING_SHARE,
     JobPace,
     Pace,
     finishing_left_s,
@@ -27,6 +28,7 @@ class Clock:
 
 def test_a_job_needs_its_steps_at_their_measured_time_and_the_finishing_that_others_took() -> None:
     clock, pace = Clock(), Pace()
+    pace.note(1024, 30.0)  # the first is no measure: it may have waited for the refiner
     pace.note(1024, 2.0)
     job = JobPace(pace, 2048, clock)
     assert job.left_s() is None
@@ -65,7 +67,13 @@ def test_more_steps_never_take_less(steps: int, step_s: float | None, finishing_
     assert more is None or (fewer is not None and more >= fewer >= finishing_s)
 
 
-@given(seconds, seconds, st.floats(0.001, 1))
+@given(seconds, seconds, st.floats(0, TELLING_SHARE, exclude_max=True))
+def test_the_first_steps_of_finishing_are_no_measure(expected_s: float, elapsed_s: float, done: float) -> None:
+    left_s = finishing_left_s(expected_s=expected_s, elapsed_s=elapsed_s, done=done)
+    assert left_s == max(0.0, expected_s - elapsed_s)
+
+
+@given(seconds, seconds, st.floats(TELLING_SHARE, 1))
 def test_finishing_needs_at_least_what_its_own_progress_says(expected_s: float, elapsed_s: float, done: float) -> None:
     left_s = finishing_left_s(expected_s=expected_s, elapsed_s=elapsed_s, done=done)
     assert left_s >= elapsed_s * (1 - done) / done
@@ -95,7 +103,10 @@ async def test_a_job_that_cannot_end_in_time_is_left_at_once_and_one_that_can_is
 
 def test_a_megapixel_is_the_unit_of_the_pace() -> None:
     pace = Pace()
+    pace.note(1024, 1.0)
     pace.note(4096, 8.0)
     assert pace.finishing_s(4096) == pytest.approx(8.0)
     assert pace.finishing_s(1024) == pytest.approx(0.5)
+    pace.note(64, 0.5)  # small files count as a megapixel: another 0.3 of the way from half a second to half a second
+    assert pace.finishing_s(256) == pace.finishing_s(1024) == pytest.approx(0.5)
     assert MEGAPIXEL == 1024 * 1024

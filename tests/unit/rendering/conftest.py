@@ -62,12 +62,12 @@ REPEATS = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def units() -> dict[str, Fields]:
     return UNITS
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def palette() -> tuple[str, ...]:
     return PALETTE
 

@@ -1,6 +1,7 @@
 """TIFFs as libtiff and its tools read them."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,13 @@ import pyvips
 from PIL import Image
 
 from halfdrop.contracts.patterns import PatternSpec
+from halfdrop.contracts.printing import PrintOptions
 from halfdrop.contracts.repeats import Repeat
-from halfdrop.hub.tiff_files import encode_indexed_tiff, encode_separated_tiff, encode_tiff
-from halfdrop.hub.tiff_writer import SEPARATED, write_tiff
+from halfdrop.hub.printing.artwork import Artwork
+from halfdrop.hub.printing.tiff_files import encode_indexed_tiff, encode_separated_tiff, encode_tiff
+from halfdrop.hub.printing.tiff_writer import SEPARATED, write_tiff
 from halfdrop.models.fields import Fields
-from halfdrop.models.renderer import compose_layers, compose_tile, used_layers
+from halfdrop.models.renderer import compose_tile
 
 SIZE_PX = 600  # no multiple of a tile: the rim must be cut off again
 SPEC = PatternSpec(prompt="rosés", repeat=Repeat(layout="half-drop").normalise(), model_digest="sha256:0f")
@@ -22,6 +25,10 @@ SPEC = PatternSpec(prompt="rosés", repeat=Repeat(layout="half-drop").normalise(
 @pytest.fixture
 def heart(units: dict[str, Fields]) -> Fields:
     return units["heart"]
+
+
+def artwork_of(fields: Fields, palette: tuple[str, ...], size_px: int = SIZE_PX) -> Artwork:
+    return Artwork(fields=fields, palette=palette, spec=SPEC, size_px=size_px)
 
 
 def info(path: Path) -> str:
@@ -34,7 +41,9 @@ def test_the_master_keeps_its_pixels_profile_size_and_provenance(
     heart: Fields, palette: tuple[str, ...], tmp_path: Path
 ) -> None:
     tile = compose_tile(heart, palette, SPEC.repeat, SIZE_PX)
-    (tmp_path / "master.tiff").write_bytes(encode_tiff(tile, SPEC, dpi=360))
+    as_long = PrintOptions(repeat_mm=SIZE_PX * 25.4 / 360)
+    artwork = replace(artwork_of(heart, palette), options=as_long)
+    (tmp_path / "master.tiff").write_bytes(encode_tiff(artwork))
     image = Image.open(tmp_path / "master.tiff")
     assert (np.asarray(image) == tile).all()
     assert image.info["dpi"] == pytest.approx((360, 360), abs=0.01)
@@ -48,22 +57,18 @@ def test_the_master_keeps_its_pixels_profile_size_and_provenance(
 def test_separations_are_inks_with_names_in_the_order_of_printing(
     heart: Fields, palette: tuple[str, ...], tmp_path: Path
 ) -> None:
-    planes = list(compose_layers(heart, SPEC.repeat, SIZE_PX))
-    data = encode_separated_tiff(planes, used_layers(heart), palette, SPEC, size_px=SIZE_PX)
+    data = encode_separated_tiff(artwork_of(heart, palette))
     (tmp_path / "inks.tiff").write_bytes(data)
     found = info(tmp_path / "inks.tiff")
     assert "Photometric Interpretation: separated" in found
     assert "Ink Names: Plate 1 #c0392b, Plate 2 #1f5f8b" in found
     assert "NumberOfInks: 2" in found
     assert "Resolution: 300, 300 pixels/inch" in found
-    assert encode_separated_tiff(planes, used_layers(heart), palette, SPEC, size_px=SIZE_PX) == data
+    assert encode_separated_tiff(artwork_of(heart, palette)) == data
 
 
 def test_an_indexed_file_has_no_soft_edges(heart: Fields, palette: tuple[str, ...], tmp_path: Path) -> None:
-    planes = list(compose_layers(heart, SPEC.repeat, SIZE_PX))
-    (tmp_path / "indexed.tiff").write_bytes(
-        encode_indexed_tiff(planes, used_layers(heart), palette, SPEC, size_px=SIZE_PX)
-    )
+    (tmp_path / "indexed.tiff").write_bytes(encode_indexed_tiff(artwork_of(heart, palette)))
     image = Image.open(tmp_path / "indexed.tiff")
     assert image.mode == "P"
     colours = {tuple(colour) for colour in np.asarray(image.convert("RGB")).reshape(-1, 3).tolist()}
@@ -82,7 +87,8 @@ def test_any_number_of_inks_comes_back_as_it_was(samples: int, tmp_path: Path) -
 
 
 def test_a_pattern_without_ink_is_its_ground(palette: tuple[str, ...], tmp_path: Path) -> None:
-    (tmp_path / "indexed.tiff").write_bytes(encode_indexed_tiff([], [], palette, SPEC, size_px=64))
+    bare = artwork_of(np.full((4, 64, 64), -1, np.float32), palette, 64)
+    (tmp_path / "indexed.tiff").write_bytes(encode_indexed_tiff(bare))
     assert np.asarray(Image.open(tmp_path / "indexed.tiff")).max() == 0
-    (tmp_path / "inks.tiff").write_bytes(encode_separated_tiff([], [], palette, SPEC, size_px=64))
+    (tmp_path / "inks.tiff").write_bytes(encode_separated_tiff(bare))
     assert "Ink Names: Ground #f4ead8" in info(tmp_path / "inks.tiff")

@@ -3,15 +3,17 @@
 const GOT_MAX_CHARS = 24;
 
 /**
- * What went wrong: `field` is "" when no single field is to blame; `retryAfterMs` is null when a retry cannot help.
+ * What went wrong: `field` is "" when no single field is to blame; `retryAfterMs` is null when a retry cannot help;
+ * `errors` says which lines of a batch are wrong, and how.
  * `advice` is for a note beside the field, where its name need not be said again.
  */
 export class Problem extends Error {
-  constructor(detail, { field = "", got = "", allowed = "", retryAfterMs = null } = {}) {
+  constructor(detail, { field = "", got = "", allowed = "", retryAfterMs = null, errors = [] } = {}) {
     super(detail);
     this.field = field.replace(/^input\./, "");
     this.advice = allowed ? `Allowed: ${allowed}. Got: ${shorten(got)}` : detail;
     this.retryAfterMs = retryAfterMs;
+    this.errors = errors;
   }
 }
 
@@ -25,19 +27,20 @@ const RETRY_WHEN_AWAY_MS = 2000;
 /**
  * Send a request and return {body, headers}. Throws Problem, or AbortError when `signal` fires.
  * @param {string} path
- * @param {{method?: string, body?: object, signal?: AbortSignal, isRetry?: boolean}} [options]
+ * @param {{method?: string, body?: object | File, type?: string, signal?: AbortSignal, isRetry?: boolean}} [options]
  */
-export async function call(path, { method = "GET", body, signal, isRetry = false } = {}) {
+export async function call(path, { method = "GET", body, type = "application/json", signal, isRetry = false } = {}) {
   const headers = { Accept: "application/json" };
-  if (body) headers["Content-Type"] = "application/json";
+  if (body) headers["Content-Type"] = type;
+  const data = body && type === "application/json" ? JSON.stringify(body) : body;
   let response;
   try {
-    response = await fetch(path, { method, headers, body: body && JSON.stringify(body), signal });
+    response = await fetch(path, { method, headers, body: data, signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem(AWAY, { retryAfterMs: RETRY_WHEN_AWAY_MS });
   }
-  if (response.status === 401 && !isRetry && askForKey()) return call(path, { method, body, signal, isRetry: true });
+  if (response.status === 401 && !isRetry && askForKey()) return call(path, { method, body, type, signal, isRetry: true });
   if (!response.ok) throw await readProblem(response);
   return { body: await response.json(), headers: response.headers };
 }
@@ -68,8 +71,8 @@ async function readProblem(response) {
     // A proxy in between may answer in HTML; the status line is all there is then.
   }
   const words = document.detail || document.title || `The edge answered ${response.status} ${response.statusText}`;
-  const { field, got, allowed } = document;
-  return new Problem(words, { field, got, allowed, retryAfterMs });
+  const { field, got, allowed, errors } = document;
+  return new Problem(words, { field, got, allowed, retryAfterMs, errors });
 }
 
 /**

@@ -1,12 +1,14 @@
 // The orders of this edge: a card for each, kept current by its event stream, or by polling where streams run out.
 
 import { call } from "./api.js";
+import { sayDuration } from "./words.js";
 
 const STREAMS_MAX = 2;
 /** A browser opens six HTTP/1.1 connections per host; two streams leave four for pictures. Other orders are polled. */
 const POLL_MS = 2000;
 const FINAL = ["succeeded", "failed", "canceled"];
 const STAGE_WORDS = { "": "working", svg: "drawing the SVG", proof: "drawing the proof" };
+const TIFF_WORDS = { master: "Master, TIFF", indexed: "TIFF, indexed inks", separated: "TIFF, a channel for each ink" };
 
 export class Orders {
   #list = document.getElementById("orders-list");
@@ -66,7 +68,6 @@ export class Orders {
   #addCard(prediction, isNew) {
     const card = document.getElementById("order-card").content.firstElementChild.cloneNode(true);
     card.dataset.id = prediction.id;
-    card.querySelector(".thumb").style.backgroundImage = `url("/p/${prediction.pattern_key}.webp?px=256")`;
     card.querySelector(".card-title").textContent = prediction.input.prompt;
     card.querySelector(".recall").addEventListener("click", () => this.#onRecall(prediction.input));
     card.querySelector(".cancel").addEventListener("click", () => this.#cancel(prediction.id));
@@ -127,8 +128,21 @@ function paintCard(card, prediction) {
   const bar = card.querySelector("progress");
   bar.hidden = isFinal;
   bar.value = steps ? step / steps : 0;
+  paintThumb(card.querySelector(".thumb"), prediction);
   card.querySelector(".cancel").hidden = isFinal;
   if (prediction.output) card.querySelector(".files").replaceChildren(...listFiles(prediction));
+}
+
+/** While it is sampled, what it looks like so far: the preview is there before it, so nothing flickers. */
+function paintThumb(thumb, prediction) {
+  const picture = prediction.progress?.picture;
+  const address = picture ? new URL(picture, location.href) : null; // behind a proxy the edge may not know its own name
+  const path = address ? address.pathname + address.search : `/p/${prediction.pattern_key}.webp?px=256`;
+  if (thumb.dataset.path === path) return;
+  thumb.dataset.path = path;
+  const image = new Image();
+  image.onload = () => { if (thumb.dataset.path === path) thumb.style.backgroundImage = `url("${path}")`; };
+  image.src = path;
 }
 
 /** One line on where an order is: "4096 px · separations, step 5 of 8". */
@@ -138,22 +152,28 @@ export function describe(prediction) {
   if (prediction.status === "succeeded") return `${size} · ready in ${elapsed(prediction)}`;
   if (prediction.status === "failed") return `${size} · failed: ${prediction.error ?? "no reason given"}`;
   if (prediction.status === "canceled") return `${size} · canceled`;
-  if (prediction.state === "retrying") return `${size} · trying again, attempt ${prediction.attempt}`;
-  if (prediction.status === "processing") return `${size} · ${STAGE_WORDS[stage] ?? stage}, step ${step} of ${steps}`;
+  const why = prediction.reason ? ` (${prediction.reason})` : "";
+  if (prediction.state === "retrying") return `${size} · trying again, attempt ${prediction.attempt}${why}`;
+  const left = prediction.eta_seconds > 1 ? `, about ${sayDuration(prediction.eta_seconds)} left` : "";
+  if (prediction.status === "processing") return `${size} · ${STAGE_WORDS[stage] ?? stage}, step ${step} of ${steps}${left}`;
   const place = prediction.queue_position > 0 ? `, ${prediction.queue_position} before it` : "";
-  const eta = prediction.eta_seconds > 0 ? `, about ${Math.ceil(prediction.eta_seconds)} s` : "";
-  return `${size} · waiting${place}${eta}`;
+  const start = prediction.starts_in_seconds > 1 ? `, starts in about ${sayDuration(prediction.starts_in_seconds)}` : "";
+  return `${size} · waiting${place}${start}${why}`;
 }
 
 function elapsed({ created_at: from, completed_at: to }) {
   const seconds = (Date.parse(to) - Date.parse(from)) / 1000;
-  return seconds < 90 ? `${seconds.toFixed(1)} s` : `${Math.round(seconds / 60)} min`;
+  return seconds < 90 ? `${seconds.toFixed(1)} s` : sayDuration(seconds);
 }
 
 function listFiles({ output, input }) {
   const size = input.size_px ?? 4096;
   const plates = (output.separations ?? []).map((url, at) => [url, `Plate ${at + 1}`]);
-  const files = [[output.master, `Master, ${size} × ${size} px PNG`], ...plates, [output.svg, "SVG, all layers"], [output.proof, "Proof, 3 × 3 repeats"]];
+  const tiffs = (output.tiff ?? []).map((url) => [url, TIFF_WORDS[/(\w+)\.tiff/.exec(url)?.[1]] ?? "TIFF"]);
+  const files = [
+    [output.master, `Master, ${size} × ${size} px PNG`], ...plates, ...tiffs, [output.pdf, "PDF, spot colours"],
+    [output.svg, "SVG, all layers"], [output.proof, "Proof, 3 × 3 repeats"],
+  ];
   return files.filter(([url]) => url).map(([url, words]) => {
     const path = new URL(url, location.href).pathname; // behind a proxy the edge may not know its own name
     const name = decodeURIComponent(path.split("/").at(-1));

@@ -1,6 +1,7 @@
 // The studio: one design, drawn again whenever it changes. Everything else on the page reads it or writes it.
 
 import { Problem } from "./api.js";
+import { Batches } from "./batches.js";
 import { blankDesign, fromFragment, fromRequest, layoutOf, nameRepeat, toFragment, toRequest } from "./design.js";
 import { Orders } from "./orders.js";
 import { Palette } from "./palette.js";
@@ -231,6 +232,7 @@ const orders = new Orders({
     if (isNews) announce(`${prediction.input.prompt}: ${prediction.status}`);
   },
 });
+const batches = new Batches({ onChange: announce });
 const shell = wireShell({ stage, order, shuffle: () => setSeed(randomSeed()), announce });
 
 wireForm();
@@ -245,4 +247,4 @@ byId("examples").append(...Object.entries(EXAMPLES).map(([name, words]) => {
 }));
 addEventListener("hashchange", () => takeUp(fromFragment(location.hash)));
 takeUp(location.hash.length > 1 ? fromFragment(location.hash) : { prompt: EXAMPLES.Daisies });
-orders.load().catch((problem) => note("order", problem.message, true));
+Promise.all([orders.load(), batches.load()]).catch((problem) => note("order", problem.message, true));

@@ -19,7 +19,7 @@ from halfdrop.contracts.errors import InvalidInput
 from halfdrop.contracts.patterns import SEED_MAX
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.hub.checkpoints.layout import Layout, check_layout
-from halfdrop.hub.checkpoints.lora import LoraChoice, check_choices, merge, read_lora, restore
+from halfdrop.hub.checkpoints.lora import LoraChoice, Product, check_choices, merge, read_lora, restore
 from halfdrop.hub.checkpoints.networks import check_networks, load_network, load_scheduler, load_tokenizer
 from halfdrop.hub.checkpoints.sizes import check_unit_size_px, fit_size_px
 from halfdrop.hub.checkpoints.torus import lay_on_torus
@@ -105,9 +105,16 @@ class Checkpoint:
 
         Every file is read and checked first: PermanentError(bad-lora) and InvalidInput leave all as it was.
         """
+        self.put_loras(self.read_loras(choices))
+
+    def read_loras(self, choices: Sequence[LoraChoice]) -> list[tuple[list[Product], float]]:
+        """Return the LoRAs' products with their weights, checked against these networks. Changes nothing."""
         check_choices(choices)
         networks = {name: getattr(self.pipeline, name) for name in self.layout.configs if name != "vae"}
-        read = [(read_lora(choice.file, networks), choice.weight) for choice in choices]
+        return [(read_lora(choice.file, networks), choice.weight) for choice in choices]
+
+    def put_loras(self, read: Sequence[tuple[list[Product], float]]) -> None:
+        """Draw with these products from now on, and with no others."""
         self.remove_loras()
         self._bare = merge(read)
 
@@ -134,7 +141,7 @@ class Checkpoint:
         The scheduler is the checkpoint's own. Raises InvalidInput for anything outside its limits, size_px among them:
         the message names the nearest size at which the lattice closes (`fit_size_px`).
         """
-        self._check(prompts, seeds, negative_prompts, guidance_scale, num_inference_steps)
+        check_draw(prompts, seeds, negative_prompts, guidance_scale, num_inference_steps)
         check_unit_size_px(size_px, self.grain_px, repeat)
         lay_on_torus(self.pipeline.unet, repeat)
 
@@ -192,24 +199,25 @@ class Checkpoint:
             return {}
         return dict.fromkeys(("original_size", "target_size"), (self.native_px, self.native_px))
 
-    @staticmethod
-    def _check(
-        prompts: Sequence[str],
-        seeds: Sequence[int],
-        negative_prompts: Sequence[str] | None,
-        guidance_scale: float,
-        num_inference_steps: int,
-    ) -> None:
-        if not 1 <= len(prompts) <= BATCH_MAX:
-            raise InvalidInput("prompts", got=len(prompts), allowed=f"1 to {BATCH_MAX} prompts")
-        if len(seeds) != len(prompts) or not all(0 <= seed <= SEED_MAX for seed in seeds):
-            raise InvalidInput("seeds", got=list(seeds), allowed=f"one for each prompt, 0 to {SEED_MAX}")
-        if negative_prompts is not None and len(negative_prompts) != len(prompts):
-            raise InvalidInput("negative_prompts", got=len(negative_prompts), allowed="one for each prompt, or none")
-        if not 0 <= guidance_scale <= GUIDANCE_MAX:
-            raise InvalidInput("guidance_scale", got=guidance_scale, allowed=f"0 to {GUIDANCE_MAX}")
-        if not 1 <= num_inference_steps <= STEPS_MAX:
-            raise InvalidInput("num_inference_steps", got=num_inference_steps, allowed=f"1 to {STEPS_MAX}")
+
+def check_draw(
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    negative_prompts: Sequence[str] | None,
+    guidance_scale: float,
+    num_inference_steps: int,
+) -> None:
+    """Raise InvalidInput for anything outside the limits of a drawing."""
+    if not 1 <= len(prompts) <= BATCH_MAX:
+        raise InvalidInput("prompts", got=len(prompts), allowed=f"1 to {BATCH_MAX} prompts")
+    if len(seeds) != len(prompts) or not all(0 <= seed <= SEED_MAX for seed in seeds):
+        raise InvalidInput("seeds", got=list(seeds), allowed=f"one for each prompt, 0 to {SEED_MAX}")
+    if negative_prompts is not None and len(negative_prompts) != len(prompts):
+        raise InvalidInput("negative_prompts", got=len(negative_prompts), allowed="one for each prompt, or none")
+    if not 0 <= guidance_scale <= GUIDANCE_MAX:
+        raise InvalidInput("guidance_scale", got=guidance_scale, allowed=f"0 to {GUIDANCE_MAX}")
+    if not 1 <= num_inference_steps <= STEPS_MAX:
+        raise InvalidInput("num_inference_steps", got=num_inference_steps, allowed=f"1 to {STEPS_MAX}")
 
 
 def _latents_scale(vae: Any) -> tuple[Tensor | float, Tensor | float]:

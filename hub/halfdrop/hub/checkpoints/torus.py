@@ -86,12 +86,12 @@ class TorusDownsample2D(Downsample2D):  # type: ignore[misc]  # diffusers is not
         return halved
 
 
-def lay_on_torus(network: nn.Module, repeat: Repeat) -> None:
+def lay_on_torus(network: nn.Module, repeat: "Repeat | Torus") -> None:
     """Make every layer of `network` pad with its neighbours on the lattice; again for another lattice, any time.
 
     Raises PermanentError(unsupported-checkpoint) for a layer that is not known to commute with shifts.
     """
-    torus = Torus.of(repeat)
+    torus = repeat if isinstance(repeat, Torus) else Torus.of(repeat)
     for name, layer in network.named_modules():
         _check_layer(name, layer)
     for layer in network.modules():

@@ -6,18 +6,14 @@ is the tile at its physical size. Illustrator opens it as it is; with the ending
 "create PDF compatible file".
 """
 
-from collections.abc import Sequence
 from io import BytesIO
 
 import pikepdf
 from pikepdf import Array, Dictionary, Name, Object, Pdf, Stream, String
 
-from halfdrop.contracts.patterns import PatternSpec
-from halfdrop.hub.files import DPI
-from halfdrop.hub.spot_inks import WHITE_D50, Ink, name_inks
+from halfdrop.hub.printing.artwork import Artwork
+from halfdrop.hub.printing.spot_inks import WHITE_D50, Ink
 from halfdrop.models.contours import BLEED_GRID_PX, Contours, Outline, Points, trace_outline
-from halfdrop.models.fields import Fields
-from halfdrop.models.provenance import describe_provenance
 from halfdrop.models.vector import format_px
 
 POINTS_PER_INCH = 72
@@ -27,13 +23,10 @@ BLEED_PX_MAX = 64.0
 assert BLEED_GRID_PX * 8192 / 64 <= BLEED_PX_MAX
 
 
-def trace_pdf(fields: Fields, palette: Sequence[str], spec: PatternSpec, size_px: int, *, dpi: int = DPI) -> bytes:
-    """Return a PDF of one page: one tile of `size_px` at `dpi`.
-
-    fields, palette: as in `renderer.compose_tile`. The same input gives the same bytes.
-    """
-    outline = trace_outline(fields, spec.repeat, size_px)
-    inks = name_inks(list(palette))
+def trace_pdf(artwork: Artwork) -> bytes:
+    """Return a PDF of one page: one tile at its physical size. The same input gives the same bytes."""
+    size_px, dpi, inks = artwork.size_px, artwork.dpi, artwork.inks
+    outline = trace_outline(artwork.fields, artwork.spec.repeat, size_px)
     with Pdf.new() as pdf:
         layers = [(inks[0], None), *((inks[contours.layer + 1], contours) for contours in outline.layers)]
         groups = [pdf.make_indirect(_layer_group(ink)) for ink, _ in layers]
@@ -55,7 +48,7 @@ def trace_pdf(fields: Fields, palette: Sequence[str], spec: PatternSpec, size_px
         pdf.Root.OCProperties = Dictionary(
             OCGs=Array(groups), D=Dictionary(Name=String("Inks"), Order=order, ON=Array(groups))
         )
-        metadata = pdf.make_stream(describe_provenance(spec))
+        metadata = pdf.make_stream(artwork.xmp)
         metadata.Type, metadata.Subtype = Name.Metadata, Name.XML
         pdf.Root.Metadata = metadata
         buffer = BytesIO()
@@ -104,7 +97,7 @@ def _form(pdf: Pdf, content: str, box: Array, **forms: Stream) -> Stream:
     return stream
 
 
-def _page_content(layers: int, outline: Outline, size_px: int, dpi: int) -> bytes:
+def _page_content(layers: int, outline: Outline, size_px: int, dpi: float) -> bytes:
     """Return the page: y runs down from the upper edge as in the picture, a unit of length is a pixel."""
     scale, side_pt = POINTS_PER_INCH / dpi, size_px * POINTS_PER_INCH / dpi
     parts = [f"{scale:.9g} 0 0 {-scale:.9g} 0 {side_pt:.9g} cm\n"]

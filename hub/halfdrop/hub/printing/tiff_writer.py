@@ -48,7 +48,7 @@ TYPES = {
 }
 
 
-def write_tiff(data: NDArray[np.uint8], *, photometric: int, dpi: int, tags: Mapping[int, Value]) -> bytes:
+def write_tiff(data: NDArray[np.uint8], *, photometric: int, dpi: float, tags: Mapping[int, Value]) -> bytes:
     """Return a TIFF of [height, width, samples]; `tags` says what else there is to say, by the numbers in TYPES.
 
     Raises ValueError for what does not fit a classic TIFF.

@@ -1,0 +1,277 @@
+"""The planner: takes in demand, has it forecast, plans each pool, and knows everything that the page asks for.
+
+All state is in memory and can be made again from the demand history. It belongs to the loop; arithmetic that takes
+longer than a moment is in the shards or in a thread.
+"""
+
+import asyncio
+import contextlib
+import time
+
+import msgspec
+import numpy as np
+import structlog
+
+from halfdrop.contracts.demand_events import DemandEvent
+from halfdrop.contracts.errors import NotFound
+from halfdrop.forecaster.calibration import QUANTILES
+from halfdrop.forecaster.honesty import Verdict
+from halfdrop.forecaster.plan import STALE_AFTER_S
+from halfdrop.forecaster.service.forecasting import BEHIND_MINUTES_MAX, Forecasting, Node
+from halfdrop.forecaster.service.planning import Planned, PoolBook
+from halfdrop.forecaster.service.pools import POOLS_MAX, PoolTerms
+from halfdrop.forecaster.service.series import (
+    BOOT_S,
+    COLD_STARTS,
+    LATE,
+    REQUESTS,
+    Choice,
+    DemandTable,
+    MinuteTable,
+)
+from halfdrop.forecaster.service.shards import NodeForecast, NodeMinutes, Shard
+from halfdrop.forecaster.service.sources import DemandSource
+from halfdrop.forecaster.service.uplift import Touch, touched, uplift_factors
+from halfdrop.forecaster.workload import MINUTE_S, FloatArray
+
+log = structlog.get_logger()
+
+LEARN_DAYS = 21
+"""Of the past, before the present: calibration remembers 8 days, and what-ifs replay what comes after those."""
+
+BOOT_MINUTES = 7 * 1440
+SHARE_MINUTES = 1440
+"""Over which it is reckoned how much of a pool's demand an event multiplies."""
+
+BOOTS_MIN = 5
+"""Fewer boots than this within a week say nothing of their p95."""
+
+CLOCK_AHEAD_MINUTES = 5
+"""How far ahead of our clock a minute may be: clocks differ, and further ahead is a mistake."""
+
+
+class Pool:
+    """One pool: its terms, its plan, and its plans and forecasts of the past."""
+
+    def __init__(self, terms: PoolTerms, *, minutes_kept: int, is_assumed: bool) -> None:
+        self.terms = terms
+        self.is_assumed = is_assumed
+        """Nobody described this pool: its price and its boots are assumed."""
+
+        self.book = PoolBook(terms.policy)
+        self.planned_minutes = MinuteTable(1, minutes_kept=minutes_kept)
+        self.record: MinuteTable | None = None
+        """All quantiles at all horizons, flat, by the minute at whose end they were made."""
+
+        self.horizons: tuple[int, ...] = ()
+        self.verdict = Verdict(is_good=True)
+        self.planned_at_s = 0.0
+        self.boot_p95_s = float(terms.boot_max_s)
+        self.are_boots_measured = False
+        self.published = ""
+        """What became of publishing its newest plan."""
+
+    @property
+    def planned(self) -> Planned | None:
+        return self.book.planned
+
+
+class Planner:
+    """Everything that is known, by the minute."""
+
+    def __init__(
+        self,
+        source: DemandSource,
+        shards: list[Shard],
+        *,
+        terms: dict[str, PoolTerms] | None = None,
+        learn_days: int = LEARN_DAYS,
+        days_kept: int = 92,
+    ) -> None:
+        self.source = source
+        self.table = DemandTable(days_kept=days_kept)
+        self.forecasting = Forecasting(self.table, shards, learn_days=learn_days, take=self._take)
+        self.pools: dict[str, Pool] = {}
+        self.events: tuple[DemandEvent, ...] = ()
+        self.revision = 0
+        self.lag_s: float | None = None
+        """From a minute's rows to its plan, the last time."""
+
+        self._terms = terms or {}
+        self._days_kept = days_kept
+        self._learn_minutes = learn_days * 1440
+        self._news = asyncio.Event()
+        self._taken_at_s = time.monotonic()
+
+    async def take_in(self) -> None:
+        """Read the source until it ends or this is cancelled."""
+        async for frame in self.source.frames():
+            minute_max = int(time.time()) // MINUTE_S + CLOCK_AHEAD_MINUTES
+            if not self.table.series:
+                # The past is millions of rows: it is taken in beside the loop, by a table that nobody else knows yet.
+                table = DemandTable(days_kept=self._days_kept)
+                added = await asyncio.to_thread(table.add, frame, minute_max=minute_max)
+                self.table = self.forecasting.table = table
+            else:
+                added = self.table.add(frame, minute_max=minute_max)
+            if added.rejected:
+                log.warning("demand_rejected", rows=added.rejected, until=minute_max)
+            self._taken_at_s = time.monotonic()
+            if added.new_series:
+                self._open_pools()
+                log.info("series_known", series=len(self.table.series), pools=len(self.pools))
+            self.forecasting.update(
+                [pool.terms.choice for pool in self.pools.values()], has_new_series=added.new_series > 0
+            )
+            self.tell()
+
+    def tell(self) -> None:
+        """Wake whoever waits for news."""
+        self.revision += 1
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def wait_for_news(self, revision: int, *, timeout_s: float) -> int:
+        """Return the present revision, once it is another than `revision` or the time is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self.revision == revision:
+                    await self._news.wait()
+        return self.revision
+
+    def pool(self, region: str, name: str) -> Pool:
+        """Return a pool. Raises NotFound, which names those there are."""
+        found = self.pools.get(f"{region}.{name}")
+        if found is None:
+            known = ", ".join(sorted(self.pools)[:20]) or "none yet"
+            raise NotFound(f"no pool is called {name[:64]!r} in region {region[:64]!r}; there are: {known}")
+        return found
+
+    def age_s(self) -> float:
+        """Return how long ago the newest minute ended."""
+        return max(0.0, self.source.now_s() - self.table.end * MINUTE_S)
+
+    @property
+    def is_stale(self) -> bool:
+        return self.age_s() > STALE_AFTER_S
+
+    def replan(self, pool: Pool) -> None:
+        """Plan a pool anew for the newest minute: its policy or the calendar is another."""
+        node = self.forecasting.find(pool.terms.choice)
+        newest = node.newest if node else None
+        self._plan(pool, newest.quantiles if newest else None, newest.horizons if newest else (), self.table.end - 1)
+
+    def with_events(
+        self, quantiles: FloatArray, horizons: tuple[int, ...], *, choice: Choice, minute: int
+    ) -> FloatArray:
+        """Return quantiles with what people announced for the minutes that they are of."""
+        targets = minute + np.array(horizons, dtype=np.int64)
+        return quantiles * uplift_factors(self.touches(choice), minute, targets)[:, None]
+
+    def touches(self, choice: Choice) -> list[Touch]:
+        """Return the events that touch the chosen series, each with the share of their demand of late."""
+        end = self.table.end
+        whole = float(np.nansum(self.table.gpus(choice, end - SHARE_MINUTES, end))) if self.events else 0.0
+        found = []
+        for event in self.events:
+            part = touched(event, choice)
+            if part is None or event.end < (end - SHARE_MINUTES) * MINUTE_S:
+                continue
+            share = 1.0
+            if part != choice and whole > 0:
+                share = float(np.nansum(self.table.gpus(part, end - SHARE_MINUTES, end))) / whole
+            found.append(Touch(event=event, share=share))
+        return found
+
+    def _open_pools(self) -> None:
+        """Make the pools that were described, and one for each region that none of them serves."""
+        for terms in self._terms.values():
+            self._open_pool(terms, is_assumed=False)
+        described = {pool.terms.region for pool in self.pools.values()}
+        for region in sorted({key.region for key in self.table.series} - described):
+            try:
+                terms = msgspec.convert({"region": region}, PoolTerms)
+            except msgspec.ValidationError as error:
+                log.warning("region_without_pool", region=region, error=str(error))
+                continue
+            self._open_pool(terms, is_assumed=True)
+
+    def _open_pool(self, terms: PoolTerms, *, is_assumed: bool) -> None:
+        if terms.key in self.pools or len(self.pools) >= POOLS_MAX or not self.table.keys(terms.choice):
+            return
+        self.pools[terms.key] = Pool(terms, minutes_kept=self._learn_minutes, is_assumed=is_assumed)
+
+    def _take(self, node: Node, minutes: NodeMinutes, forecast: NodeForecast) -> None:
+        """Take in what a shard answered; plan the pools whose demand it is."""
+        for pool in self.pools.values():
+            if self.forecasting.find(pool.terms.choice) is not node:
+                continue
+            if forecast.record is not None:
+                self._plan_all(pool, minutes, forecast)
+            pool.verdict = forecast.verdict
+        if node.next_minute == self.table.end:
+            self.lag_s = time.monotonic() - self._taken_at_s
+        self.tell()
+
+    def _plan_all(self, pool: Pool, minutes: NodeMinutes, forecast: NodeForecast) -> None:
+        """Plan each of these minutes as it would have been then."""
+        assert forecast.record is not None
+        count = len(minutes.gpus)
+        columns = len(forecast.horizons) * len(QUANTILES)
+        if pool.record is None or pool.horizons != forecast.horizons or minutes.is_first:
+            pool.record = MinuteTable(columns, minutes_kept=self._learn_minutes)
+            pool.horizons = forecast.horizons
+            pool.book = PoolBook(pool.terms.policy)
+        moments = np.arange(minutes.start_minute, minutes.start_minute + count)
+        pool.record.put(moments, forecast.record.reshape(count, columns).astype(np.float64))
+        self._measure_boots(pool, minutes.start_minute + count)
+        seen = self.table.read(pool.terms.choice, minutes.start_minute, minutes.start_minute + count)
+        capacity = self.table.read_pools((pool.terms.region,), minutes.start_minute, minutes.start_minute + count)
+        planned = np.empty((count, 1))
+        for row in range(count):
+            pool.book.note(
+                gpus=float(minutes.gpus[row]),
+                arrived=float(seen[row, REQUESTS]),
+                late=float(seen[row, LATE]),
+                capacity=float(capacity[row, 0]),
+                boot_p95_s=pool.boot_p95_s,
+            )
+            found = self._plan(
+                pool, forecast.record[row].astype(np.float64), forecast.horizons, minutes.start_minute + row
+            )
+            planned[row] = found.replicas
+        pool.planned_minutes.put(moments, planned)
+
+    def _plan(self, pool: Pool, quantiles: FloatArray | None, horizons: tuple[int, ...], minute: int) -> Planned:
+        node = self.forecasting.find(pool.terms.choice)
+        is_newest = minute >= self.table.end - 1
+        if quantiles is not None and self.events and is_newest:
+            quantiles = self.with_events(quantiles, horizons, choice=pool.terms.choice, minute=minute)
+        is_learning = node is None or self.table.end - node.next_minute > BEHIND_MINUTES_MAX
+        planned = pool.book.plan(
+            quantiles,
+            horizons,
+            minute=minute,
+            boot_p95_s=pool.boot_p95_s,
+            verdict=pool.verdict,
+            age_s=self.age_s() if is_newest else 0.0,
+            missing="the forecaster is learning" if is_learning else "no forecast yet",
+        )
+        if is_newest:
+            pool.planned_at_s = time.time()
+        return planned
+
+    def _measure_boots(self, pool: Pool, end: int) -> None:
+        """Set the pool's boot p95 to that of its own boots of the last week, where there were enough."""
+        seen = self.table.read(pool.terms.choice, end - BOOT_MINUTES, end)
+        boots = np.nan_to_num(seen[:, COLD_STARTS])
+        is_known = (boots > 0) & ~np.isnan(seen[:, BOOT_S])
+        if boots[is_known].sum() < BOOTS_MIN:
+            return
+        # Minutes know their boots' mean alone; of single boots, which most minutes have, that is the boot itself.
+        means = seen[is_known, BOOT_S] / boots[is_known]
+        order = np.argsort(means)
+        reached = np.cumsum(boots[is_known][order])
+        place = int(np.searchsorted(reached, 0.95 * reached[-1]))
+        pool.boot_p95_s = float(np.clip(means[order][min(place, len(order) - 1)], 1.0, 7200.0))
+        pool.are_boots_measured = True
