@@ -103,7 +103,14 @@ def decide_replicas(
     ceiling = _ceiling(policy, pool, observation, budget or BudgetLeft(), low=low, now=now)
     low = min(low, ceiling.replicas)
     reactive = _reactive_floor(policy, pool, observation)
-    doubt = distrust(plan, problem=plan_problem, fallback=policy.fallback, now=now)
+    doubt = distrust(
+        plan,
+        problem=plan_problem,
+        fallback=policy.fallback,
+        now=now,
+        classes=policy.job_classes,
+        jobs=observation.jobs,
+    )
     planned = _fallback(policy, pool, memory, doubt.reason) if doubt else _plan(policy, pool, plan, lead_s, now)
     ask = max(_minimum(low), _reaction(reactive, observation), planned, key=lambda candidate: candidate.replicas)
     current = memory.replicas if memory.replicas is not None else observation.floor
