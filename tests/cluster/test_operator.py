@@ -416,6 +416,29 @@ async def test_a_plan_from_the_forecaster_is_followed_until_it_is_stale(
         await wait_until(has_status(cluster, "GPUPool", "h100", Planned=("False", "PlanMissing")), timeout_s=SLOW_S)
 
 
+async def test_a_plan_is_split_between_spot_and_nodes_that_stay(
+    cluster: Cluster, start_operator: StartOperator, wait_until: WaitUntil, hub_nats: NatsServer
+) -> None:
+    for name, capacity in (("steady", "OnDemand"), ("spot", "Spot")):
+        selector = {"matchLabels": {"app": name}}
+        template = {**TEMPLATE, "metadata": {"labels": {"app": name}}}
+        await cluster.create("Deployment", name, {"replicas": 1, "selector": selector, "template": template})
+        reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
+        await cluster.create("HorizontalPodAutoscaler", name, {"scaleTargetRef": reference, "maxReplicas": 20})
+        target = {"kind": "HorizontalPodAutoscaler", "name": name}
+        await cluster.create("GPUPool", name, {"target": target, "plan": "h100", "capacity": capacity})
+    spot = {"maxShare": 0.6, "minOnDemand": 2}
+    await cluster.create("CapacityPolicy", "usual", {"pools": ["steady", "spot"], "maxReplicas": 50, "spot": spot})
+    await start_operator(NATS_URL=hub_nats.url)
+    async with open_broker(hub_nats.url, name="forecaster", domain=HUB_DOMAIN) as broker:
+        plans = await ensure_bucket(broker.js, PLANS_BUCKET)
+        await plans.put(plan_key("local", "h100"), plan_of(10.0))
+        await wait_until(has_status(cluster, "GPUPool", "spot", floor=6, plannedReplicas=6), timeout_s=SLOW_S)
+        await wait_until(has_status(cluster, "GPUPool", "steady", floor=4, plannedReplicas=4), timeout_s=SLOW_S)
+    with pytest.raises(ApiError, match="maxShare"):
+        await cluster.create("CapacityPolicy", "bad", {"pools": ["spot"], "maxReplicas": 5, "spot": {"maxShare": 60}})
+
+
 async def test_a_campaign_reaches_the_forecaster_and_is_called_off(
     cluster: Cluster, start_operator: StartOperator, wait_until: WaitUntil, hub_nats: NatsServer
 ) -> None:

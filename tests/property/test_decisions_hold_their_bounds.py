@@ -131,9 +131,10 @@ def test_more_demand_never_means_fewer_replicas(  # noqa: PLR0917 - Hypothesis p
     )
     seen = Observation(floor=floor, jobs=jobs)
     busier = Observation(floor=floor, jobs=None if jobs is None else jobs * jobs_times)
-    less = decide(policy, plan=plan, memory=memory, observation=seen).replicas
-    assert less is not None
-    assert (decide(policy, plan=more, memory=memory, observation=busier).replicas or 0) >= less
+    less = decide(policy, plan=plan, memory=memory, observation=seen)
+    rather_more = decide(policy, plan=more, memory=memory, observation=busier)
+    if rather_more.plan_reason == less.plan_reason:  # a plan that what is seen belies is not followed at all
+        assert (rather_more.replicas or 0) >= (less.replicas or 0)
 
 
 @given(

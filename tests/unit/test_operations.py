@@ -1,4 +1,4 @@
-"""docs/operations.md names the metrics that there are, and no others; dashboards and alerts: deploy/test_alerts.py."""
+"""docs/operations.md names the metrics that there are, and no others. Dashboards, alerts: deploy/test_alerts.py."""
 
 import re
 from pathlib import Path

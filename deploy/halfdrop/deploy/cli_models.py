@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from halfdrop.contracts.errors import InvalidInput, NotFound, PermanentError
+from halfdrop.deploy.cli_models_fetch import fetch_model
 from halfdrop.deploy.cli_models_files import export_model, import_model
 from halfdrop.deploy.cli_models_publish import publish_model, serve_model
 from halfdrop.deploy.cli_models_try import try_model
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 models_app = typer.Typer(
     name="models",
-    help="Models: list, show, verify, import, export, try, alias, remove, publish, serve.",
+    help="Models: list, show, verify, import, export, try, alias, remove, publish, serve, fetch.",
     rich_markup_mode=None,
     no_args_is_help=True,
 )
@@ -139,6 +140,7 @@ models_app.command("export")(export_model)
 models_app.command("try")(try_model)
 models_app.command("publish")(publish_model)
 models_app.command("serve")(serve_model)
+models_app.command("fetch")(fetch_model)
 
 
 def _choose_directory(store: "ModelStore", model: str) -> Path:

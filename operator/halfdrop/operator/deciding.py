@@ -19,6 +19,7 @@ from halfdrop.contracts.plans import DemandPlan
 from halfdrop.operator.policies import CapacityPolicySpec
 from halfdrop.operator.requirement import distrust, planned_replicas, stagger_of, wanted_quantile
 from halfdrop.operator.schedules import freeze_at, schedule_at, scheduled_minimum
+from halfdrop.operator.splitting import Part
 from halfdrop.operator.stepping import REPLICAS_MAX, Ask, Ceiling, DecisionMemory, changed, take_step
 
 
@@ -31,6 +32,8 @@ class PoolFacts(Struct, frozen=True, kw_only=True):
     """Measured, or assumed until it is."""
 
     cost_per_replica_hour: float = 1.0
+    part: Part | None = None
+    """Of a plan that another pool follows as well; None: the plan is all this pool's."""
 
 
 class Observation(Struct, frozen=True, kw_only=True):
@@ -100,8 +103,15 @@ def decide_replicas(
     ceiling = _ceiling(policy, pool, observation, budget or BudgetLeft(), low=low, now=now)
     low = min(low, ceiling.replicas)
     reactive = _reactive_floor(policy, pool, observation)
-    doubt = distrust(plan, problem=plan_problem, fallback=policy.fallback, now=now)
-    planned = _fallback(policy, memory, doubt.reason) if doubt else _plan(policy, pool, plan, lead_s, now)
+    doubt = distrust(
+        plan,
+        problem=plan_problem,
+        fallback=policy.fallback,
+        now=now,
+        classes=policy.job_classes,
+        jobs=observation.jobs,
+    )
+    planned = _fallback(policy, pool, memory, doubt.reason) if doubt else _plan(policy, pool, plan, lead_s, now)
     ask = max(_minimum(low), _reaction(reactive, observation), planned, key=lambda candidate: candidate.replicas)
     current = memory.replicas if memory.replicas is not None else observation.floor
     step = take_step(
@@ -191,12 +201,16 @@ def _plan(policy: CapacityPolicySpec, pool: PoolFacts, plan: DemandPlan | None, 
     # What is given up now would have to boot again if it were needed within the next cooldown.
     replicas, to_lower = read(lead_s), read(lead_s + policy.scale_down.cooldown_seconds)
     message = f"the plan asks for {replicas} within {lead_s:.0f} s at quantile {quantile:.3g}"
+    if pool.part is not None:
+        message = f"{message}, of which {pool.part.of(replicas)} are {pool.part.capacity}"
+        replicas, to_lower = pool.part.of(replicas), pool.part.of(to_lower)
     return Ask(replicas=replicas, to_lower=to_lower, reason="Plan", message=message)
 
 
-def _fallback(policy: CapacityPolicySpec, memory: DecisionMemory, reason: str) -> Ask:
+def _fallback(policy: CapacityPolicySpec, pool: PoolFacts, memory: DecisionMemory, reason: str) -> Ask:
     held = (memory.replicas or 0) if policy.fallback.mode == "Hold" else 0
-    replicas = max(held, policy.fallback.min_replicas)
+    low = policy.fallback.min_replicas
+    replicas = max(held, low if pool.part is None else pool.part.of(low))
     return Ask(replicas=replicas, to_lower=replicas, reason=reason, message=f"the fallback asks for {replicas}")
 
 

@@ -76,11 +76,11 @@ def _register_pools(registry: kopf.OperatorRegistry, operator: Operator, given: 
 
     @kopf.timer(*where, interval=given.interval_s, backoff=given.retry_s, registry=registry, id="reconcile")
     async def reconcile(body: kopf.Body, **known: Any) -> None:
-        await _reconcile(operator, dict(body), _indexed(known, "policies"))
+        await _reconcile(operator, dict(body), _indexed(known, "policies"), _indexed(known, "pools"))
 
     @kopf.on.update(*where, field="spec", backoff=given.retry_s, registry=registry, id="changed")
     async def changed(body: kopf.Body, **known: Any) -> None:
-        await _reconcile(operator, dict(body), _indexed(known, "policies"))
+        await _reconcile(operator, dict(body), _indexed(known, "policies"), _indexed(known, "pools"))
 
     @kopf.on.delete(*where, backoff=given.retry_s, registry=registry, id="give-back")
     async def release(body: kopf.Body, **_: Any) -> None:
@@ -94,8 +94,9 @@ def _register_policies(registry: kopf.OperatorRegistry, operator: Operator, give
     @kopf.on.create(*where, backoff=given.retry_s, registry=registry, id="made")
     @kopf.on.update(*where, field="spec", backoff=given.retry_s, registry=registry, id="changed")
     async def follow(body: kopf.Body, **known: Any) -> None:
-        for pool in _touched(operator, dict(body), _indexed(known, "pools")):
-            await _reconcile(operator, pool, _indexed(known, "policies"))
+        pools = _indexed(known, "pools")
+        for pool in _touched(operator, dict(body), pools):
+            await _reconcile(operator, pool, _indexed(known, "policies"), pools)
         with _as_kopf_errors(operator):
             _tell(body, await report_policy(operator, dict(body)))
 
@@ -107,8 +108,9 @@ def _register_policies(registry: kopf.OperatorRegistry, operator: Operator, give
     @kopf.on.delete(*where, backoff=given.retry_s, registry=registry, id="give-back")
     async def release(body: kopf.Body, **known: Any) -> None:
         rest = [one for one in _indexed(known, "policies") if one is None or one.name != body["metadata"]["name"]]
-        for pool in _touched(operator, dict(body), _indexed(known, "pools")):
-            await _reconcile(operator, pool, rest)
+        pools = _indexed(known, "pools")
+        for pool in _touched(operator, dict(body), pools):
+            await _reconcile(operator, pool, rest, pools)
 
 
 def _register_events(registry: kopf.OperatorRegistry, operator: Operator, given: OperatorSettings) -> None:
@@ -132,12 +134,15 @@ def _indexed(known: Mapping[str, Any], index: str) -> list[Any]:
     return list(known[index].get(known["namespace"], ()))
 
 
-async def _reconcile(operator: Operator, pool: dict[str, Any], policies: Sequence[Policy | None]) -> None:
+async def _reconcile(
+    operator: Operator, pool: dict[str, Any], policies: Sequence[Policy | None], pools: Sequence[dict[str, Any]]
+) -> None:
     if "deletionTimestamp" in pool["metadata"]:
         return  # its own handler gives back what it raised
     sound = [policy for policy in policies if policy is not None]
     with _as_kopf_errors(operator):
-        _tell(pool, await reconcile_pool(operator, pool, sound, has_broken_policy=len(sound) < len(policies)))
+        is_broken = len(sound) < len(policies)
+        _tell(pool, await reconcile_pool(operator, pool, sound, pools=pools, has_broken_policy=is_broken))
 
 
 def _touched(operator: Operator, policy: dict[str, Any], pools: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

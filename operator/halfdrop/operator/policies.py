@@ -18,6 +18,9 @@ Seconds = Annotated[int, Meta(ge=0, le=86_400)]
 TimeOfDay = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 Day = Literal["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 
+Capacity = Literal["OnDemand", "Spot"]
+"""Nodes that stay, or nodes that the provider may take back."""
+
 ALL_CLASSES: tuple[JobClass, ...] = ("realtime", "standard", "bulk")
 
 
@@ -111,6 +114,14 @@ class Fallback(Struct, frozen=True, kw_only=True, rename="camel"):
     """At least so many while there is no plan."""
 
 
+class Spot(Struct, frozen=True, kw_only=True, rename="camel"):
+    """How a plan is split between a pool of spot nodes and one of nodes that stay, which both follow it."""
+
+    max_share: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    min_on_demand: Count = 1
+    """So many are on nodes that stay, if so many are planned at all."""
+
+
 class PoolSelector(Struct, frozen=True, kw_only=True, rename="camel"):
     match_labels: dict[str, str] = field(default_factory=dict)
 
@@ -134,6 +145,7 @@ class CapacityPolicySpec(Struct, frozen=True, kw_only=True, rename="camel"):
     schedules: tuple[Schedule, ...] = ()
     freezes: tuple[Freeze, ...] = ()
     fallback: Fallback = Fallback()
+    spot: Spot | None = None
 
 
 class TargetKind(StrEnum):
@@ -174,6 +186,7 @@ class GPUPoolSpec(Struct, frozen=True, kw_only=True, rename="camel"):
     """Name of its plan in PLANS; empty: the pool's own."""
 
     device: Device = Device()
+    capacity: Capacity = "OnDemand"
     jobs_per_replica: Annotated[int, Meta(ge=1, le=1024)] = 1
     boot_seconds_assumed: Annotated[int, Meta(ge=1, le=3600)] = 480
     """Until its own are measured: as long as the slowest that was seen takes."""

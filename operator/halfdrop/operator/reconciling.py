@@ -22,6 +22,7 @@ from halfdrop.operator.policies import GPUPoolSpec
 from halfdrop.operator.records import PoolRecord, read_record
 from halfdrop.operator.reporting import Applied, Notice, compose_status, conditions_of, update_conditions, write_status
 from halfdrop.operator.spending import PoolCost, add_spend, budget_left
+from halfdrop.operator.splitting import Part, find_part
 from halfdrop.operator.targets import find_rival, give_back, raise_floor, read_target
 
 log = structlog.get_logger()
@@ -62,20 +63,26 @@ class Operator:
 
 
 async def reconcile_pool(
-    operator: Operator, body: Object, policies: Iterable[Policy], *, has_broken_policy: bool = False
+    operator: Operator,
+    body: Object,
+    policies: Iterable[Policy],
+    *,
+    pools: Iterable[Object] = (),
+    has_broken_policy: bool = False,
 ) -> list[Notice]:
     """Bring a pool's floor to where it should be, and return what is to be told of it.
 
-    has_broken_policy: one of the namespace's policies cannot be read, so a pool without a policy may be that one's; it
-    is left as it is. Raises Conflict if others kept changing the target, Unavailable if the status cannot be written.
+    pools: all of the namespace, for a plan may be split between two. has_broken_policy: one of the namespace's policies
+    cannot be read, so a pool without a policy may be that one's; it is left as it is. Raises Conflict if others kept
+    changing the target, Unavailable if the status cannot be written.
     """
     key = (body["metadata"]["namespace"], body["metadata"]["name"])
-    known = list(policies)
+    known, beside = list(policies), list(pools)
     async with operator.looks, operator.lock(key):
         began_s = time.perf_counter()
         for attempt in range(CONFLICTS_MAX):
             try:
-                notices = await _look(operator, key, body, known, has_broken_policy=has_broken_policy)
+                notices = await _look(operator, key, body, known, beside, has_broken_policy=has_broken_policy)
                 break
             except Conflict:
                 operator.tally.conflicts += 1
@@ -96,7 +103,13 @@ async def release_pool(operator: Operator, body: Object) -> list[Notice]:
 
 
 async def _look(
-    operator: Operator, key: Key, body: Object, policies: list[Policy], *, has_broken_policy: bool
+    operator: Operator,
+    key: Key,
+    body: Object,
+    policies: list[Policy],
+    pools: list[Object],
+    *,
+    has_broken_policy: bool,
 ) -> list[Notice]:
     namespace, name = key
     pool = read_spec(body, GPUPoolSpec)
@@ -114,7 +127,7 @@ async def _look(
     operator.records[key] = record
     decision = decide_replicas(
         policy=policy.spec,
-        pool=_facts(name, pool, record),
+        pool=_facts(name, pool, record, _part(pools, policies, policy, name=name, pool=pool)),
         observation=view.observation,
         plan=view.plan,
         plan_problem=view.plan_problem,
@@ -249,13 +262,31 @@ async def _note(
     )
 
 
-def _facts(name: str, pool: GPUPoolSpec, record: PoolRecord) -> PoolFacts:
+def _part(pools: list[Object], policies: list[Policy], policy: Policy, *, name: str, pool: GPUPoolSpec) -> Part | None:
+    if policy.spec.spot is None:
+        return None
+    others: list[tuple[str, GPUPoolSpec]] = []
+    for body in pools:
+        other, labels = body["metadata"]["name"], dict(body["metadata"].get("labels") or {})
+        governing = governing_policy(policies, name=other, labels=labels)
+        if other == name or body["metadata"].get("deletionTimestamp") or governing is not policy:
+            continue
+        try:
+            spec = read_spec(body, GPUPoolSpec)
+        except HalfdropError:
+            continue  # its own look says what is wrong with it
+        others.append((spec.plan or other, spec))
+    return find_part(policy.spec.spot, pool, pool.plan or name, others)
+
+
+def _facts(name: str, pool: GPUPoolSpec, record: PoolRecord, part: Part | None) -> PoolFacts:
     measured = record.boot.p95_seconds
     return PoolFacts(
         name=name,
         jobs_per_replica=pool.jobs_per_replica,
         boot_p95_s=float(pool.boot_seconds_assumed if measured is None else measured),
         cost_per_replica_hour=pool.cost_per_replica_hour,
+        part=part,
     )
 
 

@@ -13,6 +13,10 @@ from halfdrop.operator.policies import ALL_CLASSES, Fallback, Objective
 QUANTILE_DEFAULT = 0.99
 """Held at most 1 % late jobs on every trace that was tried."""
 
+BELIED_TIMES, BELIED_SLOTS = 10.0, 20.0
+"""A plan whose median for this very minute is so many times what is seen, and so much in slots, is not believed.
+Forecasts err by less, and campaigns show in the minutes to come; a unit that was mistaken errs by more."""
+
 
 class Distrust(Struct, frozen=True, kw_only=True):
     """Why a plan is not followed."""
@@ -38,8 +42,19 @@ def stagger_of(pool: str, stagger_s: float) -> float:
     return stagger_s * (zlib.crc32(pool.encode()) / 2**32)
 
 
-def distrust(plan: DemandPlan | None, *, problem: str, fallback: Fallback, now: float) -> Distrust | None:
-    """Return why not to follow the plan, or None. `problem`: why there is none, where there is none."""
+def distrust(
+    plan: DemandPlan | None,
+    *,
+    problem: str,
+    fallback: Fallback,
+    now: float,
+    classes: Iterable[JobClass] = ALL_CLASSES,
+    jobs: float | None = None,
+) -> Distrust | None:
+    """Return why not to follow the plan, or None. `problem`: why there is none, where there is none.
+
+    jobs: of `classes`, waiting or in hand as seen now; None: nobody tells.
+    """
     if plan is None:
         return Distrust(reason="PlanMissing", message=problem or "no plan was published for this pool")
     if absurdity := find_absurdity(plan, now=now):
@@ -52,6 +67,11 @@ def distrust(plan: DemandPlan | None, *, problem: str, fallback: Fallback, now: 
     longest = max(len(series.busy) for series in plan.series)
     if plan.starts_at + longest * plan.step_s <= now:
         return Distrust(reason="PlanStale", message="the plan ends before now")
+    if jobs is not None and jobs >= 0:  # a number that is none says nothing
+        expected = _sum_at(plan, classes, step=_step_at(plan, now), column=0)
+        if expected > BELIED_SLOTS and expected > BELIED_TIMES * max(jobs, 1.0):
+            seen = f"the plan is not believed: it says {expected:.0f} busy slots for now, and {jobs:g} jobs are seen"
+            return Distrust(reason="PlanAbsurd", message=seen)
     return None
 
 
@@ -72,14 +92,21 @@ def planned_replicas(
     column = next(
         (index for index, given in enumerate(plan.quantiles) if given >= quantile - 1e-9), len(plan.quantiles) - 1
     )
-    first = max(0, math.floor((now - plan.starts_at) / plan.step_s))
+    first = _step_at(plan, now)
     last = max(first, math.floor((now + ahead_s - plan.starts_at) / plan.step_s))
     chosen = _series_of(plan, frozenset(classes))
-    sums = (
-        sum(series.busy[step][column] for series in chosen if step < len(series.busy))
-        for step in range(first, min(last + 1, max((len(series.busy) for series in chosen), default=0)))
-    )
+    longest = max((len(series.busy) for series in chosen), default=0)
+    sums = (_sum_at(plan, classes, step=step, column=column) for step in range(first, min(last + 1, longest)))
     return math.ceil(max(sums, default=0.0) / jobs_per_replica - 1e-9)
+
+
+def _step_at(plan: DemandPlan, now: float) -> int:
+    return max(0, math.floor((now - plan.starts_at) / plan.step_s))
+
+
+def _sum_at(plan: DemandPlan, classes: Iterable[JobClass], *, step: int, column: int) -> float:
+    chosen = _series_of(plan, frozenset(classes))
+    return sum(series.busy[step][column] for series in chosen if step < len(series.busy))
 
 
 def _series_of(plan: DemandPlan, classes: frozenset[JobClass]) -> list[DemandSeries]:

@@ -5,8 +5,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from halfdrop.edge.settings import EdgeSettings
+from halfdrop.forecaster.service.settings import ForecasterSettings
+from halfdrop.hub.settings import HubSettings
+from halfdrop.operator.settings import OperatorSettings
+from halfdrop.runtime.settings import load_settings
+
+SETTINGS: dict[str, type[msgspec.Struct]] = {
+    "edge": EdgeSettings,
+    "hub": HubSettings,
+    "forecaster": ForecasterSettings,
+    "operator": OperatorSettings,
+}
 ROOT = Path(__file__).parents[3]
 PARTS = ("edge", "hub", "forecaster", "operator")
 HADOLINT = Path(sys.executable).with_name("hadolint")
@@ -54,6 +67,16 @@ def test_everything_is_installed_by_the_lock(part: str) -> None:
         assert "--no-cache-dir" in install
     extras = re.findall(r'"\.\[(.*)\]"', installs[1])
     assert extras == [{"hub": "hub,cli"}.get(part, part)]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_environment_is_one_that_the_process_takes(part: str) -> None:
+    prefix = f"HALFDROP_{part.upper()}_"
+    given = dict(re.findall(rf"({prefix}\w+)=(\S+)", (ROOT / part / "Dockerfile").read_text()))
+    assert given
+    kind = SETTINGS[part]
+    needed = {field.name for field in msgspec.structs.fields(kind) if field.required}
+    load_settings(kind, prefix=prefix, environ={**{f"{prefix}{name.upper()}": "x" for name in needed}, **given})
 
 
 def test_a_build_sees_nothing_but_sources_and_the_lock() -> None:

@@ -220,3 +220,15 @@ def test_pools_of_one_policy_look_ahead_differently_far() -> None:
     made = plan(*[1] * 5, *[7] * 60)
     ahead = {name: decide(chosen, given=made, pool=PoolFacts(name=name, boot_p95_s=1)).replicas for name in "abcdefgh"}
     assert set(ahead.values()) == {1, 7} or set(ahead.values()) == {7}
+
+
+def test_a_plan_that_what_is_seen_belies_is_not_followed() -> None:
+    lie = decide(given=plan(300, 300), jobs=28)
+    assert (lie.reason, lie.plan_reason) == ("ReactiveFloor", "PlanAbsurd")
+    assert "it says 300 busy slots for now, and 28 jobs are seen" in lie.message
+    campaign = decide(policy(maxReplicas=500), given=plan(28, 28, 28, 300, 300), jobs=28)
+    assert campaign.plan_reason == "Followed", "what is to come may be any number"
+    assert campaign.replicas == 300
+    for jobs in (None, 31.0, float("nan")):
+        assert decide(given=plan(300, 300), jobs=jobs).plan_reason == "Followed"
+    assert decide(given=plan(19), jobs=0).plan_reason == "Followed", "small pools are empty now and then"
