@@ -1,4 +1,4 @@
-"""The forecaster process: `python -m halfdrop.forecaster`, settings from HALFDROP_FORECASTER_* (service/settings.py).
+"""The forecaster process: `python -m halfdrop.forecaster`, settings from HALFDROP_PLANNER_* (service/settings.py).
 
 `--history FILE` looks at one's own weeks from a file, without a cluster; `--port N` serves elsewhere than on 8090.
 """
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from halfdrop.contracts.errors import HalfdropError
-from halfdrop.forecaster.service.settings import PREFIX, ForecasterSettings
+from halfdrop.forecaster.service.settings import PREFIX, PlannerSettings
 from halfdrop.runtime.logs import configure_logs
 from halfdrop.runtime.settings import load_settings
 
@@ -22,11 +22,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     status = 0
     try:
         environ = {**os.environ, **{f"{PREFIX}{name.upper()}": value for name, value in given.items() if value}}
-        settings = load_settings(ForecasterSettings, prefix=PREFIX, environ=environ)
+        settings = load_settings(PlannerSettings, prefix=PREFIX, environ=environ)
         # Wrong settings are found before seconds' worth of imports.
-        from halfdrop.forecaster.process import run_forecaster  # noqa: PLC0415
+        from halfdrop.forecaster.service.process import run_planner  # noqa: PLC0415
 
-        asyncio.run(run_forecaster(settings))
+        asyncio.run(run_planner(settings))
     except* HalfdropError as group:  # also from inside a task group
         status = 1
         print(f"halfdrop forecaster: {_first(group)}", file=sys.stderr)  # noqa: T201

@@ -13,11 +13,7 @@ from halfdrop.contracts.errors import NotFound
 
 PAGE_DIR = Path(__file__).parents[1] / "page"
 INDEX = "index.html"
-POLICY = (
-    "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; object-src 'none'; "
-    "base-uri 'none'; frame-ancestors 'none'"
-)
-"""uPlot sizes its layers by style attributes that it sets on elements made from text."""
+POLICY = "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 
 
 class Asset(msgspec.Struct, frozen=True, kw_only=True):

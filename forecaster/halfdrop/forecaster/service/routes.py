@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Response, get
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from halfdrop.contracts.errors import InvalidInput
 from halfdrop.forecaster.service.planner import Planner
@@ -26,8 +26,8 @@ NAMES_MAX = 64
 OUTLOOK_HOURS_MAX = 24 * 45
 RANGES_S = {"6h": 6 * 3600, "day": 86_400, "week": 7 * 86_400, "month": 30 * 86_400, "90d": 90 * 86_400}
 
-Names = Annotated[str, Parameter(description="Names with commas between them; empty: all.", max_length=4_000)]
-ClassNames = Annotated[str, Parameter(query="class", description="As region.", max_length=4_000)]
+Names = Annotated[str, QueryParameter(description="Names with commas between them; empty: all.", max_length=4_000)]
+ClassNames = Annotated[str, QueryParameter(name="class", description="As region.", max_length=4_000)]
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,10 +65,10 @@ async def get_demand(
     region: Names = "",
     job_class: ClassNames = "",
     model: Names = "",
-    time_range: Annotated[str, Parameter(query="range", description="6h, day, week, month or 90d.")] = "day",
-    start: Annotated[float | None, Parameter(query="from", description="Instead of range.")] = None,
-    end: Annotated[float | None, Parameter(query="to", description="Instead of range.")] = None,
-    points: Annotated[int, Parameter(description="At most about so many buckets.")] = 1200,
+    time_range: Annotated[str, QueryParameter(name="range", description="6h, day, week, month or 90d.")] = "day",
+    start: Annotated[float | None, QueryParameter(name="from", description="Instead of range.")] = None,
+    end: Annotated[float | None, QueryParameter(name="to", description="Instead of range.")] = None,
+    points: Annotated[int, QueryParameter(description="At most about so many buckets.")] = 1200,
 ) -> DemandView:
     """Demand, capacity, lateness and what had been forecast, in buckets with minimum, maximum and mean."""
     start_s, end_s = read_range(planner, time_range, start, end)
@@ -82,9 +82,9 @@ async def get_demand_csv(
     region: Names = "",
     job_class: ClassNames = "",
     model: Names = "",
-    time_range: Annotated[str, Parameter(query="range")] = "day",
-    start: Annotated[float | None, Parameter(query="from")] = None,
-    end: Annotated[float | None, Parameter(query="to")] = None,
+    time_range: Annotated[str, QueryParameter(name="range")] = "day",
+    start: Annotated[float | None, QueryParameter(name="from")] = None,
+    end: Annotated[float | None, QueryParameter(name="to")] = None,
     points: int = 1200,
 ) -> Response[str]:
     """The same as CSV, a row for each bucket."""
@@ -101,7 +101,7 @@ async def get_forecasts(
     region: Names = "",
     job_class: ClassNames = "",
     model: Names = "",
-    hours: Annotated[int, Parameter(description="Of the hourly outlook.")] = 48,
+    hours: Annotated[int, QueryParameter(description="Of the hourly outlook.")] = 48,
 ) -> FanView:
     """The newest forecast: quantiles minute by minute for hours, then hour by hour."""
     if not 1 <= hours <= OUTLOOK_HOURS_MAX:

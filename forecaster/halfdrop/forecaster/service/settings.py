@@ -1,16 +1,16 @@
-"""Settings of the forecaster process: HALFDROP_FORECASTER_<NAME> in the environment, read once."""
+"""Settings of the planner, the page and what it shows: HALFDROP_PLANNER_<NAME> in the environment, read once."""
 
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-PREFIX = "HALFDROP_FORECASTER_"
+PREFIX = "HALFDROP_PLANNER_"
 PORT = 8090
 
 
-class ForecasterSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the forecaster is told."""
+class PlannerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the planner is told."""
 
     history: str = ""
     """A file of one's own weeks to look at instead of a live system; as `--history`."""
