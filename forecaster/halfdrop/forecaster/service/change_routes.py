@@ -6,13 +6,14 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import delete, get, post, put
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from halfdrop.contracts.demand_events import DEFAULT_KIND, DemandEvent
 from halfdrop.contracts.errors import InvalidInput
+from halfdrop.forecaster.service.dependencies import ThePlanner, ThePolicies, TheReplays
 from halfdrop.forecaster.service.hindsight import make_question
-from halfdrop.forecaster.service.planner import Planner
-from halfdrop.forecaster.service.policies import Policies, PolicyView, Wishes, replay_terms
-from halfdrop.forecaster.service.replays import Replays, Run, check_days
+from halfdrop.forecaster.service.policies import PolicyView, Wishes, replay_terms
+from halfdrop.forecaster.service.replays import Run, check_days
 from halfdrop.forecaster.service.routes import read_choice
 from halfdrop.forecaster.service.spending import SpendView, view_spend
 from halfdrop.forecaster.service.views import pools_of
@@ -50,13 +51,13 @@ class PolicyAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 @get("/v1/events")
-async def list_events(planner: Planner) -> list[DemandEvent]:
+async def list_events(planner: ThePlanner) -> list[DemandEvent]:
     """The calendar, by the events' start."""
     return await planner.calendar.list()
 
 
 @post("/v1/events")
-async def create_event(planner: Planner, data: EventAsked) -> DemandEvent:
+async def create_event(planner: ThePlanner, data: JSONBody[EventAsked]) -> DemandEvent:
     """Announce an event; forecasts and plans follow it at once."""
     event = DemandEvent(
         id=data.id or make_id(data.name),
@@ -76,20 +77,20 @@ async def create_event(planner: Planner, data: EventAsked) -> DemandEvent:
 
 
 @delete("/v1/events/{event_id:str}")
-async def delete_event(planner: Planner, event_id: str) -> None:
+async def delete_event(planner: ThePlanner, event_id: FromPath[str]) -> None:
     """Take an event out of the calendar."""
     await planner.calendar.delete(event_id)
     await planner.read_calendar()
 
 
 @get("/v1/spend")
-async def get_spend(planner: Planner, *, region: str = "") -> list[SpendView]:
+async def get_spend(planner: ThePlanner, *, region: FromQuery[str] = "") -> list[SpendView]:
     """What each pool has cost this month, and what the month will come to."""
     return [view_spend(planner, pool) for pool in pools_of(planner, read_choice(region, "", ""))]
 
 
 @post("/v1/what-if", status_code=202)
-async def create_what_if(planner: Planner, replays: Replays, data: WhatIfAsked) -> Run:
+async def create_what_if(planner: ThePlanner, replays: TheReplays, data: JSONBody[WhatIfAsked]) -> Run:
     """Replay a pool's last days on other terms; ask for the answer under its id."""
     check_days(data.days)
     pool = planner.pool(data.region, data.pool)
@@ -106,32 +107,38 @@ async def create_what_if(planner: Planner, replays: Replays, data: WhatIfAsked) 
 
 
 @get("/v1/what-if/{run_id:str}")
-async def get_what_if(replays: Replays, run_id: str) -> Run:
+async def get_what_if(replays: TheReplays, run_id: FromPath[str]) -> Run:
     """A replay: how far it is, and when it is done, its answer."""
     return replays.find(run_id)
 
 
 @delete("/v1/what-if/{run_id:str}", status_code=200)
-async def cancel_what_if(replays: Replays, run_id: str) -> Run:
+async def cancel_what_if(replays: TheReplays, run_id: FromPath[str]) -> Run:
     """Call a replay off."""
     return replays.cancel(run_id)
 
 
 @get("/v1/policies/{region:str}/{pool:str}")
-async def get_policy(planner: Planner, policies: Policies, region: str, pool: str) -> PolicyView:
+async def get_policy(
+    planner: ThePlanner, policies: ThePolicies, region: FromPath[str], pool: FromPath[str]
+) -> PolicyView:
     """A pool's terms, and as a CapacityPolicy."""
     return policies.view(planner.pool(region, pool))
 
 
 @post("/v1/policies/{region:str}/{pool:str}/draft", status_code=200)
-async def draft_policy(planner: Planner, policies: Policies, region: str, pool: str, data: PolicyAsked) -> PolicyView:
+async def draft_policy(
+    planner: ThePlanner, policies: ThePolicies, region: FromPath[str], pool: FromPath[str], data: JSONBody[PolicyAsked]
+) -> PolicyView:
     """What a policy with these wishes would be; nothing changes."""
     found = planner.pool(region, pool)
     return policies.view(found, terms=data.wishes.on(found.terms), why=data.why)
 
 
 @put("/v1/policies/{region:str}/{pool:str}")
-async def put_policy(planner: Planner, policies: Policies, region: str, pool: str, data: PolicyAsked) -> PolicyView:
+async def put_policy(
+    planner: ThePlanner, policies: ThePolicies, region: FromPath[str], pool: FromPath[str], data: JSONBody[PolicyAsked]
+) -> PolicyView:
     """Plan by these wishes from now on, and store the policy where a store is configured."""
     found = planner.pool(region, pool)
     return await policies.apply(found, data.wishes.on(found.terms), why=data.why)

@@ -10,6 +10,7 @@ from prometheus_client.core import Metric
 
 from halfdrop.forecaster.calibration import JUDGED_QUANTILE, QUANTILES
 from halfdrop.forecaster.plan import STALE_AFTER_S
+from halfdrop.forecaster.service.dependencies import ThePlanner
 from halfdrop.forecaster.service.forecasting import JUDGED_HORIZON
 from halfdrop.forecaster.service.planner import Planner
 from halfdrop.forecaster.service.shards import HorizonScore
@@ -111,7 +112,7 @@ FAMILIES = tuple(value for value in list(globals().values()) if isinstance(value
 
 
 @get("/metrics", include_in_schema=False)
-async def get_metrics(request: Request[Any, Any, Any], planner: Planner) -> Response[bytes]:
+async def get_metrics(request: Request[Any, Any, Any], planner: ThePlanner) -> Response[bytes]:
     """All metrics, in the form that Prometheus or an OpenMetrics reader asks for."""
     data, media_type = encode_metrics(make_registry(partial(read_metrics, planner)), request.headers.get("accept", ""))
     return Response(data, media_type=media_type, headers={"Cache-Control": "no-store"})

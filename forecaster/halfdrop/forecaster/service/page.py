@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 
 from halfdrop.contracts.errors import NotFound
 
@@ -39,7 +40,7 @@ def page_handlers(assets: dict[str, Asset]) -> list[HTTPRouteHandler]:
         return _answer(request, assets, INDEX)
 
     @get("/planner/{path:path}", include_in_schema=False)
-    async def get_asset(request: Request[Any, Any, Any], path: str) -> Response[bytes]:
+    async def get_asset(request: Request[Any, Any, Any], path: FromPath[str]) -> Response[bytes]:
         """A file of the planner's page."""
         return _answer(request, assets, str(path).lstrip("/"))
 

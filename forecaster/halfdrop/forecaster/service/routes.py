@@ -4,9 +4,10 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Response, get
-from litestar.params import QueryParameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 
 from halfdrop.contracts.errors import InvalidInput
+from halfdrop.forecaster.service.dependencies import ThePlanner
 from halfdrop.forecaster.service.planner import Planner
 from halfdrop.forecaster.service.series import Choice
 from halfdrop.forecaster.service.views import (
@@ -41,7 +42,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @get("/healthz")
-async def get_health(planner: Planner) -> Health:
+async def get_health(planner: ThePlanner) -> Health:
     """Answers as soon as the process serves; `is_stale` where no minute came of late."""
     return Health(
         status="stale" if planner.is_stale else "ok",
@@ -53,14 +54,14 @@ async def get_health(planner: Planner) -> Health:
 
 
 @get("/v1/scopes")
-async def get_scopes(planner: Planner) -> Scopes:
+async def get_scopes(planner: ThePlanner) -> Scopes:
     """What there is to choose from: regions, classes, models, pools; and how far the forecaster is."""
     return view_scopes(planner)
 
 
 @get("/v1/demand")
 async def get_demand(
-    planner: Planner,
+    planner: ThePlanner,
     *,
     region: Names = "",
     job_class: ClassNames = "",
@@ -77,7 +78,7 @@ async def get_demand(
 
 @get("/v1/demand.csv")
 async def get_demand_csv(
-    planner: Planner,
+    planner: ThePlanner,
     *,
     region: Names = "",
     job_class: ClassNames = "",
@@ -85,7 +86,7 @@ async def get_demand_csv(
     time_range: Annotated[str, QueryParameter(name="range")] = "day",
     start: Annotated[float | None, QueryParameter(name="from")] = None,
     end: Annotated[float | None, QueryParameter(name="to")] = None,
-    points: int = 1200,
+    points: FromQuery[int] = 1200,
 ) -> Response[str]:
     """The same as CSV, a row for each bucket."""
     start_s, end_s = read_range(planner, time_range, start, end)
@@ -96,7 +97,7 @@ async def get_demand_csv(
 
 @get("/v1/forecasts")
 async def get_forecasts(
-    planner: Planner,
+    planner: ThePlanner,
     *,
     region: Names = "",
     job_class: ClassNames = "",
@@ -110,20 +111,20 @@ async def get_forecasts(
 
 
 @get("/v1/plans")
-async def get_plans(planner: Planner) -> list[PlanView]:
+async def get_plans(planner: ThePlanner) -> list[PlanView]:
     """The plan of every pool, with its age and its reasons."""
     return [view_plan(planner, pool) for _, pool in sorted(planner.pools.items())]
 
 
 @get("/v1/plans/{region:str}/{pool:str}")
-async def get_plan(planner: Planner, region: str, pool: str) -> PlanView:
+async def get_plan(planner: ThePlanner, region: FromPath[str], pool: FromPath[str]) -> PlanView:
     """The plan of one pool."""
     return view_plan(planner, planner.pool(region, pool))
 
 
 @get("/v1/accuracy")
 async def get_accuracy(
-    planner: Planner, *, region: Names = "", job_class: ClassNames = "", model: Names = ""
+    planner: ThePlanner, *, region: Names = "", job_class: ClassNames = "", model: Names = ""
 ) -> AccuracyView:
     """How good forecasts have been: coverage, loss beside the last value's, weights of the experts, drift, verdict."""
     return view_accuracy(planner, read_choice(region, job_class, model))

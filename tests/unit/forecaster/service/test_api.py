@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
+import httpx
 import numpy as np
 import pandas as pd
 import pytest
-from litestar.testing import AsyncTestClient
+import pytest_asyncio
 
 from halfdrop.forecaster.app import make_app
 from halfdrop.forecaster.service.planner import Planner
@@ -48,11 +49,11 @@ def planner(tmp_path_factory: pytest.TempPathFactory) -> Planner:
     return Planner(FileSource(path), [shard], learn_days=1)
 
 
-@pytest.fixture(scope="module")
-async def client(planner: Planner) -> AsyncIterator[AsyncTestClient]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(planner: Planner) -> AsyncIterator[httpx.AsyncClient]:
     replays, policies = Replays(), Policies(planner, open_objects("memory://"))
     app = make_app(planner, Streams(), replays=replays, policies=policies, hosts=("testserver.local",))
-    async with AsyncTestClient(app, base_url="http://localhost:8090") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost:8090") as client:
         work = [asyncio.ensure_future(planner.take_in()), asyncio.ensure_future(planner.forecasting.run())]
         async with asyncio.timeout(60):
             while planner.forecasting.learnt_share() < 1 or not planner.pools:
@@ -63,14 +64,14 @@ async def client(planner: Planner) -> AsyncIterator[AsyncTestClient]:
         await asyncio.gather(*work, return_exceptions=True)
 
 
-async def test_scopes_say_what_there_is(client: AsyncTestClient) -> None:
+async def test_scopes_say_what_there_is(client: httpx.AsyncClient) -> None:
     found = (await client.get("/v1/scopes")).json()
     assert (found["regions"], found["classes"], found["models"]) == (["eu"], ["bulk", "realtime"], ["house"])
     assert (found["end"], found["now"], found["is_stale"], found["learnt_share"]) == (END, END, False, 1.0)
     assert found["assumed_pools"] == ["eu.all"]
 
 
-async def test_demand_comes_in_buckets_with_its_gap_and_its_capacity(client: AsyncTestClient) -> None:
+async def test_demand_comes_in_buckets_with_its_gap_and_its_capacity(client: httpx.AsyncClient) -> None:
     query = {"from": END - MINUTES * 60, "to": END, "points": 60}
     found = (await client.get("/v1/demand", params=query)).json()
     assert found["step_s"] == 900
@@ -87,7 +88,7 @@ async def test_demand_comes_in_buckets_with_its_gap_and_its_capacity(client: Asy
     assert part["capacity"][0] is None  # the pool serves more than what is chosen
 
 
-async def test_csv_has_a_row_for_each_bucket(client: AsyncTestClient) -> None:
+async def test_csv_has_a_row_for_each_bucket(client: httpx.AsyncClient) -> None:
     answer = await client.get("/v1/demand.csv", params={"range": "6h", "points": 30})
     assert answer.headers["content-disposition"].startswith("attachment")
     lines = answer.text.splitlines()
@@ -96,7 +97,7 @@ async def test_csv_has_a_row_for_each_bucket(client: AsyncTestClient) -> None:
     assert len(lines) == 1 + 24
 
 
-async def test_the_forecast_is_a_fan_and_an_outlook(client: AsyncTestClient) -> None:
+async def test_the_forecast_is_a_fan_and_an_outlook(client: httpx.AsyncClient) -> None:
     found = (await client.get("/v1/forecasts", params={"hours": 30})).json()
     assert found["is_ready"]
     assert found["t"][0] == END + 60
@@ -105,7 +106,7 @@ async def test_the_forecast_is_a_fan_and_an_outlook(client: AsyncTestClient) -> 
     assert found["point"][0] == pytest.approx(8.0, abs=1.5)
 
 
-async def test_the_plan_has_reasons_and_measured_boots(client: AsyncTestClient) -> None:
+async def test_the_plan_has_reasons_and_measured_boots(client: httpx.AsyncClient) -> None:
     (found,) = (await client.get("/v1/plans")).json()
     assert (found["region"], found["pool"], found["age_s"], found["is_stale"]) == ("eu", "all", 0.0, False)
     assert found["is_boot_measured"]
@@ -115,7 +116,7 @@ async def test_the_plan_has_reasons_and_measured_boots(client: AsyncTestClient) 
     assert found["capacity"] == 12.0
 
 
-async def test_accuracy_tells_coverage_weights_and_a_verdict(client: AsyncTestClient) -> None:
+async def test_accuracy_tells_coverage_weights_and_a_verdict(client: httpx.AsyncClient) -> None:
     found = (await client.get("/v1/accuracy")).json()
     score = next(each for each in found["scores"] if each["horizon"] == 9)
     assert score["day"]["minutes"] > 700
@@ -124,7 +125,7 @@ async def test_accuracy_tells_coverage_weights_and_a_verdict(client: AsyncTestCl
     assert found["verdict"]["is_good"]
 
 
-async def test_an_announced_event_lifts_forecast_and_plan_until_it_is_taken_out(client: AsyncTestClient) -> None:
+async def test_an_announced_event_lifts_forecast_and_plan_until_it_is_taken_out(client: httpx.AsyncClient) -> None:
     before = (await client.get("/v1/plans")).json()[0]["planned"]["replicas"]
     event = {"name": "Drop!", "start": END + 60, "end": END + 7200, "uplift": 4.0, "region": "eu"}
     made = (await client.post("/v1/events", json=event)).json()
@@ -138,7 +139,7 @@ async def test_an_announced_event_lifts_forecast_and_plan_until_it_is_taken_out(
     assert (await client.delete(f"/v1/events/{made['id']}")).status_code == 404
 
 
-async def test_an_event_of_one_class_lifts_its_share_alone(client: AsyncTestClient, planner: Planner) -> None:
+async def test_an_event_of_one_class_lifts_its_share_alone(client: httpx.AsyncClient, planner: Planner) -> None:
     from halfdrop.contracts.demand_events import DemandEvent
     from halfdrop.forecaster.service.series import Choice
 
@@ -151,7 +152,7 @@ async def test_an_event_of_one_class_lifts_its_share_alone(client: AsyncTestClie
     await planner.read_calendar()
 
 
-async def test_the_month_is_spent_and_expected(client: AsyncTestClient) -> None:
+async def test_the_month_is_spent_and_expected(client: httpx.AsyncClient) -> None:
     (found,) = (await client.get("/v1/spend")).json()
     assert found["spent"] == pytest.approx(12 * 2.0 * MINUTES / 60, rel=0.03)  # 12 GPUs at 2.00; the gap is planned
     assert found["spent"] < found["low"] <= found["expected"] <= found["high"]
@@ -160,7 +161,7 @@ async def test_the_month_is_spent_and_expected(client: AsyncTestClient) -> None:
     assert found["days"][-1]["expected"] == pytest.approx(found["expected"])
 
 
-async def test_a_policy_is_drafted_applied_and_planned_by(client: AsyncTestClient) -> None:
+async def test_a_policy_is_drafted_applied_and_planned_by(client: httpx.AsyncClient) -> None:
     body = {"wishes": {"replicas_min": 17, "price_per_hour": 3.0}, "why": "tried"}
     draft = (await client.post("/v1/policies/eu/all/draft", json=body)).json()
     assert "minReplicas: 17" in draft["yaml"]
@@ -173,7 +174,7 @@ async def test_a_policy_is_drafted_applied_and_planned_by(client: AsyncTestClien
     await client.put("/v1/policies/eu/all", json={"wishes": {"replicas_min": 1, "price_per_hour": 2.0}})
 
 
-async def test_metrics_tell_the_plan(client: AsyncTestClient) -> None:
+async def test_metrics_tell_the_plan(client: httpx.AsyncClient) -> None:
     text = (await client.get("/metrics")).text
     assert 'halfdrop_planner_planned_replicas{pool="all",region="eu"}' in text
     assert 'halfdrop_planner_coverage_ratio{pool="all",quantile="0.9",region="eu"}' in text
@@ -202,7 +203,7 @@ async def test_metrics_tell_the_plan(client: AsyncTestClient) -> None:
     ],
 )
 async def test_bad_input_is_answered_with_what_is_allowed(
-    client: AsyncTestClient, request_line: str, body: object, status: int, word: str
+    client: httpx.AsyncClient, request_line: str, body: object, status: int, word: str
 ) -> None:
     answer = await client.request(*request_line.split(" "), json=body)
     assert answer.status_code == status, answer.text
@@ -210,7 +211,7 @@ async def test_bad_input_is_answered_with_what_is_allowed(
     assert word in answer.json()["detail"]
 
 
-async def test_strange_pages_reach_nothing(client: AsyncTestClient) -> None:
+async def test_strange_pages_reach_nothing(client: httpx.AsyncClient) -> None:
     rebound = await client.get("/v1/plans", headers={"Host": "evil.example:8090"})
     assert rebound.status_code == 421
     event = {"name": "a", "start": END, "end": END + 600, "uplift": 2}
@@ -221,7 +222,7 @@ async def test_strange_pages_reach_nothing(client: AsyncTestClient) -> None:
     assert own.json()["status"] == "ok"
 
 
-async def test_the_page_comes_with_a_policy_and_is_not_sent_twice(client: AsyncTestClient) -> None:
+async def test_the_page_comes_with_a_policy_and_is_not_sent_twice(client: httpx.AsyncClient) -> None:
     page = await client.get("/")
     assert "default-src 'self'" in page.headers["content-security-policy"]
     again = await client.get("/", headers={"If-None-Match": page.headers["etag"]})
@@ -231,6 +232,6 @@ async def test_the_page_comes_with_a_policy_and_is_not_sent_twice(client: AsyncT
     assert (await client.get("/planner/../settings.py")).status_code == 404
 
 
-async def test_the_description_names_every_route(client: AsyncTestClient) -> None:
+async def test_the_description_names_every_route(client: httpx.AsyncClient) -> None:
     paths = json.loads((await client.get("/schema/openapi.json")).text)["paths"]
     assert {"/v1/demand", "/v1/forecasts", "/v1/plans", "/v1/events", "/v1/accuracy", "/v1/what-if"} <= paths.keys()
