@@ -5,12 +5,14 @@ Ctrl-C, SIGTERM or a closed terminal stops in order; a second Ctrl-C kills what 
 """
 
 import asyncio
+import importlib.util
 import json
 import shlex
 import shutil
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +26,7 @@ from halfdrop.deploy.folder import DataFolder
 from halfdrop.deploy.log_watch import LogWatch, watch_logs
 from halfdrop.deploy.parts import Part
 from halfdrop.deploy.ports import LOOPBACK, choose_port, is_free
-from halfdrop.deploy.processes import EDGE_NAME, make_edge, make_hub
+from halfdrop.deploy.processes import EDGE_NAME, make_edge, make_forecaster, make_hub
 from halfdrop.deploy.room import watch_room
 from halfdrop.deploy.servers import NatsServer, make_nats_server, make_valkey
 from halfdrop.deploy.supervisor import Supervisor, open_tasks
@@ -57,8 +59,9 @@ class UpSettings(msgspec.Struct, frozen=True, kw_only=True):
     regions: Annotated[str, msgspec.Meta(pattern=REGIONS)] = LOCAL_REGION
     """Regions with a hub each, home first: "eu,us". One named local is what there is without this."""
 
-    metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65535 - HUBS_MAX)] = 0
-    """Where Prometheus finds the edge's metrics without a key; those of the hubs are on the ports after it. 0: none."""
+    metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65535 - HUBS_MAX - 1)] = 0
+    """Where Prometheus finds the edge's metrics without a key; those of the hubs are on the ports after it, and behind
+    them the forecaster's. 0: none."""
 
     @property
     def region_names(self) -> list[str]:
@@ -100,7 +103,7 @@ async def run_up(settings: UpSettings) -> int:
             say(f"ended {name}, left over from a start that was killed")
         port = choose_port() if settings.port == 0 else check_port(settings.port)
         if settings.metrics_port:
-            for number in range(settings.workers + 1):
+            for number in range(settings.workers + 2):
                 check_port(settings.metrics_port + number, option="--metrics-port")
         supervisor = Supervisor(folder=folder, url=f"http://{LOOPBACK}:{port}", say=say)
         stopping = _Stopping(supervisor)
@@ -167,9 +170,11 @@ async def _run_parts(settings: UpSettings, folder: DataFolder, supervisor: Super
     """Start everything, announce it, keep it running until cancelled; everything is stopped on the way out."""
     began = time.monotonic()
     say(f"halfdrop starts; data in {folder.root}, logs in {folder.logs}")
-    stages = plan_stages(settings, folder, port)
+    *stages, late = plan_stages(settings, folder, port)
     async with supervisor.running(stages):
         _announce(port, seconds=time.monotonic() - began)
+        await supervisor.start_stage(late)  # nobody waits for it
+        stages.append(late)
         logs = [LogWatch(part.name, part.process.log_path) for part in chain(*stages)]
         async with open_tasks() as group:
             group.create_task(watch_logs(logs, say))
@@ -180,7 +185,10 @@ async def _run_parts(settings: UpSettings, folder: DataFolder, supervisor: Super
 
 
 def plan_stages(settings: UpSettings, folder: DataFolder, port: int) -> list[list[Part]]:
-    """Return the parts, not started, in the order of their start; those of one stage start side by side."""
+    """Return the parts, not started, in the order of their start; those of one stage start side by side.
+
+    The last stage is what nobody needs at once: the system is ready before it.
+    """
     regions = settings.region_names
     nats_hubs = {region: _make_hub_nats(region, folder) for region in regions}
     nats_edge = make_nats_server(
@@ -214,7 +222,22 @@ def plan_stages(settings: UpSettings, folder: DataFolder, port: int) -> list[lis
         )
         for number, (region, place) in numbered
     ]
-    return [list(nats_hubs.values()), [nats_edge, valkey], [edge, *hubs]]
+    return [list(nats_hubs.values()), [nats_edge, valkey], [edge, *hubs], _make_late(settings, folder, nats_hubs)]
+
+
+def _make_late(settings: UpSettings, folder: DataFolder, nats_hubs: Mapping[str, NatsServer]) -> list[Part]:
+    """Return the forecaster; where its libraries are not installed, what members tell stays in NATS for a week."""
+    if importlib.util.find_spec("pyarrow") is None:
+        say("  no forecaster: pip install 'halfdrop[forecaster]' for it; demand is kept for a week until then")
+        return []
+    return [
+        make_forecaster(
+            hubs={region: server.url for region, server in nats_hubs.items()},
+            objects_url=folder.objects.resolve().as_uri(),
+            log_path=folder.logs / "forecaster.log",
+            metrics_port=settings.metrics_port and settings.metrics_port + settings.workers + 1,
+        )
+    ]
 
 
 def _make_hub_nats(region: str, folder: DataFolder) -> NatsServer:
