@@ -9,13 +9,21 @@ import pytest
 from halfdrop.cache.guard import TierStats
 from halfdrop.cache.tiered import CacheStats
 from halfdrop.edge import metrics as edge
+from halfdrop.forecaster import metrics as forecaster
+from halfdrop.forecaster.service import metrics as planner
 from halfdrop.hub import metrics as hub
 from halfdrop.operator import metrics as operator
 from halfdrop.runtime.exposition import Family, render_table
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/operations.md").read_text()
-FAMILIES: tuple[Family, ...] = (*edge.FAMILIES, *hub.FAMILIES, *operator.FAMILIES)
+FAMILIES: tuple[Family, ...] = (
+    *edge.FAMILIES,
+    *hub.FAMILIES,
+    *operator.FAMILIES,
+    *forecaster.FAMILIES,
+    *planner.FAMILIES,
+)
 SUFFIXES = {"histogram": ("_bucket", "_count", "_sum"), "counter": ("",), "gauge": ("",)}
 SERIES = {family.name + suffix: family for family in FAMILIES for suffix in SUFFIXES[family.kind]}
 UNITS = ("_seconds", "_bytes", "_total", "_info")
@@ -31,7 +39,11 @@ def alert_expressions() -> list[str]:
     return [row.split("|")[2] for row in section.splitlines() if row.startswith("| ") and "halfdrop_" in row]
 
 
-@pytest.mark.parametrize("families", [edge.FAMILIES, hub.FAMILIES, operator.FAMILIES], ids=["edge", "hub", "operator"])
+@pytest.mark.parametrize(
+    "families",
+    [edge.FAMILIES, hub.FAMILIES, operator.FAMILIES, forecaster.FAMILIES, planner.FAMILIES],
+    ids=["edge", "hub", "operator", "forecaster", "planner"],
+)
 def test_the_page_holds_the_table_of_all_metrics(families: tuple[Family, ...]) -> None:
     table = render_table(families)
     assert table in PAGE, f"docs/operations.md should hold:\n{table}"
@@ -61,7 +73,7 @@ def test_no_metric_is_told_apart_by_what_a_client_chooses() -> None:
     labels = {label for family in FAMILIES for label in family.labels}
     assert labels == {
         "version", "model", "route", "method", "status", "cache", "code", "reuse", "tier", "state",
-        "outcome", "attempt", "stage", "part", "class", "reason", "region",
+        "outcome", "attempt", "stage", "part", "class", "reason", "region", "kind", "pool", "quantile", "expert",
     }  # fmt: skip
 
 

@@ -198,6 +198,7 @@ class Feeder:
             job_class="bulk",
             origin=self._origin,
             spec=pattern.spec,
+            model=self._previews.bundle.name,
             size_px=line.input.size_px,
             formats=line.input.chosen_formats(),
             plates=plates,

@@ -85,6 +85,9 @@ class OrderBook:
         self.accepted = 0
         """Orders taken since the start."""
 
+        self.on_accepted: Callable[[Job], None] | None = None
+        """Told of each of them, once it is durable."""
+
     async def load(self) -> None:
         """Read what earlier runs of this edge left in the bucket."""
         watcher = await self._bucket.watchall(ignore_deletes=True)
@@ -106,6 +109,8 @@ class OrderBook:
         with translated("accept the order"):
             await self._publish(outbox_job(job.id), encode_job(job), message_id=job.id)
             self.accepted += 1
+            if self.on_accepted is not None:
+                self.on_accepted(job)
             return await self.apply(accepted_status(job, pattern_key))
 
     async def cancel(self, order_id: str, tenant: str, now: float) -> JobStatus:

@@ -124,6 +124,7 @@ async def submit_order(
         job_class=body.job_class or "standard",
         origin=edge.name,
         spec=pattern.spec,
+        model=edge.previews.bundle.name,
         size_px=body.input.size_px,
         formats=body.input.chosen_formats(),
         plates=plates,

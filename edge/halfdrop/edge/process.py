@@ -28,6 +28,7 @@ from halfdrop.edge.batch_ends import tell_ends
 from halfdrop.edge.batch_feeder import feed_batches
 from halfdrop.edge.batch_intake import BatchLimits
 from halfdrop.edge.degradation import Degradation
+from halfdrop.edge.demand import EdgeDemand, forward_demand
 from halfdrop.edge.estimates import Estimates
 from halfdrop.edge.follower import follow_events
 from halfdrop.edge.forwarder import forward_orders
@@ -109,6 +110,10 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
         policy = choose_policy(settings, is_open=door.is_open)
         webhooks = await open_webhooks(broker, objects, policy=policy, describe=describe)
         orders.on_news = webhooks.record
+        demand = EdgeDemand(
+            broker, pools, edge=settings.name, home=regions.home.region, model=lambda: previews.bundle.name
+        )
+        orders.on_accepted = demand.note
         degradation = Degradation(
             cache=cache, disk=lmdb_tier, broker=broker, regions=regions, orders=orders, previews=previews
         )
@@ -138,7 +143,7 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
             observer=Observer(tracing),
             tracing=tracing,
         )
-        work = _background(services, settings, memory_tier)
+        work = [*_background(services, settings, memory_tier), demand.run()]
         background = [tasks.create_task(endless) for endless in work]
         app = make_app(services, body_s=settings.body_s, answer_s=settings.answer_s, batch_s=settings.batch_s)
         with serve_metrics(
@@ -171,6 +176,7 @@ def _background(edge: Services, settings: EdgeSettings, memory: MemoryTier) -> l
         feed_batches(edge.batches, edge.orders, edge.previews, edge.objects, origin=edge.name),
         tell_ends(edge.batches, edge.webhooks),
         edge.webhooks.run(),
+        forward_demand(edge.broker, edge.regions.home.js, edge.regions.home.region),
         edge.degradation.follow(),
         share_hot_set(edge.broker, edge.hot, edge=edge.name, region=settings.region),
     ]

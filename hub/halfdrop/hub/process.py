@@ -11,6 +11,7 @@ import structlog
 
 from halfdrop.contracts.errors import HalfdropError, PermanentError
 from halfdrop.contracts.subjects import hub_domain
+from halfdrop.hub.demand import HubDemand, process_age_s
 from halfdrop.hub.interruption import watch_for_interruption
 from halfdrop.hub.metrics import read_metrics
 from halfdrop.hub.refining import PlateRefiner
@@ -18,7 +19,7 @@ from halfdrop.hub.sampler import Sampler
 from halfdrop.hub.settings import PREFIX, HubSettings
 from halfdrop.hub.withdrawing import withdraw_canceled
 from halfdrop.hub.worker import Hub, run_worker
-from halfdrop.models.bundle import peek_bundle, shipped_bundle_dir, shipped_refiner_dir
+from halfdrop.models.bundle import Bundle, peek_bundle, shipped_bundle_dir, shipped_refiner_dir
 from halfdrop.runtime.broker import open_broker
 from halfdrop.runtime.exposition import make_registry, serve_metrics
 from halfdrop.runtime.lifecycle import stop_on_signals
@@ -56,6 +57,7 @@ async def _run(settings: HubSettings, tracing: Tracing) -> None:
         PlateRefiner(refiner_dir, bundle_dir, device=settings.device, enabled=settings.refine) as refiner,
     ):
         async with open_broker(settings.nats_url, name=settings.name, domain=hub_domain(settings.region)) as broker:
+            bundle = await asyncio.to_thread(_sampled_bundle, bundle_dir)
             hub = Hub(
                 settings=settings,
                 broker=broker,
@@ -63,8 +65,9 @@ async def _run(settings: HubSettings, tracing: Tracing) -> None:
                 sampler=sampler,
                 refiner=refiner,
                 threads=threads,
-                models=await asyncio.to_thread(_sampled_models, bundle_dir),
+                models=() if bundle is None else (bundle.digest,),
                 tracing=tracing,
+                demand=HubDemand(settings, model="house" if bundle is None else bundle.name),
             )
             with serve_metrics(
                 make_registry(partial(read_metrics, hub.tally, partial(_load_seconds, hub))),
@@ -74,13 +77,14 @@ async def _run(settings: HubSettings, tracing: Tracing) -> None:
             ):
                 log.info("hub_ready", objects_url=settings.objects_url)
                 async with asyncio.TaskGroup() as tasks:
-                    warming = tasks.create_task(_warm_once_bound(hub)) if settings.warm else None
+                    booting = tasks.create_task(_boot(hub))
                     tasks.create_task(watch_for_interruption(settings.interruption_file, stop))
                     withdrawing = tasks.create_task(withdraw_canceled(broker, objects, hub.clock))
+                    telling = tasks.create_task(hub.demand.tell(broker)) if hub.demand else None
                     await run_worker(hub, stop)
-                    withdrawing.cancel()
-                    if warming is not None:
-                        warming.cancel()
+                    for task in (withdrawing, booting, telling):
+                        if task is not None:
+                            task.cancel()
     log.info("hub_stopped")
 
 
@@ -90,17 +94,23 @@ def _load_seconds(hub: Hub) -> dict[str, float]:
     return {model: load_s for model, load_s in seconds.items() if load_s is not None}
 
 
-def _sampled_models(bundle_dir: Path) -> tuple[str, ...]:
-    """Return the digest of the bundle that the sampler loads when it must; none if there is no such bundle."""
+def _sampled_bundle(bundle_dir: Path) -> Bundle | None:
+    """Return the bundle that the sampler loads when it must; None if there is no such bundle."""
     try:
-        return (peek_bundle(bundle_dir).digest,)
+        return peek_bundle(bundle_dir)
     except PermanentError as error:
         log.error("model_unavailable", error=error.detail)
-        return ()
+        return None
 
 
-async def _warm_once_bound(hub: Hub) -> None:
-    # Importing torch holds the interpreter for seconds; jobs that bring their plates should not wait for it.
+async def _boot(hub: Hub) -> None:
+    """Take jobs once that is possible, and then load what is to be warm; the start is over when all of it is done."""
     await hub.bound.wait()
-    await hub.refiner.warm()
-    await hub.sampler.warm()
+    if hub.demand is not None:
+        hub.demand.begin()
+    if hub.settings.warm:
+        # Importing torch holds the interpreter for seconds; jobs that bring their plates should not wait for it.
+        await hub.refiner.warm()
+        await hub.sampler.warm()
+    if hub.demand is not None:
+        hub.demand.note_boot(process_age_s())

@@ -17,6 +17,8 @@ from halfdrop.runtime.objects import ObjectStore
 log = structlog.get_logger()
 
 FOLDER = "capacity"
+CONNECT_S = 1.0
+"""A server that is there has answered by then: no complaint is made of one that was not asked yet."""
 
 
 class Wishes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -141,6 +143,7 @@ def terms_path(key: str) -> str:
 
 async def follow_calendar(planner: Planner, every_s: float) -> None:
     """Keep the planner's events those of the calendar, until cancelled."""
+    await asyncio.sleep(CONNECT_S)
     while True:
         try:
             await planner.read_calendar()

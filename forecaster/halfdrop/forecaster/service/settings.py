@@ -15,6 +15,9 @@ class PlannerSettings(msgspec.Struct, frozen=True, kw_only=True):
     history: str = ""
     """A file of one's own weeks to look at instead of a live system; as `--history`."""
 
+    serve: bool = True
+    """Whether the process plans and serves the page; false: it keeps the demand history and nothing else."""
+
     pools: str = ""
     """TOML of the pools to plan, a `[[pool]]` for each; empty: each region is a pool with assumed prices and boots."""
 
