@@ -20,6 +20,7 @@ LEARN_MINUTES = 8 * 1440
 WINDOW_MIN_MINUTES = 360
 LOOK_EVERY_S = 5.0
 AGAIN_AFTER_MINUTES = 360
+NEVER = -(10**9)
 TOLD_SHARE_MIN = 0.9
 """Of the window's minutes, those whose capacity must be known before it is compared."""
 
@@ -52,11 +53,15 @@ async def look_back(planner: Planner, replays: Replays) -> None:
         if pool is None or not replays.is_idle:
             continue
         try:
-            run = replays.ask(pool.terms.key, make_question(planner, pool, window_minutes=WINDOW_MINUTES), about={})
+            question = make_question(planner, pool, window_minutes=WINDOW_MINUTES)
+            run = replays.ask(pool.terms.key, question, about={}, is_in_background=True)
         except Overloaded:
             continue
         pool.looked_back_at = planner.table.end
         await replays.wait(run)
+        if run.state == "canceled":
+            pool.looked_back_at = NEVER
+            continue
         pool.hindsight = _compare(planner, pool, run)
         planner.tell()
 

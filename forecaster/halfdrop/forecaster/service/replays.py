@@ -41,6 +41,9 @@ class Run(msgspec.Struct, kw_only=True):
 
     asked_at: float = msgspec.field(default_factory=time.time)
     took_s: float = 0.0
+    is_in_background: bool = False
+    """Nobody asked for it: a comparison with hindsight, which is made when there is nothing else to do."""
+
     answer: Answer | None = None
     about: dict[str, Annotated[float, msgspec.Meta()]] = msgspec.field(default_factory=dict)
     """What was asked for instead of the present terms."""
@@ -67,11 +70,15 @@ class Replays:
     def is_idle(self) -> bool:
         return self._running is None and self._queue.empty()
 
-    def ask(self, pool: str, question: Question, *, about: dict[str, float]) -> Run:
-        """Put a question in the queue. Raises Overloaded if too many wait."""
+    def ask(self, pool: str, question: Question, *, about: dict[str, float], is_in_background: bool = False) -> Run:
+        """Put a question in the queue. Raises Overloaded if too many wait. What is in the background gives way."""
+        if not is_in_background:
+            for run in self._runs.values():
+                if run.is_in_background:
+                    self.cancel(run.id)
         if self._queue.qsize() >= WAITING_MAX:
             raise Overloaded(f"{WAITING_MAX} replays wait already; call one off or wait", retry_after_s=15.0)
-        run = Run(id=f"replay-{next(self._numbers)}", pool=pool, about=about)
+        run = Run(id=f"replay-{next(self._numbers)}", pool=pool, about=about, is_in_background=is_in_background)
         self._runs[run.id] = run
         while len(self._runs) > KEPT_MAX:
             self._forget_one()
@@ -90,9 +97,14 @@ class Replays:
         run = self.find(run_id)
         if run.state in ("waiting", "running"):
             run.state, run.doing = "canceled", ""
-            if run is self._running and self._process is not None:
-                self._process.terminate()
+            if run is self._running:
+                self._end_process()
         return run
+
+    def _end_process(self) -> None:
+        """End the process of the running replay; one that is only just being started is ended when it has been."""
+        if self._process is not None and self._process.pid is not None:
+            self._process.terminate()
 
     async def run(self) -> None:
         """Work the queue until cancelled."""
@@ -104,8 +116,7 @@ class Replays:
                 async with self._over:
                     self._over.notify_all()
         finally:
-            if self._process is not None:
-                self._process.terminate()
+            self._end_process()
 
     async def _serve(self, run: Run, question: Question) -> None:
         key = (run.pool, question.start_minute, len(question.gpus), question.window_minutes)
@@ -118,14 +129,16 @@ class Replays:
         try:
             await asyncio.to_thread(process.start)
             theirs.close()
-            async with asyncio.timeout(RUN_MAX_S):
-                await self._listen(run, ours, key)
+            if run.state == "running":
+                async with asyncio.timeout(RUN_MAX_S):
+                    await self._listen(run, ours, key)
         except TimeoutError:
             run.state, run.detail = "failed", f"it took longer than {RUN_MAX_S:.0f} s; choose fewer days"
         finally:
-            process.terminate()
+            self._end_process()
             ours.close()
-            await asyncio.to_thread(process.join)
+            if process.pid is not None:
+                await asyncio.to_thread(process.join)
             run.took_s = round(time.monotonic() - began_s, 2)
             self._process = self._running = None
 
