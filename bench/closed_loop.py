@@ -15,7 +15,7 @@ from measuring import report
 from halfdrop.deploy.closed_loop import FAULTS, OperatedPool, make_policy
 from halfdrop.forecaster.forecast import HORIZONS_MINUTES, SeriesForecaster
 from halfdrop.forecaster.plan import PlanPolicy
-from halfdrop.forecaster.planned_policy import PlannedPolicy
+from halfdrop.forecaster.quantile_policy import QuantilePolicy
 from halfdrop.forecaster.queue_simulator import PoolRules, Timeline, simulate
 from halfdrop.forecaster.replay import first_replicas
 from halfdrop.forecaster.workload import FloatArray, draw_jobs
@@ -70,7 +70,7 @@ def serve(trace: Trace, faults: list[str]) -> dict[str, dict[str, float]]:
     forecasts = forecast(trace)
     timeline, rules = Timeline(trace.workload), PoolRules()
     ready, boot_p95_s = first_replicas(trace.history), rules.boot_quantile_s(0.95)
-    ours = PlannedPolicy(forecasts, HORIZONS_MINUTES, policy=PlanPolicy(), boot_p95_s=boot_p95_s)
+    ours = QuantilePolicy(forecasts, HORIZONS_MINUTES, policy=PlanPolicy(), boot_p95_s=boot_p95_s)
     replay = simulate(timeline, ours, rules=rules, replicas=ready)
     found: dict[str, dict[str, float]] = {
         "replay": {"late_share": round(replay.late_share, 5), "gpu_hours": round(replay.gpu_hours, 1)}

@@ -24,7 +24,7 @@ SERIES = (
 
 SERVICE_S = 20.0
 LAG_MINUTES = 15
-SPARE = 1.12
+SPARE = 1.3
 
 
 def make_history(*, days: int, end: datetime, seed: int = 5) -> pd.DataFrame:

@@ -118,6 +118,22 @@ async def test_a_part_that_starts_and_ends_again_is_kept_at(
         keeping.cancel()
 
 
+async def test_the_others_go_on_without_an_optional_part_that_cannot_live(
+    folder: DataFolder, said: list[str], wait_until: WaitUntil
+) -> None:
+    supervisor = Supervisor(folder=folder, url="http://127.0.0.1:1", say=said.append, restart_wait_s=0.001)
+    good, bad = make_part(folder, "good"), make_part(folder, "bad", BROKEN)
+    bad.is_optional = True
+    async with supervisor.running([[good]]):
+        await supervisor.start_stage([bad])
+        keeping = asyncio.ensure_future(supervisor.keep_running())
+        await wait_until(lambda: "the rest goes on without it" in said[-1], timeout_s=30)
+        assert good.process.is_running
+        assert not keeping.done()
+        keeping.cancel()
+    assert not good.process.is_running
+
+
 async def test_a_part_that_ignores_sigterm_is_killed_after_its_grace(
     folder: DataFolder, supervisor: Supervisor, said: list[str]
 ) -> None:

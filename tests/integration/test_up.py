@@ -60,7 +60,7 @@ async def test_a_prompt_becomes_a_preview_and_files_and_outlives_stops_and_kills
     assert await system.stop(signal.SIGTERM) == 0, system.output
     assert system.survivors() == []
     stopped = [line.split()[0] for line in system.output.splitlines() if " stopped " in line]
-    assert set(stopped) == {"edge", "hub-1", "nats-hub", "nats-edge-local", "valkey"}
+    assert set(stopped) == {"edge", "forecaster", "hub-1", "nats-hub", "nats-edge-local", "valkey"}
     assert stopped[-1] == "nats-hub"
 
     again = await start_up()

@@ -6,7 +6,7 @@ import pytest
 from halfdrop.deploy.closed_loop import FAULTS, OperatedPool, make_policy
 from halfdrop.forecaster.forecast import HORIZONS_MINUTES, SeriesForecaster
 from halfdrop.forecaster.plan import PlanPolicy
-from halfdrop.forecaster.planned_policy import PlannedPolicy
+from halfdrop.forecaster.quantile_policy import QuantilePolicy
 from halfdrop.forecaster.queue_simulator import Outcome, PoolRules, Timeline, simulate
 from halfdrop.forecaster.replay import first_replicas
 from halfdrop.forecaster.workload import FloatArray, draw_jobs
@@ -34,7 +34,7 @@ class Week:
         self.forecasts: FloatArray = forecaster.extend(workload.work_per_minute()).quantiles
         self.timeline = Timeline(workload)
         self.replicas = first_replicas(history)
-        policy = PlannedPolicy(self.forecasts, HORIZONS_MINUTES, policy=PlanPolicy(), boot_p95_s=BOOT_P95_S)
+        policy = QuantilePolicy(self.forecasts, HORIZONS_MINUTES, policy=PlanPolicy(), boot_p95_s=BOOT_P95_S)
         self.replay = simulate(self.timeline, policy, rules=RULES, replicas=self.replicas)
         self.maximum = 4 * int(self.replay.replicas.max())
 

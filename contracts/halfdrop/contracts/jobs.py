@@ -86,6 +86,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, tag="job.v1"):
     revival: int | msgspec.UnsetType = msgspec.UNSET
     """How often an operator has brought it back from the dead letters; unset: never."""
 
+    model: str | msgspec.UnsetType = msgspec.UNSET
+    """Name of the bundle whose digest is in `spec`, for those who count by model: a release keeps its name."""
+
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     """One file of a finished job in the object store."""

@@ -61,6 +61,9 @@ class DemandPlan(msgspec.Struct, frozen=True, kw_only=True, tag="plan.v1"):
     series: tuple[DemandSeries, ...]
     """`all`, or one for each class, or both: quantiles of a sum are not the sum of quantiles."""
 
+    note: str = ""
+    """Why this is no forecast but what was busy of late, if so: it is missing, or has been bad."""
+
 
 class AnnouncedDemand(msgspec.Struct, frozen=True, kw_only=True, tag="announced.v1"):
     """A campaign or a product drop: people know of it before any series shows it."""

@@ -32,6 +32,12 @@ a job's subject before it starts, and listens to the same subject while it runs.
 DEAD_STREAM = "DEAD"
 """On the hub's server: jobs given up on, with the cause."""
 
+DEMAND_STREAM = "DEMAND"
+"""On the hub's server: what edges and hubs tell of each minute's demand, for the forecaster to keep."""
+
+DEMAND_OUT_STREAM = "DEMAND_OUT"
+"""On the edge's own server, work queue: what it tells of demand, not yet with the hub."""
+
 POLICY_BUCKET = "POLICY"
 """On the hub's server, key-value: what operators change while it runs."""
 
@@ -70,7 +76,7 @@ def hub_mappings(region: str) -> dict[str, str]:
     """Subject mappings that the NATS server of a region's hub needs."""
     if region == LOCAL_REGION:
         return {}
-    return {at_hub(region, subject): subject for subject in ("jobs.>", "cancels.>")}
+    return {at_hub(region, subject): subject for subject in ("jobs.>", "cancels.>", "demand.>")}
 
 
 def edge_domain(edge: str) -> str:
@@ -106,6 +112,16 @@ def heard_jobs(region: str) -> str:
 def taken_jobs(region: str) -> str:
     """Plain subject, in no stream: what workers took and settled, for the others of their pool."""
     return f"taken.{region}"
+
+
+def demand_report(region: str, member: str) -> str:
+    """Where a member tells of demand."""
+    return f"demand.{region}.{member}"
+
+
+def outgoing_demand(member: str) -> str:
+    """Where an edge keeps what it tells of demand until the hub has it."""
+    return f"outdemand.{member}"
 
 
 def job_event(origin: str, job_id: str) -> str:

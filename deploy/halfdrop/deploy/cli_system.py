@@ -11,6 +11,7 @@ DataDir = Annotated[Path, typer.Option(help="Where everything is kept; a second 
 
 
 def up(
+    *,
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of the edge on this machine; 0 chooses one.")
     ] = 8080,
@@ -27,11 +28,22 @@ def up(
             help="Where Prometheus finds the edge's metrics; the hubs' are on the ports after it. 0: none.",
         ),
     ] = 0,
+    planner_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the planner's page; 0 chooses one.")
+    ] = 8090,
 ) -> None:
     """Start the whole system on this machine; Ctrl-C stops it."""
     from halfdrop.deploy.up import up_command  # noqa: PLC0415  keeps --help quick
 
-    raise typer.Exit(up_command(port=port, data_dir=data_dir, hubs=hubs, metrics_port=metrics_port, regions=regions))
+    status = up_command(
+        port=port,
+        planner_port=planner_port,
+        data_dir=data_dir,
+        hubs=hubs,
+        metrics_port=metrics_port,
+        regions=regions,
+    )
+    raise typer.Exit(status)
 
 
 def doctor(url: Url = DEFAULT_URL, data_dir: DataDir = Path("data")) -> None:

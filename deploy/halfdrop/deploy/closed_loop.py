@@ -16,7 +16,7 @@ from halfdrop.contracts.errors import PermanentError
 from halfdrop.contracts.plans import DemandPlan, DemandSeries, decode_plan, encode_plan
 from halfdrop.forecaster.calibration import QUANTILES
 from halfdrop.forecaster.plan import PlanPolicy, at_score, score_of
-from halfdrop.forecaster.planned_policy import MarginSteering
+from halfdrop.forecaster.quantile_policy import MarginSteering
 from halfdrop.forecaster.scaling import Observation as PoolSeen
 from halfdrop.forecaster.scaling import ScalingDecision as Wanted
 from halfdrop.forecaster.workload import MINUTE_S, FloatArray

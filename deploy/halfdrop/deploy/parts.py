@@ -23,8 +23,12 @@ class Part:
         answers: Callable[[], Awaitable[bool]],
         grace_s: float = STOP_GRACE_S,
         ready_timeout_s: float = READY_TIMEOUT_S,
+        is_optional: bool = False,
     ) -> None:
         self.process = process
+        self.is_optional = is_optional
+        """The others go on without it, should it not live."""
+
         self.grace_s = grace_s
         self._answers = answers
         self._ready_timeout_s = ready_timeout_s

@@ -25,6 +25,9 @@ PROBE_TIMEOUT_S = 2.0
 HUB_READY_EVENT = b'"jobs_bound"'
 """What a hub worker logs once its consumer stands and it can take jobs."""
 
+FORECASTER_READY_EVENT = b'"forecaster_ready"'
+"""What a forecaster logs once it looks for what was told of demand."""
+
 
 def make_edge(
     *,
@@ -83,6 +86,29 @@ def make_hub(
         answers=lambda: _has_logged(process, HUB_READY_EVENT),
         grace_s=HUB_GRACE_S,
         ready_timeout_s=READY_TIMEOUT_S,
+    )
+
+
+def make_forecaster(
+    *, hubs: Mapping[str, str], objects_url: str, log_path: Path, metrics_port: int = 0, planner_port: int = 0
+) -> Part:
+    """Return a forecaster, not started. hubs: URL of the NATS server of each region's hub, home first.
+
+    planner_port: where it serves the planner's page, on the loopback address; 0: a free one, which its log names.
+    """
+    settings = {
+        "HALFDROP_PLANNER_HOST": LOOPBACK,
+        "HALFDROP_PLANNER_PORT": str(planner_port),
+        "HALFDROP_FORECASTER_HUBS": ",".join(f"{region}={url}" for region, url in hubs.items()),
+        "HALFDROP_FORECASTER_METRICS_PORT": str(metrics_port),
+        "HALFDROP_FORECASTER_OBJECTS_URL": objects_url,
+    }
+    process = _make_python(name="forecaster", module="halfdrop.forecaster", settings=settings, log_path=log_path)
+    return Part(
+        process,
+        answers=lambda: _has_logged(process, FORECASTER_READY_EVENT),
+        ready_timeout_s=READY_TIMEOUT_S,
+        is_optional=True,
     )
 
 

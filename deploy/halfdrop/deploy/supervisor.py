@@ -57,6 +57,8 @@ class Supervisor:
         self._say = say
         self._restart_wait_s = restart_wait_s
         self._parts: list[Part] = []
+        self._started: list[Sequence[Part]] = []
+        """Stages in the order of their start."""
 
     @asynccontextmanager
     async def running(self, stages: Sequence[Sequence[Part]]) -> AsyncIterator[None]:
@@ -64,33 +66,41 @@ class Supervisor:
 
         Stops them in reverse when the block ends or a part does not start. Raises PermanentError(not-started).
         """
-        started: list[Sequence[Part]] = []
         try:
             for stage in stages:
-                started.append(stage)
-                await self._start_stage(stage)
+                await self.start_stage(stage)
             yield
         finally:
-            for stage in reversed(started):
+            for stage in reversed(self._started):
                 await self._stop_stage(stage)
             self._folder.ledger.unlink(missing_ok=True)
+
+    async def start_stage(self, stage: Sequence[Part]) -> None:
+        """Start parts side by side; they are stopped before those that ran already. Raises PermanentError."""
+        self._started.append(stage)
+        self._parts.extend(stage)
+        async with open_tasks() as group:
+            for part in stage:
+                group.create_task(self._start_if_needed(part))
 
     async def keep_running(self) -> None:
         """Start parts again as they end, until cancelled. Raises PermanentError(gave-up) when one cannot live."""
         async with open_tasks() as group:
             for part in self._parts:
-                group.create_task(self._keep_part(part))
+                group.create_task(self._keep_if_needed(part))
 
     def kill_all(self) -> None:
         """Kill every child at once; whoever waits for them to stop sees them gone."""
         for part in self._parts:
             part.process.kill_soon()
 
-    async def _start_stage(self, stage: Sequence[Part]) -> None:
-        self._parts.extend(stage)
-        async with open_tasks() as group:
-            for part in stage:
-                group.create_task(self._start_part(part))
+    async def _start_if_needed(self, part: Part) -> None:
+        try:
+            await self._start_part(part)
+        except PermanentError as error:
+            if not part.is_optional:
+                raise
+            self._say(error.detail.splitlines()[0])  # `keep_running` tries again
 
     async def _start_part(self, part: Part) -> None:
         began = time.monotonic()
@@ -112,6 +122,14 @@ class Supervisor:
         await part.stop()
         killed = " (killed)" if part.process.returncode == -signal.SIGKILL else ""
         self._say(f"  {part.name:<16} stopped {time.monotonic() - began:3.1f} s{killed}")
+
+    async def _keep_if_needed(self, part: Part) -> None:
+        try:
+            await self._keep_part(part)
+        except PermanentError as error:
+            if not part.is_optional:
+                raise
+            self._say(f"{error.detail.splitlines()[0]}; the rest goes on without it, see {part.process.log_path}")
 
     async def _keep_part(self, part: Part) -> None:
         failures = 0

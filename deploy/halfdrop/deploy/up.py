@@ -5,12 +5,14 @@ Ctrl-C, SIGTERM or a closed terminal stops in order; a second Ctrl-C kills what 
 """
 
 import asyncio
+import importlib.util
 import json
 import shlex
 import shutil
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -24,12 +26,13 @@ from halfdrop.deploy.folder import DataFolder
 from halfdrop.deploy.log_watch import LogWatch, watch_logs
 from halfdrop.deploy.parts import Part
 from halfdrop.deploy.ports import LOOPBACK, choose_port, is_free
-from halfdrop.deploy.processes import EDGE_NAME, make_edge, make_hub
+from halfdrop.deploy.processes import EDGE_NAME, make_edge, make_forecaster, make_hub
 from halfdrop.deploy.room import watch_room
 from halfdrop.deploy.servers import NatsServer, make_nats_server, make_valkey
 from halfdrop.deploy.supervisor import Supervisor, open_tasks
 
 PORT = 8080
+PLANNER_PORT = 8090
 DATA_DIR = Path("data")
 HUBS_MAX = 16
 
@@ -48,6 +51,9 @@ class UpSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = PORT
     """Where the edge serves, on the loopback address; 0 chooses a free one."""
 
+    planner_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = PLANNER_PORT
+    """Where the planner's page is, on the loopback address; 0 chooses a free one, as a `port` of 0 does for both."""
+
     data_dir: Path = DATA_DIR
     """Where everything is kept. A second start on it continues where the first stopped."""
 
@@ -57,8 +63,9 @@ class UpSettings(msgspec.Struct, frozen=True, kw_only=True):
     regions: Annotated[str, msgspec.Meta(pattern=REGIONS)] = LOCAL_REGION
     """Regions with a hub each, home first: "eu,us". One named local is what there is without this."""
 
-    metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65535 - HUBS_MAX)] = 0
-    """Where Prometheus finds the edge's metrics without a key; those of the hubs are on the ports after it. 0: none."""
+    metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65535 - HUBS_MAX - 1)] = 0
+    """Where Prometheus finds the edge's metrics without a key; those of the hubs are on the ports after it, and behind
+    them the forecaster's. 0: none."""
 
     @property
     def region_names(self) -> list[str]:
@@ -72,13 +79,26 @@ class UpSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def up_command(
-    *, port: int = PORT, data_dir: Path = DATA_DIR, hubs: int = 1, metrics_port: int = 0, regions: str = LOCAL_REGION
+    *,
+    port: int = PORT,
+    planner_port: int = PLANNER_PORT,
+    data_dir: Path = DATA_DIR,
+    hubs: int = 1,
+    metrics_port: int = 0,
+    regions: str = LOCAL_REGION,
 ) -> int:
     """Run the system until it is stopped. Returns the exit status; says what is wrong in one line on stderr."""
     try:
         if LOCAL_REGION in regions.split(",") and regions != LOCAL_REGION:
             raise InvalidInput("--regions", got=regions, allowed=f"names other than {LOCAL_REGION}")
-        settings = _check_settings(port=port, data_dir=data_dir, hubs=hubs, metrics_port=metrics_port, regions=regions)
+        settings = _check_settings(
+            port=port,
+            planner_port=planner_port,
+            data_dir=data_dir,
+            hubs=hubs,
+            metrics_port=metrics_port,
+            regions=regions,
+        )
         return asyncio.run(run_up(settings))
     except HalfdropError as error:
         sys.stderr.write(f"halfdrop up: {error}\n")
@@ -99,8 +119,9 @@ async def run_up(settings: UpSettings) -> int:
         for name in folder.end_leftovers():
             say(f"ended {name}, left over from a start that was killed")
         port = choose_port() if settings.port == 0 else check_port(settings.port)
+        settings = msgspec.structs.replace(settings, planner_port=_choose_planner_port(settings))
         if settings.metrics_port:
-            for number in range(settings.workers + 1):
+            for number in range(settings.workers + 2):
                 check_port(settings.metrics_port + number, option="--metrics-port")
         supervisor = Supervisor(folder=folder, url=f"http://{LOOPBACK}:{port}", say=say)
         stopping = _Stopping(supervisor)
@@ -167,9 +188,11 @@ async def _run_parts(settings: UpSettings, folder: DataFolder, supervisor: Super
     """Start everything, announce it, keep it running until cancelled; everything is stopped on the way out."""
     began = time.monotonic()
     say(f"halfdrop starts; data in {folder.root}, logs in {folder.logs}")
-    stages = plan_stages(settings, folder, port)
+    *stages, late = plan_stages(settings, folder, port)
     async with supervisor.running(stages):
-        _announce(port, seconds=time.monotonic() - began)
+        _announce(port, seconds=time.monotonic() - began, planner_port=settings.planner_port if late else 0)
+        await supervisor.start_stage(late)  # nobody waits for it
+        stages.append(late)
         logs = [LogWatch(part.name, part.process.log_path) for part in chain(*stages)]
         async with open_tasks() as group:
             group.create_task(watch_logs(logs, say))
@@ -180,7 +203,10 @@ async def _run_parts(settings: UpSettings, folder: DataFolder, supervisor: Super
 
 
 def plan_stages(settings: UpSettings, folder: DataFolder, port: int) -> list[list[Part]]:
-    """Return the parts, not started, in the order of their start; those of one stage start side by side."""
+    """Return the parts, not started, in the order of their start; those of one stage start side by side.
+
+    The last stage is what nobody needs at once: the system is ready before it.
+    """
     regions = settings.region_names
     nats_hubs = {region: _make_hub_nats(region, folder) for region in regions}
     nats_edge = make_nats_server(
@@ -214,7 +240,23 @@ def plan_stages(settings: UpSettings, folder: DataFolder, port: int) -> list[lis
         )
         for number, (region, place) in numbered
     ]
-    return [list(nats_hubs.values()), [nats_edge, valkey], [edge, *hubs]]
+    return [list(nats_hubs.values()), [nats_edge, valkey], [edge, *hubs], _make_late(settings, folder, nats_hubs)]
+
+
+def _make_late(settings: UpSettings, folder: DataFolder, nats_hubs: Mapping[str, NatsServer]) -> list[Part]:
+    """Return the forecaster; where its libraries are not installed, what members tell stays in NATS for a week."""
+    if importlib.util.find_spec("pyarrow") is None:
+        say("  no forecaster: pip install 'halfdrop[forecaster]' for it; demand is kept for a week until then")
+        return []
+    return [
+        make_forecaster(
+            hubs={region: server.url for region, server in nats_hubs.items()},
+            objects_url=folder.objects.resolve().as_uri(),
+            log_path=folder.logs / "forecaster.log",
+            metrics_port=settings.metrics_port and settings.metrics_port + settings.workers + 1,
+            planner_port=settings.planner_port,
+        )
+    ]
 
 
 def _make_hub_nats(region: str, folder: DataFolder) -> NatsServer:
@@ -233,7 +275,14 @@ def _hub_name(region: str, place: int) -> str:
     return f"hub-{place}" if region == LOCAL_REGION else f"hub-{region}-{place}"
 
 
-def _announce(port: int, *, seconds: float) -> None:
+def _choose_planner_port(settings: UpSettings) -> int:
+    """Return where the planner's page goes: on a port of its own, so that two systems of a test never meet."""
+    if settings.planner_port == 0 or (settings.port == 0 and settings.planner_port == PLANNER_PORT):
+        return choose_port()
+    return check_port(settings.planner_port, option="--planner-port")
+
+
+def _announce(port: int, *, seconds: float, planner_port: int = 0) -> None:
     url = f"http://{LOOPBACK}:{port}"
     command = _own_command()
     where = "" if port == PORT else f" --url {url}"
@@ -242,6 +291,8 @@ def _announce(port: int, *, seconds: float) -> None:
     say(f"ready {url}")
     say(f"  started in {seconds:.1f} s; try:")
     say(f"  in a browser    {url}/")
+    if planner_port:
+        say(f"  the planner     http://{LOOPBACK}:{planner_port}/")
     say(f"  with curl       {curl}")
     say(f"  a preview       {command} preview {shlex.quote(EXAMPLE)} -o pattern.webp{where}")
     say(f"  a print file    {command} render {shlex.quote(EXAMPLE)} --size 4096 -o pattern.png{where}")

@@ -208,6 +208,7 @@ class Feeder:
             job_class="bulk",
             origin=self._origin,
             spec=pattern.spec,
+            model=self._previews.bundle.name,
             size_px=order.size_px,
             formats=order.formats,
             colourways=order.colourways,

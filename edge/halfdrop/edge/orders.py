@@ -97,6 +97,9 @@ class OrderBook:
         self.accepted = 0
         """Orders taken since the start."""
 
+        self.on_accepted: Callable[[Job], None] | None = None
+        """Told of each of them, once it is durable."""
+
     async def load(self) -> None:
         """Read what earlier runs of this edge left in the bucket."""
         watcher = await self._bucket.watchall(ignore_deletes=True)
@@ -132,6 +135,8 @@ class OrderBook:
         with translated("accept the order"):
             await self._publish(outbox_job(job.id), encode_job(job), message_id=job.id)
             self.accepted += 1
+            if self.on_accepted is not None:
+                self.on_accepted(job)
             return await self._note_accepted(accepted_status(job, key))
 
     async def _note_accepted(self, status: JobStatus) -> JobStatus:

@@ -125,6 +125,7 @@ async def submit_order(
         job_class=body.job_class or "standard",
         origin=edge.name,
         spec=pattern.spec,
+        model=edge.previews.bundle.name,
         size_px=order.size_px,
         formats=order.formats,
         colourways=order.colourways,

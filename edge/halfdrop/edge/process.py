@@ -28,6 +28,7 @@ from halfdrop.edge.batch_ends import tell_ends
 from halfdrop.edge.batch_feeder import feed_batches
 from halfdrop.edge.batch_intake import BatchLimits
 from halfdrop.edge.degradation import Degradation
+from halfdrop.edge.demand import EdgeDemand, forward_demand
 from halfdrop.edge.estimates import Estimates
 from halfdrop.edge.follower import follow_events
 from halfdrop.edge.forwarder import forward_orders
@@ -99,8 +100,9 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
         del previewer  # a model that is replaced must not be kept alive from here
         models = await open_model_swap(settings, objects, previews)
         hot = HotSet()
-        rule = SpillRule(factor=settings.spill_factor, wait_min_s=settings.spill_min_s)
-        regions = open_regions(broker, region_names(settings), rule)
+        regions = open_regions(
+            broker, region_names(settings), SpillRule(factor=settings.spill_factor, wait_min_s=settings.spill_min_s)
+        )
         orders = await open_orders(broker, listeners)
         batches = await open_batches(broker, objects, settings)
         listeners.watch(batches.note)
@@ -111,6 +113,10 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
         policy = choose_policy(settings, is_open=door.is_open)
         webhooks = await open_webhooks(broker, objects, policy=policy, describe=describe)
         orders.on_news = webhooks.record
+        demand = EdgeDemand(
+            broker, pools, edge=settings.name, home=regions.home.region, model=lambda: previews.bundle.name
+        )
+        orders.on_accepted = demand.note
         degradation = Degradation(
             cache=cache, disk=lmdb_tier, broker=broker, regions=regions, orders=orders, previews=previews
         )
@@ -141,7 +147,7 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
             observer=Observer(tracing),
             tracing=tracing,
         )
-        work = _background(services, settings, memory_tier)
+        work = [*_background(services, settings, memory_tier), demand.run()]
         background = [tasks.create_task(endless) for endless in work]
         app = make_app(services, body_s=settings.body_s, answer_s=settings.answer_s, batch_s=settings.batch_s)
         with serve_metrics(
@@ -176,6 +182,7 @@ def _background(edge: Services, settings: EdgeSettings, memory: MemoryTier) -> l
         ),
         tell_ends(edge.batches, edge.webhooks),
         edge.webhooks.run(),
+        forward_demand(edge.broker, edge.regions.home.js, edge.regions.home.region),
         edge.degradation.follow(),
         share_hot_set(edge.broker, edge.hot, edge=edge.name, region=settings.region),
     ]

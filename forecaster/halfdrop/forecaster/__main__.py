@@ -1,16 +1,20 @@
-"""The forecaster process: `python -m halfdrop.forecaster`, settings from HALFDROP_FORECASTER_* (service/settings.py).
+"""`python -m halfdrop.forecaster`: keeps the demand history, forecasts, plans, and serves the planner's page.
 
-`--history FILE` looks at one's own weeks from a file, without a cluster; `--port N` serves elsewhere than on 8090.
+Settings come from HALFDROP_FORECASTER_* (settings.py) and HALFDROP_PLANNER_* (service/settings.py). With
+`--history FILE` it looks at one's own weeks from a file instead, and needs no cluster.
 """
 
 import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from halfdrop.contracts.errors import HalfdropError
-from halfdrop.forecaster.service.settings import PREFIX, ForecasterSettings
+from halfdrop.forecaster.service.settings import PREFIX as PLANNER_PREFIX
+from halfdrop.forecaster.service.settings import PlannerSettings
+from halfdrop.forecaster.settings import PREFIX, ForecasterSettings
 from halfdrop.runtime.logs import configure_logs
 from halfdrop.runtime.settings import load_settings
 
@@ -21,16 +25,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     configure_logs("forecaster")
     status = 0
     try:
-        environ = {**os.environ, **{f"{PREFIX}{name.upper()}": value for name, value in given.items() if value}}
-        settings = load_settings(ForecasterSettings, prefix=PREFIX, environ=environ)
-        # Wrong settings are found before seconds' worth of imports.
-        from halfdrop.forecaster.process import run_forecaster  # noqa: PLC0415
-
-        asyncio.run(run_forecaster(settings))
+        said = {f"{PLANNER_PREFIX}{name.upper()}": value for name, value in given.items() if value}
+        asyncio.run(_choose(load_settings(PlannerSettings, prefix=PLANNER_PREFIX, environ={**os.environ, **said})))
     except* HalfdropError as group:  # also from inside a task group
+        print(f"halfdrop forecaster: {_first(group).splitlines()[0]}", file=sys.stderr)  # noqa: T201
         status = 1
-        print(f"halfdrop forecaster: {_first(group)}", file=sys.stderr)  # noqa: T201
     return status
+
+
+def _choose(planner: PlannerSettings) -> Coroutine[Any, Any, None]:
+    """Return what is to run. Wrong settings are found before seconds of imports."""
+    if planner.history:
+        from halfdrop.forecaster.service.process import run_planner  # noqa: PLC0415
+
+        return run_planner(planner)
+    settings = load_settings(ForecasterSettings, prefix=PREFIX, environ=os.environ)
+    _ = settings.hub_urls
+    from halfdrop.forecaster.process import run_forecaster  # noqa: PLC0415
+
+    return run_forecaster(settings, planner)
 
 
 def _parse(argv: Sequence[str] | None) -> dict[str, str]:

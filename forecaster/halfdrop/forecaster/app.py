@@ -11,10 +11,12 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
 from halfdrop.contracts.errors import HalfdropError
-from halfdrop.forecaster.service import routes, streams
+from halfdrop.forecaster.service import change_routes, metrics, routes, streams
 from halfdrop.forecaster.service.page import load_page, page_handlers
 from halfdrop.forecaster.service.planner import Planner
+from halfdrop.forecaster.service.policies import Policies
 from halfdrop.forecaster.service.problems import Misdirected, answer_problem
+from halfdrop.forecaster.service.replays import Replays
 from halfdrop.forecaster.service.streams import Streams
 
 OWN_HOSTS = ("127.0.0.1", "localhost", "[::1]")
@@ -24,12 +26,22 @@ BODY_MAX_BYTES = 64 * 1024
 Guard = Callable[[Request[Any, Any, Any]], Awaitable[None]]
 
 
-def make_app(planner: Planner, looking: Streams, *, hosts: tuple[str, ...] = ()) -> Litestar:
+def make_app(
+    planner: Planner, looking: Streams, *, replays: Replays, policies: Policies, hosts: tuple[str, ...] = ()
+) -> Litestar:
     """Return the application. hosts: names beside this machine's that it may be called by."""
     return Litestar(
-        route_handlers=[*routes.HANDLERS, *streams.HANDLERS, *page_handlers(load_page())],
+        route_handlers=[
+            *routes.HANDLERS,
+            *change_routes.HANDLERS,
+            *streams.HANDLERS,
+            metrics.get_metrics,
+            *page_handlers(load_page()),
+        ],
         dependencies={
             "planner": Provide(lambda: planner, sync_to_thread=False),
+            "replays": Provide(lambda: replays, sync_to_thread=False),
+            "policies": Provide(lambda: policies, sync_to_thread=False),
             "streams": Provide(lambda: looking, sync_to_thread=False),
         },
         before_request=make_guard((*OWN_HOSTS, *hosts)),

@@ -11,9 +11,9 @@ from collections import deque
 
 import numpy as np
 
-from halfdrop.forecaster.plan import SCORE_MAX, PlanPolicy
+from halfdrop.forecaster.plan import PlanPolicy
 from halfdrop.forecaster.queue_simulator import PoolRules
-from halfdrop.forecaster.scaling import DECISION_INTERVAL_S, Observation, ScalingDecision
+from halfdrop.forecaster.scaling import DECISION_INTERVAL_S, Observation, ScalingDecision, reactive_floor
 from halfdrop.forecaster.workload import DAY_S, MINUTE_S, FloatArray, IntArray
 
 PRICES = np.geomspace(1.2, 400.0, 9)
@@ -31,32 +31,6 @@ LOG_FIRST, LOG_STEP = float(np.log(PRICES[0])), float(np.log(PRICES[1] / PRICES[
 PLAN_HORIZONS_MINUTES = (3, 6, 9)
 SMOOTH_MINUTES = 3
 """What the plan's forecasts are the mean of. A queue carries the rest within the ten seconds that jobs may wait."""
-
-SCORE_MIN = 0.3
-STEER_PER_DAY = 0.25
-"""By how much a day without a late job lowers the score; a day at the target leaves it alone."""
-
-STEER_UP_MAX = 0.25
-"""The most that one interval of late jobs may raise it: one burst that nobody foresaw is not a trend."""
-
-
-class MarginSteering:
-    """Moves the quantile until the share of late jobs is the one that is wanted: integral control on the score."""
-
-    def __init__(self, *, score: float, late_share_target: float) -> None:
-        self.score = score
-        self._target = late_share_target
-        self._jobs_per_interval = 0.0
-        self._intervals = 0
-
-    def note(self, arrived: int, late: int) -> None:
-        """Learn what came of an interval."""
-        self._intervals += 1
-        span = min(self._intervals, DAY_S // DECISION_INTERVAL_S)
-        self._jobs_per_interval += (arrived - self._jobs_per_interval) / span
-        jobs_per_day = max(1.0, self._jobs_per_interval * DAY_S / DECISION_INTERVAL_S)
-        step = STEER_PER_DAY * (late / self._target - arrived) / jobs_per_day
-        self.score = min(max(self.score + min(step, STEER_UP_MAX), SCORE_MIN), SCORE_MAX)
 
 
 class PlannedPolicy:
@@ -148,8 +122,3 @@ def at_price(wanted: IntArray, log_price: float) -> list[int]:
     share = min(max(place - left, 0.0), 1.0)
     between: list[float] = ((1 - share) * wanted[:, left] + share * wanted[:, left + 1]).tolist()
     return [math.ceil(value - ROUND_UP_FROM) for value in between]
-
-
-def reactive_floor(seen: Observation) -> int:
-    """Return the GPUs that the jobs in work and waiting ask for right now."""
-    return math.ceil(max(seen.mean_concurrency, float(seen.busy + seen.queued) if seen.queued else 0.0))

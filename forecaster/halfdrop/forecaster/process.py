@@ -1,52 +1,71 @@
-"""The forecaster from start to stop. What it knows is in memory and is learnt again at the next start."""
+"""The forecaster from start to stop: one compactor for each region's hub, metrics, and the planner with its page.
+
+Nothing waits for it and nothing stops with it: while it is away, what members tell stays in their hub's stream.
+"""
 
 import asyncio
-from contextlib import ExitStack
-from pathlib import Path
+from functools import partial
 
 import structlog
 
-from halfdrop.contracts.errors import InvalidInput
-from halfdrop.forecaster.app import make_app
-from halfdrop.forecaster.service.planner import Planner
-from halfdrop.forecaster.service.pools import read_pools
-from halfdrop.forecaster.service.serving import claim_port, serve
-from halfdrop.forecaster.service.settings import PREFIX, ForecasterSettings
-from halfdrop.forecaster.service.shards import Shard, count_shards
-from halfdrop.forecaster.service.sources import DemandSource, FileSource
-from halfdrop.forecaster.service.streams import Streams
+from halfdrop.contracts.errors import HalfdropError
+from halfdrop.contracts.subjects import hub_domain
+from halfdrop.forecaster.compactor import Compactor, CompactorStats, run_compactor
+from halfdrop.forecaster.demand_stream import open_demand_stream
+from halfdrop.forecaster.metrics import read_metrics
+from halfdrop.forecaster.service.process import run_planner
+from halfdrop.forecaster.service.settings import PlannerSettings
+from halfdrop.forecaster.settings import PREFIX, ForecasterSettings
+from halfdrop.runtime.broker import open_broker
+from halfdrop.runtime.exposition import make_registry, serve_metrics
 from halfdrop.runtime.lifecycle import stop_on_signals
+from halfdrop.runtime.objects import ObjectStore, open_objects
+from halfdrop.runtime.streams import ensure_demand_stream
 
 log = structlog.get_logger()
 
+RECONNECT_S = 2.0
 
-async def run_forecaster(settings: ForecasterSettings) -> None:
-    """Serve until a signal comes. Raises HalfdropError if it cannot start."""
+
+async def run_forecaster(settings: ForecasterSettings, planner: PlannerSettings) -> None:
+    """Keep the demand history until a signal comes. Raises HalfdropError if it cannot start."""
     stop = stop_on_signals()
-    port = claim_port(settings.host, settings.port)
-    terms = read_pools(Path(settings.pools)) if settings.pools else {}
-    source = choose_source(settings)
-    looking = Streams()
-    with ExitStack() as closing:
-        shards = [Shard(str(number)) for number in range(count_shards(settings.shards))]
-        for shard in shards:
-            closing.callback(shard.close)
-        planner = Planner(source, shards, terms=terms, learn_days=settings.learn_days, days_kept=settings.days_kept)
-        app = make_app(planner, looking, hosts=tuple(name for name in settings.hosts.split(",") if name))
+    hubs = settings.hub_urls
+    objects = open_objects(settings.objects_url)
+    stats = {region: CompactorStats() for region in hubs}
+    with serve_metrics(
+        make_registry(partial(read_metrics, stats)),
+        host=settings.metrics_host,
+        port=settings.metrics_port,
+        setting=f"{PREFIX}METRICS_PORT",
+    ):
         async with asyncio.TaskGroup() as tasks:
-            work = [tasks.create_task(planner.take_in()), tasks.create_task(planner.forecasting.run())]
-            async with serve(app, host=settings.host, port=port, grace_s=settings.grace_s):
-                log.info("forecaster_ready", url=f"http://{settings.host}:{port}", source=source.name)
-                await stop.wait()
-                log.info("forecaster_stopping")
-                looking.stopping = True
-                planner.tell()
-            for task in work:
+            compacting = [
+                tasks.create_task(
+                    compact_region(region, url, objects, stats=stats[region], every_s=settings.compact_every_s)
+                )
+                for region, url in hubs.items()
+            ]
+            if planner.serve:
+                compacting.append(tasks.create_task(run_planner(planner, objects=objects, hubs=hubs, stop=stop)))
+            log.info("forecaster_ready", regions=list(hubs), objects_url=settings.objects_url)
+            await stop.wait()
+            log.info("forecaster_stopping")
+            for task in compacting[: len(hubs)]:  # the planner ends by itself, in order
                 task.cancel()
 
 
-def choose_source(settings: ForecasterSettings) -> DemandSource:
-    """Return where demand comes from."""
-    if settings.history:
-        return FileSource(Path(settings.history))
-    raise InvalidInput(f"{PREFIX}HISTORY", got="nothing", allowed="a file (--history FILE)")
+async def compact_region(region: str, url: str, objects: ObjectStore, *, stats: CompactorStats, every_s: float) -> None:
+    """Compact one region's demand for ever, whatever of its hub is away."""
+    while True:
+        try:
+            async with (
+                open_broker(url, name="forecaster", domain=hub_domain(region)) as broker,
+                open_demand_stream(broker) as stream,
+            ):
+                await ensure_demand_stream(broker.js)
+                await run_compactor(Compactor(objects, stream, region, stats=stats), every_s=every_s)
+        except HalfdropError as error:
+            stats.failures += 1
+            log.warning("demand_stream_away", region=region, error=str(error))
+        await asyncio.sleep(RECONNECT_S)

@@ -1,5 +1,6 @@
 """What a scaling policy sees and what it answers. The same two values serve the replay and a live pool."""
 
+import math
 from typing import Protocol
 
 import msgspec
@@ -43,3 +44,8 @@ class Policy(Protocol):
     def decide(self, seen: Observation) -> ScalingDecision:
         """Return the number of GPUs wanted now."""
         ...
+
+
+def reactive_floor(seen: Observation) -> int:
+    """Return the GPUs that the jobs in work and waiting ask for right now."""
+    return math.ceil(max(seen.mean_concurrency, float(seen.busy + seen.queued) if seen.queued else 0.0))

@@ -12,6 +12,7 @@ import uvloop
 
 from halfdrop.contracts.errors import HalfdropError, PermanentError
 from halfdrop.contracts.subjects import hub_domain
+from halfdrop.hub.demand import HubDemand, process_age_s
 from halfdrop.hub.interruption import watch_for_interruption
 from halfdrop.hub.metrics import read_metrics
 from halfdrop.hub.refining import PlateRefiner
@@ -20,7 +21,7 @@ from halfdrop.hub.settings import PREFIX, HubSettings
 from halfdrop.hub.warming import Warmth, readiness, warm_models
 from halfdrop.hub.withdrawing import withdraw_canceled
 from halfdrop.hub.worker import Hub, run_worker
-from halfdrop.models.bundle import peek_bundle, shipped_bundle_dir, shipped_refiner_dir
+from halfdrop.models.bundle import Bundle, peek_bundle, shipped_bundle_dir, shipped_refiner_dir
 from halfdrop.runtime.broker import open_broker
 from halfdrop.runtime.exposition import make_registry, serve_metrics
 from halfdrop.runtime.health import serve_health
@@ -64,6 +65,7 @@ async def _run(settings: HubSettings, tracing: Tracing) -> None:
         PlateRefiner(refiner_dir, bundle_dir, device=settings.device, enabled=settings.refine) as refiner,
     ):
         async with open_broker(settings.nats_url, name=settings.name, domain=hub_domain(settings.region)) as broker:
+            bundle = await asyncio.to_thread(_sampled_bundle, bundle_dir)
             hub = Hub(
                 settings=settings,
                 broker=broker,
@@ -71,8 +73,9 @@ async def _run(settings: HubSettings, tracing: Tracing) -> None:
                 sampler=sampler,
                 refiner=refiner,
                 threads=threads,
-                models=await asyncio.to_thread(_sampled_models, bundle_dir),
+                models=() if bundle is None else (bundle.digest,),
                 tracing=tracing,
+                demand=HubDemand(settings, model="house" if bundle is None else bundle.name),
             )
             warmth = Warmth(settings.wanted_models)
             with (
@@ -98,14 +101,14 @@ async def _run(settings: HubSettings, tracing: Tracing) -> None:
             ):
                 log.info("hub_ready", objects_url=settings.objects_url)
                 async with asyncio.TaskGroup() as tasks:
-                    has_to_warm = settings.warm or settings.wanted_models
-                    warming = tasks.create_task(_warm_once_bound(hub, warmth)) if has_to_warm else None
+                    booting = tasks.create_task(_boot(hub, warmth))
                     tasks.create_task(watch_for_interruption(settings.interruption_file, stop))
                     withdrawing = tasks.create_task(withdraw_canceled(broker, objects, hub.clock))
+                    telling = tasks.create_task(hub.demand.tell(broker)) if hub.demand else None
                     await run_worker(hub, stop)
-                    withdrawing.cancel()
-                    if warming is not None:
-                        warming.cancel()
+                    for task in (withdrawing, booting, telling):
+                        if task is not None:
+                            task.cancel()
     log.info("hub_stopped")
 
 
@@ -115,19 +118,25 @@ def _load_seconds(hub: Hub) -> dict[str, float]:
     return {model: load_s for model, load_s in seconds.items() if load_s is not None}
 
 
-def _sampled_models(bundle_dir: Path) -> tuple[str, ...]:
-    """Return the digest of the bundle that the sampler loads when it must; none if there is no such bundle."""
+def _sampled_bundle(bundle_dir: Path) -> Bundle | None:
+    """Return the bundle that the sampler loads when it must; None if there is no such bundle."""
     try:
-        return (peek_bundle(bundle_dir).digest,)
+        return peek_bundle(bundle_dir)
     except PermanentError as error:
         log.error("model_unavailable", error=error.detail)
-        return ()
+        return None
 
 
-async def _warm_once_bound(hub: Hub, warmth: Warmth) -> None:
-    # Importing torch holds the interpreter for seconds; jobs that bring their plates should not wait for it.
+async def _boot(hub: Hub, warmth: Warmth) -> None:
+    """Take jobs once that is possible, and then load what is to be warm; the start is over when all of it is done."""
     await hub.bound.wait()
+    if hub.demand is not None:
+        hub.demand.begin()
     wanted = hub.settings.wanted_models
-    await warm_models(wanted, warmth, sampler=hub.sampler, refiner=hub.refiner, digests=hub.models)
-    await hub.refiner.warm()
-    await hub.sampler.warm()
+    if hub.settings.warm or wanted:
+        # Importing torch holds the interpreter for seconds; jobs that bring their plates should not wait for it.
+        await warm_models(wanted, warmth, sampler=hub.sampler, refiner=hub.refiner, digests=hub.models)
+        await hub.refiner.warm()
+        await hub.sampler.warm()
+    if hub.demand is not None:
+        hub.demand.note_boot(process_age_s())

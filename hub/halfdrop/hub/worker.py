@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,7 @@ from halfdrop.hub.cancels import Cancels
 from halfdrop.hub.claiming import find_claimant
 from halfdrop.hub.collecting import JobQueue, open_queue
 from halfdrop.hub.delivery import Delivery
+from halfdrop.hub.demand import HubDemand
 from halfdrop.hub.finishing import finish, finishing_steps
 from halfdrop.hub.gating import AnotherSeed, GateFailed, Gatekeeper, next_seed
 from halfdrop.hub.leaving import JobPace, Pace, leave_in_time
@@ -74,6 +75,9 @@ class Hub:
     pace: Pace = field(default_factory=Pace)
     random: Random = field(default_factory=Random)
     """For the jitter of retries."""
+
+    demand: HubDemand | None = None
+    """Counts what is served; None: nobody is told."""
 
     @cached_property
     def events(self) -> GroupPublisher:
@@ -156,6 +160,7 @@ async def handle_delivery(hub: Hub, delivery: Delivery, stop: asyncio.Event) -> 
     with (
         structlog.contextvars.bound_contextvars(job_id=job.id, attempt=delivery.attempt),
         hub.tally.delivery(delivery, job, hub.clock()) as settled,
+        hub.demand.delivery(delivery, job) if hub.demand is not None else nullcontext(),
         _traced(hub, delivery, job) as span,
     ):
         outcome = await _process(hub, delivery, job, stop)

@@ -39,9 +39,21 @@ DEAD_MAX_BYTES = 128 * 1024**2
 CANCELS_MAX_BYTES = 16 * 1024**2
 """A cancel is its subject alone: about 100 bytes."""
 
+DEMAND_KEPT_S = 7 * DAY_S
+"""How long the forecaster may be away before minutes of demand are lost."""
+
+DEMAND_MAX_BYTES = 1024**3
+"""A week of 50 members that tell of 30 series each."""
+
+DEMAND_OUT_MAX_BYTES = 64 * 1024**2
+"""How much of it an edge keeps while the hub is away: a week of 100 series."""
+
+REPORT_MAX_BYTES = 1024**2
+"""A report of as many series as one may tell of has 400 KB; NATS itself takes no larger message."""
+
 
 async def ensure_hub_streams(js: JetStreamContext, *, region: str | None = None) -> None:
-    """Create or update JOBS, EVENTS, CANCELS and DEAD on the hub's server.
+    """Create or update JOBS, EVENTS, CANCELS, DEAD and DEMAND on the hub's server.
 
     A worker says the region: only the pool itself says what JOBS repeats for it. An edge need not know.
     """
@@ -72,6 +84,25 @@ async def ensure_hub_streams(js: JetStreamContext, *, region: str | None = None)
             allow_direct=True,
         ),
     )
+    await ensure_demand_stream(js)
+
+
+async def ensure_demand_stream(js: JetStreamContext) -> None:
+    """Create or update DEMAND on the hub's server."""
+    await ensure_stream(
+        js,
+        StreamConfig(
+            name=subjects.DEMAND_STREAM,
+            subjects=["demand.>"],
+            max_age=DEMAND_KEPT_S,
+            max_bytes=DEMAND_MAX_BYTES,
+            max_msg_size=REPORT_MAX_BYTES,
+            discard=DiscardPolicy.OLD,
+            duplicate_window=DUPLICATE_WINDOW_S,
+            storage=StorageType.FILE,
+            allow_direct=True,
+        ),
+    )
 
 
 async def _ensure_jobs(js: JetStreamContext, region: str | None) -> None:
@@ -89,11 +120,24 @@ async def _ensure_jobs(js: JetStreamContext, region: str | None) -> None:
 
 
 async def ensure_edge_streams(js: JetStreamContext) -> None:
-    """Create or update OUTBOX, ORDERS and IDEMPOTENCY on an edge's own server."""
+    """Create or update OUTBOX, ORDERS, IDEMPOTENCY and DEMAND_OUT on an edge's own server."""
     await ensure_stream(js, _work_queue(subjects.OUTBOX_STREAM, "outbox.>"))
     await ensure_bucket(js, subjects.ORDERS_BUCKET)
     await allow_batches(js, subjects.ORDERS_STREAM)
     await ensure_bucket(js, subjects.IDEMPOTENCY_BUCKET, kept_s=IDEMPOTENCY_KEPT_S)
+    await ensure_stream(
+        js,
+        StreamConfig(
+            name=subjects.DEMAND_OUT_STREAM,
+            subjects=["outdemand.>"],
+            retention=RetentionPolicy.WORK_QUEUE,
+            discard=DiscardPolicy.OLD,
+            max_bytes=DEMAND_OUT_MAX_BYTES,
+            max_msg_size=REPORT_MAX_BYTES,
+            duplicate_window=DUPLICATE_WINDOW_S,
+            storage=StorageType.FILE,
+        ),
+    )
 
 
 async def ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:

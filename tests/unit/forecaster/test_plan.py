@@ -9,14 +9,13 @@ from halfdrop.forecaster.plan import PlanPolicy, at_score, plan_capacity, score_
 from halfdrop.forecaster.planned_policy import (
     CORRECTION_MAX,
     PRICES,
-    MarginSteering,
     PlannedPolicy,
     PriceSteering,
     at_price,
-    reactive_floor,
 )
+from halfdrop.forecaster.quantile_policy import MarginSteering
 from halfdrop.forecaster.queue_simulator import PoolRules
-from halfdrop.forecaster.scaling import Observation
+from halfdrop.forecaster.scaling import Observation, reactive_floor
 
 HORIZONS = (1, 3, 6, 9, 60)
 FIXED = PlanPolicy(is_margin_steered=False)

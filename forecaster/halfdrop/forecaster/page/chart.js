@@ -178,5 +178,6 @@ export function stretch(plot, ctx, bbox, from, to, name) {
   ctx.fillStyle = colour("--capacity");
   ctx.fillRect(left, bbox.top, right - left, 3 * scale);
   ctx.font = `italic ${14 * scale}px 'Studio Italic', Georgia, serif`;
-  ctx.fillText(name, left + 5 * scale, bbox.top + 32 * scale);
+  // A name that is much wider than its stretch would lie on the next one's.
+  if (ctx.measureText(name).width < 2.5 * (right - left)) ctx.fillText(name, left + 5 * scale, bbox.top + 32 * scale);
 }

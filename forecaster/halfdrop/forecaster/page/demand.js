@@ -10,9 +10,9 @@ const FAN_QUANTILES = [0.99, 0.9, 0.75, 0.5];
 
 const LINES = [
   { id: "demand", words: "Demand", numbers: [LOW, HIGH, MEAN], mark: { background: "var(--ink)" }, kind: "stroke" },
-  { id: "forecast", words: "Forecast: median, ¾, 9 in 10, 99 in 100", numbers: [FAN, FAN + 1, FAN + 2, MEDIAN], mark: { background: "color-mix(in srgb, var(--accent) 55%, transparent)" } },
+  { id: "forecast", words: "Forecast, to 99 in 100", numbers: [FAN, FAN + 1, FAN + 2, MEDIAN], mark: { background: "color-mix(in srgb, var(--accent) 55%, transparent)" } },
   { id: "outlook", words: "Outlook, 8 in 10", numbers: [FAR_HIGH, FAR_LOW, FAR], mark: { background: "color-mix(in srgb, var(--accent) 20%, transparent)" } },
-  { id: "before", words: "What 9 in 10 had been, 9 min before", numbers: [BEFORE], mark: { color: "var(--accent)" }, kind: "stroke dash", isOff: true },
+  { id: "before", words: "9 in 10, as forecast 9 min before", numbers: [BEFORE], mark: { color: "var(--accent)" }, kind: "stroke dash", isOff: true },
   { id: "capacity", words: "GPUs there were", numbers: [CAPACITY], mark: { color: "var(--capacity)" }, kind: "stroke" },
   { id: "planned", words: "GPUs planned", numbers: [PLANNED], mark: { color: "var(--plan)" }, kind: "stroke" },
 ];

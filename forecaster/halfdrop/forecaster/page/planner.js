@@ -3,9 +3,12 @@
 import { call, follow, withQuery } from "./api.js";
 import { wireAccuracy } from "./accuracy.js";
 import { fetchDemand, wireDemand } from "./demand.js";
-import { age, element, moment, number, percent } from "./format.js";
+import { age, element, moment, money, number, percent } from "./format.js";
+import { wireEvents } from "./events.js";
 import { showPlans } from "./plans.js";
 import { wireShell } from "./shell.js";
+import { wireSpend } from "./spend.js";
+import { wireWhatIf } from "./what-if.js";
 
 const byId = (id) => document.getElementById(id);
 const POINTS_PER_PX = 1.1;
@@ -21,6 +24,14 @@ const showAccuracy = wireAccuracy({
   horizon: byId("horizon"), verdict: byId("verdict"), coverage: byId("coverage"), weights: byId("weights"), pinball: byId("pinball"),
 });
 
+const announce = (words) => { byId("announcer").textContent = words; };
+const showSpend = wireSpend({ host: byId("spend-chart"), note: byId("spend-note") });
+const showEvents = wireEvents({ host: byId("events"), form: byId("event-form"), note: byId("event-note"), changed: refresh, announce });
+const showWhatIf = wireWhatIf({
+  form: byId("what-if-form"), pool: byId("what-if-pool"), days: byId("what-if-days"), sliders: byId("sliders"), outcome: byId("outcome"),
+  run: byId("what-if-run"), reset: byId("what-if-reset"), applied: refresh, announce,
+});
+
 const scope = () => ({ region: byId("region").value, class: byId("class").value, model: byId("model").value });
 const range = () => document.querySelector("input[name=range]:checked").value;
 const span = () => state.zoom ?? { range: range() };
@@ -33,16 +44,22 @@ async function refresh() {
     state.scopes = await call("/v1/scopes", { signal });
     showScopes();
     const points = Math.round(byId("demand-chart").clientWidth * POINTS_PER_PX) || 800;
-    const [drawn, plans, accuracy] = await Promise.all([
+    const [drawn, plans, accuracy, spends, events] = await Promise.all([
       fetchDemand(scope(), span(), Math.min(Math.max(points, 100), 4000), signal),
       call("/v1/plans", { signal }),
       call("/v1/accuracy", { query: scope(), signal }),
+      call("/v1/spend", { query: { region: scope().region }, signal }),
+      call("/v1/events", { signal }).catch((error) => { if (error.name === "AbortError") throw error; return state.events; }),
     ]);
+    state.events = events;
     const chosen = plans.filter((plan) => !scope().region || plan.region === scope().region);
     demand.show({ ...drawn, now: state.scopes.now, range: state.zoom ? null : range(), events: state.events, to: state.zoom?.to });
     showPlans(byId("plans"), chosen);
     showAccuracy(accuracy);
-    showFigures(drawn.demand, chosen, accuracy);
+    const spend = showSpend(spends, state.scopes.now);
+    showEvents(events, state.scopes.now);
+    showWhatIf(plans);
+    showFigures(drawn.demand, chosen, accuracy, spend);
     byId("csv").href = withQuery("/v1/demand.csv", { ...scope(), ...span(), points });
     byId("zoom-out").hidden = !state.zoom;
     trouble(null);
@@ -62,6 +79,7 @@ function trouble(error) {
 function showScopes() {
   const { scopes } = state;
   for (const [id, names] of [["region", scopes.regions], ["class", scopes.classes], ["model", scopes.models]]) fill(byId(id), names);
+  fill(byId("event-region"), scopes.regions);
   whence({ age_s: scopes.age_s, is_stale: scopes.is_stale, learnt_share: scopes.learnt_share });
 }
 
@@ -98,7 +116,7 @@ function figure(name, value, note, isBad = false) {
   host.querySelector(".note").textContent = note;
 }
 
-function showFigures(view, plans, accuracy) {
+function showFigures(view, plans, accuracy, spend) {
   const last = view.mean.findLast((value) => value !== null) ?? null;
   const small = (words) => element("small", {}, ` ${words}`);
   const peak = Math.max(...view.high.filter((value) => value !== null), 0);
@@ -112,9 +130,25 @@ function showFigures(view, plans, accuracy) {
   const sum = (column) => column.reduce((total, value) => total + (value ?? 0), 0);
   const [late, requests] = [sum(view.late), sum(view.requests)];
   figure("late", requests ? percent(late / requests, 2) : "–", requests ? `${late.toLocaleString("en-GB")} of ${requests.toLocaleString("en-GB")} jobs` : "nobody counts jobs", requests > 0 && late / requests > 0.01);
+  figure("spend", spend ? money(spend.spent, spend.currency) : "–", spend ? `${money(spend.expected, spend.currency)} by the end of it` : "");
+  showHindsight(plans);
   const score = accuracy.scores.find(({ horizon }) => horizon === accuracy.judged_horizon);
   const covered = score?.week.coverage[accuracy.quantiles.indexOf(0.9)];
   figure("coverage", percent(covered ?? null), covered === undefined ? "nothing judged yet" : `of minutes under “9 in 10”, ${accuracy.judged_horizon} min ahead`);
+}
+
+/** How much more than the cheapest that was possible, known afterwards. */
+function showHindsight(plans) {
+  const seen = plans.map((plan) => plan.hindsight).filter((each) => each?.oracle_gpu_hours);
+  if (!seen.length) return figure("oracle", "–", plans.length ? "not looked back yet" : "");
+  const sum = (name) => seen.reduce((total, each) => total + each[name], 0);
+  const isTold = seen.every((each) => each.actual_gpu_hours !== null);
+  const ratio = (name) => number(sum(name) / sum("oracle_gpu_hours"));
+  const late = seen.every((each) => each.actual_late_share !== null) ? `, ${percent(seen.reduce((total, each) => total + each.actual_late_share, 0) / seen.length, 1)} late` : "";
+  const days = `${number(seen[0].days)} days`;
+  return isTold
+    ? figure("oracle", [ratio("actual_gpu_hours"), element("small", {}, " ×")], `there was${late}; this plan would be ${ratio("planned_gpu_hours")} ×, over ${days}`)
+    : figure("oracle", [ratio("planned_gpu_hours"), element("small", {}, " ×")], `this plan, replayed over ${days}`);
 }
 
 wireShell({

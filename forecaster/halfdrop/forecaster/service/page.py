@@ -8,16 +8,13 @@ from typing import Any
 import msgspec
 from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 
 from halfdrop.contracts.errors import NotFound
 
 PAGE_DIR = Path(__file__).parents[1] / "page"
 INDEX = "index.html"
-POLICY = (
-    "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; object-src 'none'; "
-    "base-uri 'none'; frame-ancestors 'none'"
-)
-"""uPlot sizes its layers by style attributes that it sets on elements made from text."""
+POLICY = "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 
 
 class Asset(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +40,7 @@ def page_handlers(assets: dict[str, Asset]) -> list[HTTPRouteHandler]:
         return _answer(request, assets, INDEX)
 
     @get("/planner/{path:path}", include_in_schema=False)
-    async def get_asset(request: Request[Any, Any, Any], path: str) -> Response[bytes]:
+    async def get_asset(request: Request[Any, Any, Any], path: FromPath[str]) -> Response[bytes]:
         """A file of the planner's page."""
         return _answer(request, assets, str(path).lstrip("/"))
 

@@ -17,6 +17,7 @@ from halfdrop.contracts.errors import NotFound
 from halfdrop.forecaster.calibration import QUANTILES
 from halfdrop.forecaster.honesty import Verdict
 from halfdrop.forecaster.plan import STALE_AFTER_S
+from halfdrop.forecaster.service.calendars import Calendar, OwnCalendar
 from halfdrop.forecaster.service.forecasting import BEHIND_MINUTES_MAX, Forecasting, Node
 from halfdrop.forecaster.service.planning import Planned, PoolBook
 from halfdrop.forecaster.service.pools import POOLS_MAX, PoolTerms
@@ -50,6 +51,24 @@ CLOCK_AHEAD_MINUTES = 5
 """How far ahead of our clock a minute may be: clocks differ, and further ahead is a mistake."""
 
 
+class Hindsight(msgspec.Struct, frozen=True, kw_only=True):
+    """The last days of a pool afterwards: what it had, what the plan would have had, what knowing all would have."""
+
+    days: float = 0.0
+    oracle_gpu_hours: float = 0.0
+    """Of the cheapest schedule that knows every arrival, with 1 % late jobs."""
+
+    actual_gpu_hours: float | None = None
+    actual_late_share: float | None = None
+    planned_gpu_hours: float = 0.0
+    """Of the present policy, replayed."""
+
+    planned_late_share: float = 0.0
+    until: float = 0.0
+    detail: str = ""
+    """Why there is no comparison."""
+
+
 class Pool:
     """One pool: its terms, its plan, and its plans and forecasts of the past."""
 
@@ -68,6 +87,11 @@ class Pool:
         self.planned_at_s = 0.0
         self.boot_p95_s = float(terms.boot_max_s)
         self.are_boots_measured = False
+        self.hindsight: Hindsight | None = None
+        self.looked_back_at = -(10**9)
+        self.is_replanned = False
+        """Planned anew for a minute whose plan is published already."""
+
         self.published = ""
         """What became of publishing its newest plan."""
 
@@ -85,6 +109,7 @@ class Planner:
         shards: list[Shard],
         *,
         terms: dict[str, PoolTerms] | None = None,
+        calendar: Calendar | None = None,
         learn_days: int = LEARN_DAYS,
         days_kept: int = 92,
     ) -> None:
@@ -92,6 +117,7 @@ class Planner:
         self.table = DemandTable(days_kept=days_kept)
         self.forecasting = Forecasting(self.table, shards, learn_days=learn_days, take=self._take)
         self.pools: dict[str, Pool] = {}
+        self.calendar: Calendar = calendar or OwnCalendar()
         self.events: tuple[DemandEvent, ...] = ()
         self.revision = 0
         self.lag_s: float | None = None
@@ -102,6 +128,10 @@ class Planner:
         self._learn_minutes = learn_days * 1440
         self._news = asyncio.Event()
         self._taken_at_s = time.monotonic()
+
+    def know(self, terms: dict[str, PoolTerms]) -> None:
+        """Take terms that were applied before this start; they count more than the file's."""
+        self._terms = {**self._terms, **terms}
 
     async def take_in(self) -> None:
         """Read the source until it ends or this is cancelled."""
@@ -155,10 +185,27 @@ class Planner:
     def is_stale(self) -> bool:
         return self.age_s() > STALE_AFTER_S
 
+    def apply(self, pool: Pool, terms: PoolTerms) -> None:
+        """Plan a pool by other terms from now on."""
+        pool.terms, pool.is_assumed = terms, False
+        pool.book.apply(terms.policy)
+        self.replan(pool)
+        self.tell()
+
+    async def read_calendar(self) -> None:
+        """Take the calendar as it is now; plans follow. Raises Unavailable."""
+        events = tuple(await self.calendar.list())
+        if events != self.events:
+            self.events = events
+            for pool in self.pools.values():
+                self.replan(pool)
+            self.tell()
+
     def replan(self, pool: Pool) -> None:
         """Plan a pool anew for the newest minute: its policy or the calendar is another."""
         node = self.forecasting.find(pool.terms.choice)
         newest = node.newest if node else None
+        pool.is_replanned = True
         self._plan(pool, newest.quantiles if newest else None, newest.horizons if newest else (), self.table.end - 1)
 
     def with_events(

@@ -1,6 +1,6 @@
 """The plan of one pool as it lives on: margin, hold, fall-back, and the reason for each change. Knows no clock.
 
-The arithmetic is plan.py's and planned_policy.py's. What is added here is what a live pool needs beside it: minutes
+The arithmetic is plan.py's and quantile_policy.py's. What is added here is what a live pool needs beside it: minutes
 that come one by one instead of ticks of 15 s, forecasts that have been bad, and a memory of what changed and why.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from halfdrop.forecaster.calibration import QUANTILES
 from halfdrop.forecaster.honesty import Verdict
 from halfdrop.forecaster.plan import PlanPoint, PlanPolicy, at_score, plan_capacity, score_of
-from halfdrop.forecaster.planned_policy import MarginSteering
+from halfdrop.forecaster.quantile_policy import MarginSteering
 from halfdrop.forecaster.scaling import DECISION_INTERVAL_S
 from halfdrop.forecaster.workload import MINUTE_S, FloatArray
 

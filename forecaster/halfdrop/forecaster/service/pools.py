@@ -102,7 +102,7 @@ def read_pools(path: Path) -> dict[str, PoolTerms]:
     try:
         pools = msgspec.toml.decode(path.read_bytes(), type=PoolsFile).pool
     except (OSError, ValueError, msgspec.MsgspecError) as error:
-        raise InvalidInput("HALFDROP_FORECASTER_POOLS", got=str(path), allowed=f"TOML of pools: {error}") from error
+        raise InvalidInput("HALFDROP_PLANNER_POOLS", got=str(path), allowed=f"TOML of pools: {error}") from error
     for terms in pools:
         terms.check()
     found = {terms.key: terms for terms in pools}

@@ -4,9 +4,10 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Response, get
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 
 from halfdrop.contracts.errors import InvalidInput
+from halfdrop.forecaster.service.dependencies import ThePlanner
 from halfdrop.forecaster.service.planner import Planner
 from halfdrop.forecaster.service.series import Choice
 from halfdrop.forecaster.service.views import (
@@ -26,8 +27,8 @@ NAMES_MAX = 64
 OUTLOOK_HOURS_MAX = 24 * 45
 RANGES_S = {"6h": 6 * 3600, "day": 86_400, "week": 7 * 86_400, "month": 30 * 86_400, "90d": 90 * 86_400}
 
-Names = Annotated[str, Parameter(description="Names with commas between them; empty: all.", max_length=4_000)]
-ClassNames = Annotated[str, Parameter(query="class", description="As region.", max_length=4_000)]
+Names = Annotated[str, QueryParameter(description="Names with commas between them; empty: all.", max_length=4_000)]
+ClassNames = Annotated[str, QueryParameter(name="class", description="As region.", max_length=4_000)]
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +42,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @get("/healthz")
-async def get_health(planner: Planner) -> Health:
+async def get_health(planner: ThePlanner) -> Health:
     """Answers as soon as the process serves; `is_stale` where no minute came of late."""
     return Health(
         status="stale" if planner.is_stale else "ok",
@@ -53,22 +54,22 @@ async def get_health(planner: Planner) -> Health:
 
 
 @get("/v1/scopes")
-async def get_scopes(planner: Planner) -> Scopes:
+async def get_scopes(planner: ThePlanner) -> Scopes:
     """What there is to choose from: regions, classes, models, pools; and how far the forecaster is."""
     return view_scopes(planner)
 
 
 @get("/v1/demand")
 async def get_demand(
-    planner: Planner,
+    planner: ThePlanner,
     *,
     region: Names = "",
     job_class: ClassNames = "",
     model: Names = "",
-    time_range: Annotated[str, Parameter(query="range", description="6h, day, week, month or 90d.")] = "day",
-    start: Annotated[float | None, Parameter(query="from", description="Instead of range.")] = None,
-    end: Annotated[float | None, Parameter(query="to", description="Instead of range.")] = None,
-    points: Annotated[int, Parameter(description="At most about so many buckets.")] = 1200,
+    time_range: Annotated[str, QueryParameter(name="range", description="6h, day, week, month or 90d.")] = "day",
+    start: Annotated[float | None, QueryParameter(name="from", description="Instead of range.")] = None,
+    end: Annotated[float | None, QueryParameter(name="to", description="Instead of range.")] = None,
+    points: Annotated[int, QueryParameter(description="At most about so many buckets.")] = 1200,
 ) -> DemandView:
     """Demand, capacity, lateness and what had been forecast, in buckets with minimum, maximum and mean."""
     start_s, end_s = read_range(planner, time_range, start, end)
@@ -77,15 +78,15 @@ async def get_demand(
 
 @get("/v1/demand.csv")
 async def get_demand_csv(
-    planner: Planner,
+    planner: ThePlanner,
     *,
     region: Names = "",
     job_class: ClassNames = "",
     model: Names = "",
-    time_range: Annotated[str, Parameter(query="range")] = "day",
-    start: Annotated[float | None, Parameter(query="from")] = None,
-    end: Annotated[float | None, Parameter(query="to")] = None,
-    points: int = 1200,
+    time_range: Annotated[str, QueryParameter(name="range")] = "day",
+    start: Annotated[float | None, QueryParameter(name="from")] = None,
+    end: Annotated[float | None, QueryParameter(name="to")] = None,
+    points: FromQuery[int] = 1200,
 ) -> Response[str]:
     """The same as CSV, a row for each bucket."""
     start_s, end_s = read_range(planner, time_range, start, end)
@@ -96,12 +97,12 @@ async def get_demand_csv(
 
 @get("/v1/forecasts")
 async def get_forecasts(
-    planner: Planner,
+    planner: ThePlanner,
     *,
     region: Names = "",
     job_class: ClassNames = "",
     model: Names = "",
-    hours: Annotated[int, Parameter(description="Of the hourly outlook.")] = 48,
+    hours: Annotated[int, QueryParameter(description="Of the hourly outlook.")] = 48,
 ) -> FanView:
     """The newest forecast: quantiles minute by minute for hours, then hour by hour."""
     if not 1 <= hours <= OUTLOOK_HOURS_MAX:
@@ -110,20 +111,20 @@ async def get_forecasts(
 
 
 @get("/v1/plans")
-async def get_plans(planner: Planner) -> list[PlanView]:
+async def get_plans(planner: ThePlanner) -> list[PlanView]:
     """The plan of every pool, with its age and its reasons."""
     return [view_plan(planner, pool) for _, pool in sorted(planner.pools.items())]
 
 
 @get("/v1/plans/{region:str}/{pool:str}")
-async def get_plan(planner: Planner, region: str, pool: str) -> PlanView:
+async def get_plan(planner: ThePlanner, region: FromPath[str], pool: FromPath[str]) -> PlanView:
     """The plan of one pool."""
     return view_plan(planner, planner.pool(region, pool))
 
 
 @get("/v1/accuracy")
 async def get_accuracy(
-    planner: Planner, *, region: Names = "", job_class: ClassNames = "", model: Names = ""
+    planner: ThePlanner, *, region: Names = "", job_class: ClassNames = "", model: Names = ""
 ) -> AccuracyView:
     """How good forecasts have been: coverage, loss beside the last value's, weights of the experts, drift, verdict."""
     return view_accuracy(planner, read_choice(region, job_class, model))

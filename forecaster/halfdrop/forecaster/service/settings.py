@@ -1,19 +1,22 @@
-"""Settings of the forecaster process: HALFDROP_FORECASTER_<NAME> in the environment, read once."""
+"""Settings of the planner, the page and what it shows: HALFDROP_PLANNER_<NAME> in the environment, read once."""
 
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-PREFIX = "HALFDROP_FORECASTER_"
+PREFIX = "HALFDROP_PLANNER_"
 PORT = 8090
 
 
-class ForecasterSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the forecaster is told."""
+class PlannerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the planner is told."""
 
     history: str = ""
     """A file of one's own weeks to look at instead of a live system; as `--history`."""
+
+    serve: bool = True
+    """Whether the process plans and serves the page; false: it keeps the demand history and nothing else."""
 
     pools: str = ""
     """TOML of the pools to plan, a `[[pool]]` for each; empty: each region is a pool with assumed prices and boots."""

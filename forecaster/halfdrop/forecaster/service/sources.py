@@ -14,12 +14,21 @@ import pandas as pd
 import structlog
 
 from halfdrop.contracts.errors import HalfdropError
+from halfdrop.forecaster.history import DemandHistory
 from halfdrop.forecaster.service.history_file import read_history
 from halfdrop.forecaster.workload import MINUTE_S
+from halfdrop.runtime.objects import ObjectStore
 
 log = structlog.get_logger()
 
 FILE_POLL_S = 2.0
+HISTORY_POLL_S = 10.0
+SETTLED_S = 90.0
+"""A minute is taken in when it is this long over: members tell once a minute, and the compactor writes every 20 s. A
+minute that is taken in half told would be learnt as a lull."""
+
+LOOK_BACK_MINUTES = 15
+"""How much of what was taken in is read again each time: what is told late still reaches the page."""
 
 
 class DemandSource(Protocol):
@@ -81,3 +90,33 @@ class FileSource:
     def _note_end(self, frame: pd.DataFrame) -> None:
         if len(frame):
             self._end_s = float(frame["minute"].max().timestamp()) + MINUTE_S
+
+
+class HistorySource:
+    """The demand history in the object store, as the compactor writes it."""
+
+    is_live = True
+
+    def __init__(self, objects: ObjectStore, *, days: int) -> None:
+        self.name = objects.url
+        self._history = DemandHistory(objects)
+        self._days = days
+
+    def now_s(self) -> float:
+        return time.time()
+
+    async def frames(self) -> AsyncIterator[pd.DataFrame]:
+        """Yield the past days, then new minutes as they are settled. While the store is away nothing comes."""
+        since_s = time.time() - self._days * 86_400
+        while True:
+            until_s = (time.time() - SETTLED_S) // MINUTE_S * MINUTE_S
+            try:
+                frame = await self._history.read(since_s, until_s) if until_s > since_s else pd.DataFrame()
+            except HalfdropError as error:
+                log.warning("history_away", error=str(error))
+            else:
+                if len(frame):
+                    newest_s = float(frame["minute"].max().timestamp())
+                    since_s = newest_s - LOOK_BACK_MINUTES * MINUTE_S
+                    yield frame
+            await asyncio.sleep(HISTORY_POLL_S)

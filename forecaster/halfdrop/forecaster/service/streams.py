@@ -7,9 +7,12 @@ from typing import Any
 
 import msgspec
 from litestar import get
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
 from litestar.response import Stream
 
 from halfdrop.contracts.errors import Overloaded
+from halfdrop.forecaster.service.dependencies import ThePlanner
 from halfdrop.forecaster.service.planner import Planner
 
 KEEP_ALIVE_S = 15.0
@@ -40,8 +43,11 @@ class Streams:
         self.stopping = False
 
 
+TheStreams = NamedDependency[SkipValidation[Streams]]
+
+
 @get("/v1/stream")
-async def stream_news(planner: Planner, streams: Streams) -> Stream:
+async def stream_news(planner: ThePlanner, streams: TheStreams) -> Stream:
     """An event `news` whenever a minute, a forecast, a plan, an event or a policy is new."""
     if streams.open >= STREAMS_MAX:
         raise Overloaded(f"{STREAMS_MAX} pages look already; close one", retry_after_s=10.0)

@@ -11,7 +11,7 @@ from halfdrop.forecaster.outlook import OUTLOOK_QUANTILES, hourly_means, look_ah
 from halfdrop.forecaster.plan import STALE_AFTER_S
 from halfdrop.forecaster.service.buckets import POINTS_MAX, Buckets, as_list, choose_buckets
 from halfdrop.forecaster.service.forecasting import JUDGED_HORIZON, Node
-from halfdrop.forecaster.service.planner import Planner, Pool
+from halfdrop.forecaster.service.planner import Hindsight, Planner, Pool
 from halfdrop.forecaster.service.planning import Change, Planned
 from halfdrop.forecaster.service.pools import PoolTerms
 from halfdrop.forecaster.service.series import LATE, OFFERED, REQUESTS, SERVED, WAITS, Choice
@@ -122,6 +122,7 @@ class PlanView(Struct, frozen=True, kw_only=True):
     terms: PoolTerms
     is_assumed: bool
     changes: list[Change]
+    hindsight: Hindsight | None
     learnt_share: float
     """Of the pool's past, how much has been learnt; until that is 1 the plan is one of the past."""
 
@@ -262,6 +263,7 @@ def view_plan(planner: Planner, pool: Pool) -> PlanView:
         is_assumed=pool.is_assumed,
         changes=list(reversed(pool.book.changes)),
         learnt_share=node.learnt_share(end) if node else 0.0,
+        hindsight=pool.hindsight,
         published=pool.published,
     )
 

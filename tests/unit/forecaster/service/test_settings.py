@@ -4,7 +4,7 @@ import pytest
 
 from halfdrop.contracts.errors import InvalidInput
 from halfdrop.forecaster.service.pools import read_pools
-from halfdrop.forecaster.service.settings import PREFIX, ForecasterSettings
+from halfdrop.forecaster.service.settings import PREFIX, PlannerSettings
 from halfdrop.runtime.settings import describe_settings
 
 PAGE = (Path(__file__).parents[4] / "docs" / "planner.md").read_text()
@@ -12,7 +12,7 @@ PAGE = (Path(__file__).parents[4] / "docs" / "planner.md").read_text()
 
 def test_the_page_names_every_setting_and_no_other() -> None:
     documented = {line.split("`")[1] for line in PAGE.splitlines() if line.startswith(f"| `{PREFIX}")}
-    assert documented == {name for name, _, _ in describe_settings(ForecasterSettings, prefix=PREFIX)}
+    assert documented == {name for name, _, _ in describe_settings(PlannerSettings, prefix=PREFIX)}
 
 
 def test_the_pools_of_the_page_are_read(tmp_path: Path) -> None:
