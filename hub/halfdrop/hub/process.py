@@ -61,6 +61,7 @@ async def _run(settings: HubSettings, tracing: Tracing) -> None:
             device=settings.device,
             threads=settings.threads,
             models_bytes=settings.models_mib * 2**20,
+            precision=settings.precision,
         ) as sampler,
         PlateRefiner(refiner_dir, bundle_dir, device=settings.device, enabled=settings.refine) as refiner,
     ):

@@ -55,14 +55,15 @@ class Sampler:
         device: Literal["auto", "cpu", "cuda"],
         threads: int,
         models_bytes: int = MODELS_BYTES,
-        rows_max: int = 0,
+        precision: Literal["auto", "float32", "bfloat16"] = "auto",
     ) -> None:
         self._bundle_dir = bundle_dir
         self._device = device
         self._threads = threads
+        self._precision = precision
         self._house: str | None = None
         self.pool = ModelPool(self._find_loadable, budget_bytes=models_bytes)
-        self.limits = Limits(rows_max or ROWS_MAX)
+        self.limits = Limits(ROWS_MAX)
         self.engine = Engine(self.pool, self.limits)
         self.pool.on_change = self.engine.wake
 
@@ -152,9 +153,10 @@ class Sampler:
         # One for each of the engine's own threads: torch's would spin while they wait for each other.
         torch.set_num_threads(1)
         wants_cuda = self._device == "cuda" or (self._device == "auto" and torch.cuda.is_available())
-        if wants_cuda and self.limits.rows_max == ROWS_MAX:
+        if wants_cuda:
             self.limits.rows_max = ROWS_MAX_CUDA
-        dtype = torch.bfloat16 if wants_cuda else torch.float32
+        is_half = self._precision == "bfloat16" or (self._precision == "auto" and wants_cuda)
+        dtype = torch.bfloat16 if is_half else torch.float32
         pipeline = HousePipeline.from_pretrained(bundle.directory, torch_dtype=dtype)
         pipeline.to("cuda" if wants_cuda else "cpu")
         return HouseModel(pipeline, bundle.digest, threads=self._threads)

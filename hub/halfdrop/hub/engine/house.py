@@ -17,7 +17,7 @@ from torch import Tensor
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.hub.engine.asks import HouseAsk
 from halfdrop.hub.engine.planning import Group
-from halfdrop.hub.engine.rows import RowThreads, free_weights, make_rowwise, one_by_one
+from halfdrop.hub.engine.rows import ROWS_USEFUL, RowThreads, free_weights, make_rowwise, one_by_one
 from halfdrop.hub.pipeline import HousePipeline, HouseScheduler
 from halfdrop.hub.saved_work import SamplerState, why_unfit
 from halfdrop.models.hex_colours import Substitution, known_names, read_hex
@@ -91,6 +91,10 @@ class HouseModel:
         self.size_bytes = sum(value.nbytes for network in networks for value in network.state_dict().values())
         self._names = known_names(pipeline.tokenizer)
         self._group = Group(model=digest, shape=SHAPE, dtype=str(pipeline.denoiser.dtype).removeprefix("torch."))
+
+    @property
+    def rows_useful(self) -> int:
+        return TOGETHER_MAX_CPU * self._rows.threads if self._is_cpu else ROWS_USEFUL
 
     def close(self) -> None:
         """End its threads and free its weights."""

@@ -57,11 +57,12 @@ class Candidate:
 class Rules:
     """How long is waited for what, in rounds."""
 
-    stay: int = 4
-    """A group keeps its turn so long while others of no better class wait."""
+    stay: int = 16
+    """A group keeps its turn so long while others of no better class wait: about half of a job of 30 steps. Shorter
+    turns would make the jobs of all groups late together."""
 
-    patience: int = 8
-    """After so many rounds without a step a group takes the next one."""
+    patience: int = 32
+    """After so many rounds without a step a group takes the next one, whatever the others' class."""
 
     ageing: int = 64
     """A job's class gets better by one after each of these: a bulk job is as urgent as a real-time one after twice."""

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 T = TypeVar("T")
 
+ROWS_USEFUL = 256
+"""On a GPU memory and the time of a round set the limit."""
+
 
 class RowThreads:
     """Threads that serve one model's calls. Close it when the model goes."""

@@ -199,7 +199,10 @@ class Engine:
         return True
 
     def _rows_max(self, group: Group) -> int:
-        return 1 if group.phase == "finish" else self._limits.allowed(group)
+        model = self._models.find(group.model)
+        if group.phase == "finish" or model is None:
+            return 1
+        return min(self._limits.allowed(group), model.rows_useful)
 
     def _demands(self) -> dict[str, Demand]:
         by_model: dict[str, list[_Running]] = {}

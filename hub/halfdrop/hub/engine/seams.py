@@ -19,6 +19,10 @@ class StepModel(Protocol):
     def size_bytes(self) -> int:
         """Memory that it holds while it is loaded."""
 
+    @property
+    def rows_useful(self) -> int:
+        """Samples in a round beyond which nothing is gained: more would only make all jobs late together."""
+
     def group_of(self, ask: Any) -> Group:
         """Return the group that a job for `ask` steps with. Raises InvalidInput for what cannot be drawn."""
 

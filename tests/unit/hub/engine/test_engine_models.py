@@ -99,16 +99,23 @@ def test_plates_are_those_of_the_pipeline(house: HouseModel) -> None:
         np.testing.assert_array_equal(drawn.palette, palettes[0])
 
 
-def test_half_precision_keeps_plates_within_its_tolerance_in_a_batch() -> None:
-    """As on a GPU, but for its kernels: bfloat16 rounds to 8 bits, and a batch may round otherwise."""
+def test_half_precision_draws_nearly_the_same_plates_and_a_batch_within_tolerance(house: HouseModel) -> None:
+    """bfloat16 keeps 8 bits. Kernels differ between processors, so a batch is held to a tolerance, not to bits."""
     half = HouseModel(HousePipeline.from_pretrained(shipped_bundle_dir(), torch_dtype=torch.bfloat16), "house")
-    together = draw(half, HOUSE_ASKS)
-    for ask, drawn in zip(HOUSE_ASKS, together, strict=True):
+    asks = [ask for ask in HOUSE_ASKS if ask.num_inference_steps <= 2]
+    exact = draw(house, asks)
+    for ask, together, plates in zip(asks, draw(half, asks), exact, strict=True):
         [alone] = draw(half, [ask])
-        assert np.abs(alone.fields - drawn.fields).mean() < 0.01
+        assert np.abs(alone.fields - together.fields).mean() < 0.002
+        assert np.abs(together.fields - plates.fields).mean() < 0.002
+        assert ((together.fields > 0) != (plates.fields > 0)).mean() < 0.002
 
 
-def test_a_checkpoints_unit_is_the_same_bit_by_bit_in_every_batch(checkpoint: Checkpoint) -> None:
+@pytest.mark.parametrize("large_bytes", [0, 2**30], ids=["large", "small"])
+def test_a_checkpoints_unit_is_the_same_bit_by_bit_in_every_batch(
+    checkpoint: Checkpoint, large_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("halfdrop.hub.engine.diffusion.LARGE_BYTES", large_bytes)
     model = CheckpointModel(checkpoint, "mine", threads=2)
     alone = [draw(model, [ask])[0] for ask in UNIT_ASKS]
     together = draw(model, UNIT_ASKS, starts=[1, 0, 1])

@@ -42,6 +42,7 @@ class CountingModel:
 
     size_bytes = 1
     finishes_apart = False
+    rows_useful = 100
 
     def __init__(self, name: str = "m") -> None:
         self.name = name
