@@ -7,6 +7,8 @@ import asyncio
 import hashlib
 import io
 import shutil
+import signal
+import sys
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -41,6 +43,8 @@ from halfdrop.runtime.objects import ObjectStore, open_objects
 from halfdrop.runtime.streams import ensure_hub_streams
 
 WaitUntil = Callable[..., Awaitable[None]]
+
+KILLED_WORKER = Path(__file__).with_name("killed_worker.py")
 
 PALETTE = ("#f4efe6", "#c0392b", "#1d3557", "#000000", "#ffffff")
 SPEC = PatternSpec(prompt="red dots", repeat=Repeat(layout="half-drop", units=2).normalise(), model_digest="0" * 64)
@@ -352,6 +356,40 @@ async def test_more_inks_than_the_press_takes_end_the_job_with_what_is_allowed(
             assert done.error is not None
             assert done.error.code == code
             assert said in done.error.detail
+
+
+async def test_workers_killed_in_one_finishing_step_after_another_lose_nothing_and_make_no_file_twice(
+    bench: Bench, wait_until: WaitUntil, tmp_path: Path
+) -> None:
+    job = msgspec.structs.replace(make_job(), formats=("pdf", "inks"), colourways=(("#102030",),))
+    await bench.order(job)
+    written: list[list[str]] = []
+    for number, deadly in enumerate(("plate-2-1d3557.png", "manifest.json", "")):
+        told = tmp_path / f"written-{number}"
+        told.touch()
+        command = [KILLED_WORKER, bench.settings.nats_url, bench.objects.url, deadly, told]
+        process = await asyncio.create_subprocess_exec(sys.executable, *command)
+        if deadly:
+            assert await process.wait() == -signal.SIGKILL
+        else:
+            await wait_until(lambda: bench.has_state(job.id, JobState.COMPLETED), timeout_s=30)
+            process.terminate()
+            await process.wait()
+        written.append(told.read_text().split())
+    # each begins where the one before it died; the last has only the manifest left to write
+    assert written[-1] == ["manifest.json", "result.json"]
+    made = [name for names in written for name in names]
+    assert sorted(made) == sorted(set(made))
+    done = await bench.last(job.id)
+    assert done is not None
+    assert {artifact.name for artifact in done.artifacts} == set(made) - {"result.json"}
+    whole = msgspec.structs.replace(job, id="undisturbed")
+    async with bench.worker():
+        await bench.order(whole)
+        await wait_until(lambda: bench.has_state(whole.id, JobState.COMPLETED))
+    undisturbed = await bench.last(whole.id)
+    assert undisturbed is not None
+    assert [a.sha256 for a in done.artifacts] == [a.sha256 for a in undisturbed.artifacts]
 
 
 async def test_two_orders_of_one_pattern_give_the_same_bytes(bench: Bench, wait_until: WaitUntil) -> None:

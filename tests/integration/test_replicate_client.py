@@ -97,7 +97,7 @@ async def test_orders_are_placed_waited_for_reloaded_listed_and_canceled(edge: "
         by_name = client.models.predictions.create(model=("halfdrop", "house"), input=SMALL, wait=30)
         assert by_name.status == "succeeded"
         by_model.wait()
-        assert by_model.output.keys() == {"master", "separations", "svg", "proof"}
+        assert by_model.output.keys() == {"master", "separations", "svg", "proof", "manifest"}
         assert client.predictions.get(by_model.id).completed_at == by_model.completed_at
         large = client.predictions.create(version="house", input={**SMALL, "size_px": 8192})
         large.cancel()

@@ -7,7 +7,6 @@ import msgspec
 
 from halfdrop.contracts.errors import InvalidInput, PermanentError
 from halfdrop.contracts.jobs import Webhook, WebhookEvent
-from halfdrop.contracts.patterns import check_size_px
 from halfdrop.edge.order_terms import read_webhook
 from halfdrop.edge.previews import Pattern, Previews
 from halfdrop.edge.requests import BODY_MAX_BYTES, PredictionInput, decode_body
@@ -108,7 +107,6 @@ def understand_line(previews: Previews, templates: TemplateShelf, line: BatchLin
         previews.check_model("version", line.version)
     with within_input():
         order = fit_order(templates, line.input)
-        check_size_px(order.size_px)
         return previews.understand(order.input), order
 
 

@@ -12,7 +12,6 @@ from opentelemetry.trace import SpanKind
 
 from halfdrop.contracts.errors import InvalidInput, NotFound, TransientError, Unavailable
 from halfdrop.contracts.jobs import Artifact, Job, JobStatus
-from halfdrop.contracts.patterns import check_size_px
 from halfdrop.contracts.subjects import OUTBOX_STREAM
 from halfdrop.edge.access import Access, access_of, needs
 from halfdrop.edge.disconnects import cancel_if_preferred
@@ -209,7 +208,6 @@ def _understand(previews: Previews, body: PredictionRequest, order: Fitted) -> P
     if body.version is not None:
         previews.check_model("version", body.version)
     with within_input():
-        check_size_px(order.size_px)
         return previews.understand(order.input)
 
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from halfdrop.contracts.errors import InvalidInput, NotFound
-from halfdrop.contracts.patterns import PatternRequest
+from halfdrop.contracts.patterns import PatternRequest, check_size_px
 from halfdrop.contracts.printing import PrintFormat, PrintOptions
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.contracts.template_check import allowed_sizes_px, say_sizes
@@ -68,7 +68,7 @@ def fit_preview(shelf: TemplateShelf, asked: PreviewRequest) -> PreviewRequest:
 def fit_order(shelf: TemplateShelf, asked: PredictionInput) -> Fitted:
     """Return the order with nothing left open. Raises InvalidInput for what its template does not allow."""
     if not asked.template:
-        size_px = MASTER_SIZE_PX if asked.size_px is msgspec.UNSET else asked.size_px
+        size_px = check_size_px(MASTER_SIZE_PX if asked.size_px is msgspec.UNSET else asked.size_px)
         return Fitted(
             input=asked,
             size_px=size_px,

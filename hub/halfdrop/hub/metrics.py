@@ -54,8 +54,8 @@ DURATION = Family(
 STAGES = Family(
     name="halfdrop_hub_stage_duration_seconds",
     kind="histogram",
-    meaning="sampling, refining, composing, gates, master, separations, drawing, proof, formats by their names, colourways, "
-    "each with its uploads; upload: one file",
+    meaning="sampling, refining, composing, gates, master, separations, drawing, proof, formats by their names, "
+    "colourways, each with its uploads; upload: one file",
     labels=("stage",),
 )
 MODEL_LOAD = Family(

@@ -114,6 +114,24 @@ def test_a_finished_order_says_where_its_files_are() -> None:
     assert found["metrics"] == {"predict_time": 2.5, "total_time": 3.5}
 
 
+def test_colourways_are_told_each_with_all_its_files() -> None:
+    names = (
+        "master.png", "inks.json", "colourway-1-master.png", "colourway-1-inks.json", "colourway-2-master.png",
+        "colourway-2-inks.json", "manifest.json",
+    )  # fmt: skip
+    done = msgspec.structs.replace(
+        STATUS, state=JobState.COMPLETED, artifacts=tuple(artifact(name) for name in names)
+    )  # fmt: skip
+    files = f"http://h:1/v1/predictions/{STATUS.id}/files"
+    output = describe(done)["output"]
+    assert output["more"] == [f"{files}/inks.json"]
+    assert output["colourways"] == [
+        [f"{files}/colourway-1-master.png", f"{files}/colourway-1-inks.json"],
+        [f"{files}/colourway-2-master.png", f"{files}/colourway-2-inks.json"],
+    ]
+    assert output["manifest"] == f"{files}/manifest.json"
+
+
 def test_formats_that_were_asked_for_are_told_beside_the_usual_files() -> None:
     names = ("separated.tiff", "master.png", "pattern.pdf", "indexed.tiff")
     done = msgspec.structs.replace(

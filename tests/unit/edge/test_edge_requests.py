@@ -1,8 +1,12 @@
 """Bodies that are wrong are refused with the member's name, what was got and what is allowed."""
 
+from typing import Any
+
+import msgspec
 import pytest
 
 from halfdrop.contracts.errors import InvalidInput
+from halfdrop.contracts.printing import PrintOptions
 from halfdrop.edge.requests import (
     MalformedBody,
     PredictionRequest,
@@ -10,6 +14,8 @@ from halfdrop.edge.requests import (
     check_preview_size,
     decode_body,
 )
+from halfdrop.edge.template_orders import fit_order
+from halfdrop.models.template_shelf import TemplateShelf
 
 
 @pytest.mark.parametrize(
@@ -50,6 +56,33 @@ def test_a_whole_number_may_be_written_with_a_point(written: str, read: int) -> 
 def test_a_number_that_is_not_certainly_whole_is_none(written: str) -> None:
     with pytest.raises(InvalidInput):
         decode_body(b'{"prompt": "a", "seed": %b}' % written.encode(), PreviewRequest)
+
+
+def test_colourways_and_what_the_mill_asks_for_are_read_and_unset_where_there_are_none() -> None:
+    asked = b"""{"input": {"prompt": "a", "formats": ["inks"], "colourways": [["#FFFFFF", "#000000"]],
+        "printing": {"repeat_mm": 320, "mill_repeats_mm": [640], "inks_max": 4}}}"""
+    body = decode_body(asked, PredictionRequest).input
+    fit_order(TemplateShelf([]), body)
+    assert body.chosen_colourways() == (("#ffffff", "#000000"),)
+    assert body.chosen_printing(4096) == PrintOptions(repeat_mm=320, mill_repeats_mm=(640,), inks_max=4)
+    plain = decode_body(b'{"input": {"prompt": "a"}}', PredictionRequest).input
+    assert (plain.chosen_colourways(), plain.chosen_printing(4096)) == (msgspec.UNSET, msgspec.UNSET)
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ({"size_px": 100_000}, "size_px: got '100000'; allowed: 64 to 8192"),
+        ({"palette": ["#111111"] * 3, "printing": {"inks_max": 2}}, "palette: got '3'; allowed: up to 2 colours"),
+        ({"printing": {"repeat_mm": 650, "mill_repeats_mm": [640]}}, "the nearest is 640 mm"),
+        ({"colourways": [["#fff"]]}, r"colourways\[0\]\[0\]: got '#fff'; allowed: a colour such as"),
+        ({"formats": ["tiff-cmyk"]}, "printing.profile: got 'nothing'"),
+    ],
+)
+def test_files_that_no_press_prints_are_refused_before_anything_is_drawn(members: dict[str, Any], said: str) -> None:
+    data = msgspec.json.encode({"input": {"prompt": "a", **members}})
+    with pytest.raises(InvalidInput, match=said):
+        fit_order(TemplateShelf([]), decode_body(data, PredictionRequest).input)
 
 
 def test_an_unknown_member_is_told_which_ones_are_known() -> None:

@@ -34,6 +34,9 @@ SHORT_MM, LONG_MM, RIM_MM = 210.0, 297.0, 15.0
 PROOF_PX, PLATE_PX, TILE_PX = 512, 480, 1024
 """Pixels of one of the nine tiles, of an ink's plate, of the drawing's tile."""
 
+PALE, PALE_PAPER = 88.0, 205
+"""An ink lighter than this is shown on grey: white on white is nothing."""
+
 FEW_INKS = 4
 """So many stand two in a row, more stand three."""
 
@@ -170,7 +173,7 @@ def _say_details(ink: InkData) -> str:
 
 
 def _ink_plates(artwork: Artwork) -> list[Bytes]:
-    """Return what is seen of each ink, in its colour on white, [PLATE_PX, PLATE_PX, 3] each."""
+    """Return what is seen of each ink, in its colour on white or grey, [PLATE_PX, PLATE_PX, 3] each."""
     planes = compose_layers(artwork.fields, artwork.spec.repeat, PLATE_PX).astype(np.float32) / 255
     bare = np.ones((PLATE_PX, PLATE_PX), np.float32)
     seen = []
@@ -180,7 +183,8 @@ def _ink_plates(artwork: Artwork) -> list[Bytes]:
     plates = []
     for ink, share in zip(artwork.printed, [bare, *seen[::-1]], strict=True):
         colour = np.frombuffer(bytes.fromhex(ink.colour.removeprefix("#")), np.uint8).astype(np.float32)
-        plates.append(np.rint(255 + (colour - 255) * share[..., None]).astype(np.uint8))
+        paper = PALE_PAPER if ink.lab[0] > PALE else 255
+        plates.append(np.rint(paper + (colour - paper) * share[..., None]).astype(np.uint8))
     return plates
 
 

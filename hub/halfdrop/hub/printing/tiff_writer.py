@@ -101,7 +101,7 @@ def _deflate_all(data: NDArray[np.uint8]) -> list[bytes]:
     known: dict[bytes, bytes] = {}
     deflated = []
     for tile in _tiles(data):
-        digest = hashlib.blake2b(np.ascontiguousarray(tile), digest_size=16).digest()
+        digest = hashlib.blake2b(tile.tobytes(), digest_size=16).digest()
         if digest not in known:
             known[digest] = _deflate(tile)
         deflated.append(known[digest])
