@@ -59,9 +59,20 @@ _PATTERN_LIMITS: dict[str, Json] = {
     "guidance_scale": {"minimum": 0, "maximum": GUIDANCE_MAX},
 }
 
+_TEMPLATE: Json = {"pattern": r"^([a-z][a-z0-9-]{0,39}(@[1-9][0-9]{0,6})?)?$"}
+"""GET /v1/templates lists them; what each allows beside it, a schema cannot say."""
+
 _LIMITS: dict[str, dict[str, Json]] = {
-    PreviewRequest.__name__: {**_PATTERN_LIMITS, "size_px": {"enum": list(PREVIEW_SIZES_PX)}},
-    PredictionInput.__name__: {**_PATTERN_LIMITS, "size_px": {"minimum": SIZE_MIN_PX, "maximum": SIZE_MAX_PX}},
+    PreviewRequest.__name__: {
+        **_PATTERN_LIMITS,
+        "size_px": {"enum": list(PREVIEW_SIZES_PX)},
+        "template": _TEMPLATE,
+    },
+    PredictionInput.__name__: {
+        **_PATTERN_LIMITS,
+        "size_px": {"minimum": SIZE_MIN_PX, "maximum": SIZE_MAX_PX},
+        "template": _TEMPLATE,
+    },
     ImageRequest.__name__: {
         "prompt": _PATTERN_LIMITS["prompt"],
         "n": {"minimum": 1, "maximum": IMAGES_MAX, "default": 1},

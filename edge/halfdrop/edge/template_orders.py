@@ -68,8 +68,7 @@ def fit_preview(shelf: TemplateShelf, asked: PreviewRequest) -> PreviewRequest:
 def fit_order(shelf: TemplateShelf, asked: PredictionInput) -> Fitted:
     """Return the order with nothing left open. Raises InvalidInput for what its template does not allow."""
     if not asked.template:
-        size_px = MASTER_SIZE_PX if asked.size_px is msgspec.UNSET else asked.size_px
-        check_size_px(size_px)
+        size_px = check_size_px(MASTER_SIZE_PX if asked.size_px is msgspec.UNSET else asked.size_px)
         return Fitted(
             input=asked,
             size_px=size_px,

@@ -62,6 +62,7 @@ def test_colourways_and_what_the_mill_asks_for_are_read_and_unset_where_there_ar
     asked = b"""{"input": {"prompt": "a", "formats": ["inks"], "colourways": [["#FFFFFF", "#000000"]],
         "printing": {"repeat_mm": 320, "mill_repeats_mm": [640], "inks_max": 4}}}"""
     body = decode_body(asked, PredictionRequest).input
+    fit_order(TemplateShelf([]), body)
     assert body.chosen_colourways() == (("#ffffff", "#000000"),)
     assert body.chosen_printing(4096) == PrintOptions(repeat_mm=320, mill_repeats_mm=(640,), inks_max=4)
     plain = decode_body(b'{"input": {"prompt": "a"}}', PredictionRequest).input

@@ -11,6 +11,7 @@ export class Templates {
   #about = document.getElementById("template-about");
   #sizes = document.getElementById("sizes");
   #byName = new Map();
+  #shown = "";
   #onSize;
 
   /** `onChange(name)` is told of a choice; `onSize(px, dpi)` of each size that is now ordered. */
@@ -34,6 +35,8 @@ export class Templates {
     this.#select.dataset.wanted = name; // it may be asked for before the list is here
     if (!this.#byName.size) return;
     const known = this.#byName.has(name) ? name : "";
+    if (known === this.#shown) return; // a size that was chosen stays
+    this.#shown = known;
     this.#select.value = known;
     this.#about.textContent = this.#byName.get(known)?.template.description ?? NO_TEMPLATE;
     this.#paintSizes();
