@@ -21,7 +21,7 @@ from halfdrop.forecaster.calibration import JUDGED_QUANTILE, QUANTILES, coverage
 from halfdrop.forecaster.forecast import HORIZONS_MINUTES, Forecasts, SeriesForecaster
 from halfdrop.forecaster.oracle import find_oracle
 from halfdrop.forecaster.plan import PlanPolicy
-from halfdrop.forecaster.queue_simulator import Outcome, PoolRules, Timeline, simulate
+from halfdrop.forecaster.queue_simulator import PoolRules, Timeline, simulate
 from halfdrop.forecaster.replay import KNOBS, RIVALS, first_replicas, make_rival, plan_replay
 from halfdrop.forecaster.workload import FloatArray
 
@@ -37,6 +37,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     late: float
     ratio: float
+    oracle_gpu_hours: float
     rivals: dict[str, dict[float, float]]
     """Ratio by rival and knob, only of those that kept the budget."""
 
@@ -52,18 +53,40 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", help="recorded traces; without it, a drawn day is served")
     parser.add_argument("--weeks-back", type=int, default=0, help="serve an earlier week, so many before the last")
     parser.add_argument("--without-rivals", action="store_true", help="ours and the oracle only")
+    parser.add_argument("--keep", type=Path, help="folder to keep each trace's figures in, and to find them in again")
     parser.add_argument("--only", nargs="+", default=[], help="names of traces; all of them if absent")
     wanted = parser.parse_args()
     found = load_traces(wanted.folder, weeks_back=wanted.weeks_back) if wanted.folder else [drawn()]
     traces = [trace for trace in found if not wanted.only or trace.name in wanted.only]
     judged = []
     for trace in traces:
-        judged.append(judge(trace, PoolRules(), with_rivals=not wanted.without_rivals))
+        judged.append(judge_once(trace, wanted.keep, with_rivals=not wanted.without_rivals))
         print_table(judged[-1])
     report("capacity", sum_up(judged))
 
 
-def judge(trace: Trace, rules: PoolRules, *, with_rivals: bool) -> Judged:
+def judge_once(trace: Trace, keep: Path | None, *, with_rivals: bool) -> Judged:
+    """Judge a trace, or take what an earlier run of this code kept: a folder takes an hour of a busy core."""
+    stem = f"{trace.name}-{trace.workload.start_minute}"
+    ours_file, rivals_file = (keep / f"{stem}{end}.json" if keep else None for end in ("", "-rivals"))
+    if ours_file and ours_file.exists():
+        ours = msgspec.json.decode(ours_file.read_bytes(), type=Judged)
+    else:
+        ours = judge(trace, PoolRules())
+        if ours_file:
+            ours_file.write_bytes(msgspec.json.encode(ours))
+    if rivals_file and rivals_file.exists():
+        rivals = msgspec.json.decode(rivals_file.read_bytes(), type=dict[str, dict[float, float]])
+    elif with_rivals:
+        rivals = sweep(trace, ours.oracle_gpu_hours, PoolRules())
+        if rivals_file:
+            rivals_file.write_bytes(msgspec.json.encode(rivals))
+    else:
+        return ours
+    return msgspec.structs.replace(ours, rivals=rivals)
+
+
+def judge(trace: Trace, rules: PoolRules) -> Judged:
     """Forecast the trace, serve it with everybody, and return the figures."""
     history = trace.history[-HISTORY_DAYS * DAY_MINUTES :]
     begun = time.process_time()
@@ -94,7 +117,8 @@ def judge(trace: Trace, rules: PoolRules, *, with_rivals: bool) -> Judged:
         name=trace.name,
         late=ours.late_share,
         ratio=ours.gpu_hours / oracle.gpu_hours,
-        rivals=sweep(timeline, history, oracle, rules, replicas) if with_rivals else {name: {} for name in RIVALS},
+        rivals={name: {} for name in RIVALS},
+        oracle_gpu_hours=oracle.gpu_hours,
         pinball_ratio=ratio,
         pinball_ratio_calibrated=calibrated,
         coverage_errors=coverage,
@@ -103,19 +127,25 @@ def judge(trace: Trace, rules: PoolRules, *, with_rivals: bool) -> Judged:
     )
 
 
-def sweep(
-    timeline: Timeline, history: FloatArray, oracle: Outcome, rules: PoolRules, replicas: int
-) -> dict[str, dict[float, float]]:
-    """Serve the workload with every rival at every knob, from the thriftiest on; keep those that are in time."""
+def sweep(trace: Trace, oracle_gpu_hours: float, rules: PoolRules) -> dict[str, dict[float, float]]:
+    """Serve the workload with every rival at every knob; keep the ratios of those that are in time."""
+    history = trace.history[-HISTORY_DAYS * DAY_MINUTES :]
+    timeline, replicas = Timeline(trace.workload), first_replicas(history)
     minutes = timeline.workload.length_s // 60
     found: dict[str, dict[float, float]] = {}
     for name in RIVALS:
         found[name] = {}
-        for knob in KNOBS:
+        late_in_a_row = 0
+        for knob in sorted(KNOBS):
             rival = make_rival(name, knob, history, minutes)
             served = simulate(timeline, rival, rules=rules, replicas=replicas, give_up_share=LATE_BUDGET)
-            if served.is_whole and served.late_share <= LATE_BUDGET:
-                found[name][knob] = served.gpu_hours / oracle.gpu_hours
+            if not served.is_whole or served.late_share > LATE_BUDGET:
+                late_in_a_row += 1
+                if late_in_a_row == 2:
+                    break
+                continue
+            late_in_a_row = 0
+            found[name][knob] = served.gpu_hours / oracle_gpu_hours
     return found
 
 

@@ -16,14 +16,17 @@ from halfdrop.forecaster.features import (
     DAY_MINUTES,
     HALF_WIDTHS_MINUTES,
     HARMONICS,
+    LAGS,
     LEVEL,
     SPANS_MINUTES,
     Levels,
     clean_demand,
+    lagged_features,
     recent_features,
     seasonal_features,
     subhour_features,
 )
+from halfdrop.forecaster.stat_experts import FROM_HORIZON_MINUTES, REFIT_MINUTES, STAT_EXPERTS, fit_paths
 from halfdrop.forecaster.workload import FloatArray
 
 HORIZONS_MINUTES = (1, 3, 6, 9, 60)
@@ -34,7 +37,7 @@ SPREAD_SPANS_MINUTES = (120, 2 * DAY_MINUTES)
 SPREAD_PRIOR_MINUTES = 10
 """What the first guess, 1.0, counts. Worth more, it would shrink the residuals of the first days."""
 
-RECENT_COLUMNS = 2 + len(SPANS_MINUTES)
+RECENT_COLUMNS = 2 + len(SPANS_MINUTES) + LAGS
 SUBHOUR_COLUMNS = 2
 COLUMNS = RECENT_COLUMNS + 2 * len(HALF_WIDTHS_MINUTES) + 2 * HARMONICS + SUBHOUR_COLUMNS
 
@@ -82,6 +85,9 @@ class SeriesForecaster:
         self._averages = np.empty((0, len(SPANS_MINUTES)))
         self._deviations = np.empty(0)
         self._targets = np.empty(0)
+        self._paths: dict[int, FloatArray] = {}
+        """What statsforecast's models foretold, by the minute at which they were fitted."""
+
         self._parts = [_Horizon(horizon + smooth_minutes // 2) for horizon in horizons]
 
     def extend(self, demand: FloatArray) -> Forecasts:
@@ -98,10 +104,13 @@ class SeriesForecaster:
             part.look(self._rows_of(part.horizon, first, room), first, room)
             for begin, end in _blocks(first, room):
                 inside = slice(begin - first, end - first)
-                points[inside, place], signed = part.run(self._targets, begin, end)
+                points[inside, place], signed = part.run(
+                    self._targets, begin, end, foretold=self._foretold(part.horizon, begin, end)
+                )
                 quantiles[inside, place] = np.where(signed > NOBODY_ROOT, signed, 0.0) ** 2
                 zero_shares[inside, place] = _zero_shares(signed)
         self.minutes = room
+        self._paths = {begin: paths for begin, paths in self._paths.items() if begin + REFIT_MINUTES > room}
         return Forecasts(
             first_minute=first, horizons=self.horizons, quantiles=quantiles, points=points, zero_shares=zero_shares
         )
@@ -109,7 +118,20 @@ class SeriesForecaster:
     def weights(self, horizon: int) -> dict[str, float]:
         """Return what the hedge makes of each expert at `horizon`."""
         part = self._parts[self.horizons.index(horizon)]
-        return dict(zip(EXPERTS, part.hedge.weights.tolist(), strict=True))
+        return dict(zip(part.experts, part.hedge.weights.tolist(), strict=True))
+
+    def _foretold(self, horizon: int, begin: int, end: int) -> FloatArray:
+        """Return what STAT_EXPERTS say from each minute of a block: [minutes, experts], or no experts."""
+        if horizon < FROM_HORIZON_MINUTES:
+            return np.empty((end - begin, 0))
+        fitted = begin // REFIT_MINUTES * REFIT_MINUTES
+        if fitted not in self._paths:
+            farthest = max(part.horizon for part in self._parts)
+            self._paths[fitted] = fit_paths(self._filled[:fitted], REFIT_MINUTES + farthest + 1)
+        paths = self._paths[fitted]
+        now = np.arange(begin, end) - fitted
+        moved = self._averages[begin:end, LEVEL][:, None] - paths[:, now].T
+        return np.maximum(paths[:, now + horizon].T + moved, 0.0)
 
     def _reserve(self, minutes: int) -> None:
         missing = minutes - len(self._roots)
@@ -129,6 +151,7 @@ class SeriesForecaster:
         return np.column_stack(
             [
                 recent_features(self._filled, self._averages, begin, end),
+                lagged_features(self._sums, self._averages, begin, end),
                 seasonal_features(
                     self._sums, self._averages, begin, end, horizon=horizon, start_minute=self._start_minute
                 ),
@@ -185,11 +208,12 @@ class _Horizon:
 
     def __init__(self, horizon: int) -> None:
         self.horizon = horizon
-        self.hedge = Hedge(len(EXPERTS))
+        self.experts = EXPERTS if horizon < FROM_HORIZON_MINUTES else (*EXPERTS, *STAT_EXPERTS)
+        self.hedge = Hedge(len(self.experts))
         self._calibration = Calibration()
         self._ridges = OnlineRidges(_column_sets(), level_column=2 + LEVEL)
         self._rows = np.zeros((0, COLUMNS))
-        self._predictions = np.zeros((0, len(EXPERTS)))
+        self._predictions = np.zeros((0, len(self.experts)))
         self._points = np.zeros(0)
         self._spreads = np.zeros(0)
         self._scaled = np.zeros(0)
@@ -202,7 +226,7 @@ class _Horizon:
         """Make room for targets of origins before `minutes`."""
         missing = minutes + self.horizon - len(self._points)
         self._rows = np.concatenate([self._rows, np.zeros((missing, COLUMNS))])
-        self._predictions = np.concatenate([self._predictions, np.full((missing, len(EXPERTS)), np.nan)])
+        self._predictions = np.concatenate([self._predictions, np.full((missing, len(self.experts)), np.nan)])
         self._points = np.concatenate([self._points, np.full(missing, np.nan)])
         self._spreads = np.concatenate([self._spreads, np.full(missing, np.nan)])
         self._scaled = np.concatenate([self._scaled, np.full(missing, np.nan)])
@@ -212,14 +236,14 @@ class _Horizon:
         """Take the features of the minutes [begin, end)."""
         self._rows[begin + self.horizon : end + self.horizon] = rows
 
-    def run(self, roots: FloatArray, begin: int, end: int) -> tuple[FloatArray, FloatArray]:
+    def run(self, roots: FloatArray, begin: int, end: int, *, foretold: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Forecast from the minutes [begin, end), all within one block, and learn where the block is full.
 
         Returns points in GPUs, and quantiles in square-root space, below zero where they say that nobody comes.
         """
         target = slice(begin + self.horizon, end + self.horizon)
         rows = self._rows[target]
-        predictions = np.column_stack([rows[:, 1], rows[:, 3], rows @ self._ridges.coefficients.T])
+        predictions = np.column_stack([rows[:, 1], rows[:, 3], rows @ self._ridges.coefficients.T, foretold])
         points = np.maximum(predictions @ self.hedge.weights, 0.0)
         self._predictions[target], self._points[target] = predictions, points
         spreads = self._track_spread(roots, begin, end)

@@ -40,8 +40,8 @@ class PlanPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     replicas_min: int = 1
     replicas_max: int = 2_000
-    hold_minutes: int = 3
-    """GPUs are given back once nothing has wanted them for this long. Half a boot: forecasts see a whole one ahead."""
+    hold_minutes: int = 1
+    """GPUs are given back once nothing has wanted them for this long: the plan sees a whole boot ahead by itself."""
 
     hysteresis: float = 0.04
     """Share of the pool under which nothing is given back."""

@@ -16,7 +16,7 @@ from halfdrop.forecaster.queue_simulator import PoolRules
 from halfdrop.forecaster.scaling import DECISION_INTERVAL_S, Observation, ScalingDecision, reactive_floor
 from halfdrop.forecaster.workload import DAY_S, MINUTE_S, FloatArray, IntArray
 
-PRICES = np.geomspace(1.2, 400.0, 9)
+PRICES = np.geomspace(1.5, 300.0, 7)
 """What a GPU-minute's work costs that comes late, against an idle GPU-minute. Between two of them one interpolates."""
 
 CORRECTION_MAX = 1.5

@@ -32,7 +32,9 @@ PREDICTIVE: dict[str, Callable[[float, DemandMeter], Policy]] = {
     "Dynamo-like": DynamoPlanner,
 }
 RIVALS = (*REACTIVE, *PREDICTIVE)
-KNOBS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+KNOBS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15)
+"""Target utilisations. Above 1 only a margin of the rival's own, as Crane's, can be in time."""
+
 START_MARGIN = 1.3
 """GPUs that are ready at the first tick, over the demand of the hour before: the same for everybody."""
 
