@@ -73,8 +73,11 @@ class Counted(Struct, kw_only=True):
     reasons: dict[str, int] = msgspec.field(default_factory=dict)
 
 
-def make_policy(maximum: int, *, cooldown_s: int = 180, hysteresis: float = 0.04) -> CapacityPolicySpec:
-    """Return a CapacityPolicy that says what the replay's policy does: the same quantile, and as patient."""
+def make_policy(maximum: int, *, cooldown_s: int = 120, hysteresis: float = 0.04) -> CapacityPolicySpec:
+    """Return a CapacityPolicy that says what the replay's policy does: the same quantile, and as patient.
+
+    The replay gives back what nothing wanted for three minutes; the operator waits two, and looks two further ahead.
+    """
     return CapacityPolicySpec(
         min_replicas=1,
         max_replicas=maximum,
