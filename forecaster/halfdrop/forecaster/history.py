@@ -8,11 +8,13 @@ import asyncio
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import structlog
 
+from halfdrop.contracts.demand_events import DemandEvent
 from halfdrop.contracts.errors import InvalidInput
 from halfdrop.forecaster.demand_parts import (
     COLUMNS,
@@ -28,6 +30,7 @@ from halfdrop.forecaster.demand_parts import (
     merge_live,
     read_path,
 )
+from halfdrop.forecaster.workload import FloatArray
 from halfdrop.runtime.objects import ObjectStore
 
 log = structlog.get_logger()
@@ -79,6 +82,21 @@ class DemandHistory:
         tables = await asyncio.gather(*(self._read_day(day, bounds, asked, room) for day in days))
         return await asyncio.to_thread(_to_frame, [table for table in tables if len(table)])
 
+    async def minutes_of(self, event: DemandEvent, start: Moment, end: Moment) -> FloatArray:
+        """Return the GPU-seconds offered in each minute of [start, end) of what `event` touches, NaN where unknown.
+
+        Raises InvalidInput, and Unavailable if the object store is away.
+        """
+        first, last = to_seconds("start", start), to_seconds("end", end)
+        frame = await self.read(first, last, region=event.region, model=event.model)
+        if event.job_classes:
+            frame = frame[frame["class"].isin(event.job_classes)]
+        totals = frame.groupby("minute")["gpu_s_offered"].sum(min_count=1)
+        found = np.full(round((last - first) / 60), np.nan)
+        places = (totals.index.to_numpy().astype("datetime64[s]").astype(np.int64) - round(first)) // 60
+        found[places] = totals.to_numpy()
+        return found
+
     async def days(self) -> list[date]:
         """Return the days of which something is known. Raises Unavailable."""
         parts = (read_path(path) for path in await self._objects.list(FOLDER))
@@ -111,15 +129,15 @@ def to_seconds(name: str, at: Moment) -> float:
 def sum_demand(frame: pd.DataFrame, by: Sequence[str] = ("minute", "region")) -> pd.DataFrame:
     """Return the totals of what `read` returned, a row for each value of `by`, in its order.
 
-    Counts and work are sums. The pool of a region serves several classes and models, and each of their rows tells its
-    GPUs: replicas are the largest of a region and tier, summed over both. NaN stays where nothing was known.
+    Counts and work are sums. The pool of a region serves several classes, models and tiers, and each of their rows
+    tells its GPUs: replicas are the largest of a region, summed over regions. NaN stays where nothing was known.
     """
     keys = list(by)
     grouped = frame.groupby(keys, observed=True, sort=True)
     totals = grouped[list(ADDITIVE)].sum(min_count=1)
     integers = ["requests", "late", "cold_starts"]
     totals[integers] = totals[integers].fillna(0).astype("int64")
-    places = list(dict.fromkeys([*keys, "minute", "region", "tier"]))
+    places = list(dict.fromkeys([*keys, "minute", "region"]))
     pools = frame.groupby(places, observed=True, sort=False)["replicas"].max().reset_index()
     per_minute = pools.groupby(list(dict.fromkeys([*keys, "minute"])), observed=True)["replicas"].sum(min_count=1)
     totals["replicas"] = per_minute.groupby(level=keys, observed=True).mean()
