@@ -140,6 +140,7 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
             broker=broker,
             objects=objects,
             degradation=degradation,
+            demand=demand,
             observer=Observer(tracing),
             tracing=tracing,
         )

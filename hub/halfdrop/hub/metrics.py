@@ -15,6 +15,7 @@ from prometheus_client.core import Metric
 from halfdrop.contracts.jobs import Job
 from halfdrop.hub.delivery import Delivery
 from halfdrop.hub.outcomes import Outcome, Verdict
+from halfdrop.runtime.demand import DemandCounter
 from halfdrop.runtime.durations import QUEUE_BOUNDS_S, Durations, DurationsBy
 from halfdrop.runtime.exposition import Family
 
@@ -56,6 +57,16 @@ STAGES = Family(
     kind="histogram",
     meaning="sampling, refining, master, separations, drawing, proof, each with its uploads; upload: one file",
     labels=("stage",),
+)
+DEMAND_TOLD = Family(
+    name="halfdrop_hub_demand_told_total",
+    kind="counter",
+    meaning="minutes of demand that this worker told of, once DEMAND had them",
+)
+DEMAND_LOST = Family(
+    name="halfdrop_hub_demand_lost_total",
+    kind="counter",
+    meaning="of those, given up because nobody took them for days",
 )
 MODEL_LOAD = Family(
     name="halfdrop_hub_model_load_seconds",
@@ -106,7 +117,9 @@ class Tally:
             self.in_hand -= 1
 
 
-def read_metrics(tally: Tally, load_seconds: Callable[[], dict[str, float]]) -> Iterator[Metric]:
+def read_metrics(
+    tally: Tally, load_seconds: Callable[[], dict[str, float]], demand: DemandCounter | None = None
+) -> Iterator[Metric]:
     """Yield every family with its present values; runs in a thread beside the loop. `load_seconds`: by model."""
     yield BUILD.by([((version("halfdrop"),), 1)])
     yield JOBS.by(list(tally.outcomes.items()))
@@ -117,4 +130,6 @@ def read_metrics(tally: Tally, load_seconds: Callable[[], dict[str, float]]) -> 
     yield QUEUE_WAIT.of(tally.queue_wait)
     yield DURATION.by(tally.durations.items())
     yield STAGES.by(tally.stages.items())
+    yield DEMAND_TOLD.of(demand.sent if demand else 0)
+    yield DEMAND_LOST.of(demand.lost if demand else 0)
     yield MODEL_LOAD.by(((model,), seconds) for model, seconds in load_seconds().items())

@@ -69,8 +69,9 @@ async def _run(settings: HubSettings, tracing: Tracing) -> None:
                 tracing=tracing,
                 demand=HubDemand(settings, model="house" if bundle is None else bundle.name),
             )
+            counter = hub.demand.counter if hub.demand else None
             with serve_metrics(
-                make_registry(partial(read_metrics, hub.tally, partial(_load_seconds, hub))),
+                make_registry(partial(read_metrics, hub.tally, partial(_load_seconds, hub), counter)),
                 host=settings.metrics_host,
                 port=settings.metrics_port,
                 setting=f"{PREFIX}METRICS_PORT",
