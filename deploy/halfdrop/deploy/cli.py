@@ -11,6 +11,8 @@ import typer
 
 from halfdrop.contracts.errors import HalfdropError, InvalidInput, TransientError, Unavailable
 from halfdrop.deploy.cli_batches import batch_app
+from halfdrop.deploy.cli_demand import demand_app
+from halfdrop.deploy.cli_events import events_app
 from halfdrop.deploy.cli_forecast import forecast_app
 from halfdrop.deploy.cli_jobs import jobs_app
 from halfdrop.deploy.cli_keys import keys_app
@@ -54,6 +56,8 @@ app.add_typer(regions_app)
 app.add_typer(plan_app)
 app.add_typer(templates_app)
 app.add_typer(forecast_app)
+app.add_typer(demand_app)
+app.add_typer(events_app)
 
 
 def main() -> None:

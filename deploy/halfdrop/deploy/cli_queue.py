@@ -165,7 +165,7 @@ def _at_hub(work: "Callable[[Broker], Awaitable[T]]", *, nats: str, region: str,
 
     # What the connection logs is no output: errors come as exceptions.
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    url = nats or _running_nats(data_dir)
+    url = nats or running_nats(data_dir)
 
     async def run() -> T:
         async with open_broker(url, name="halfdrop queue", domain=hub_domain(region)) as broker:
@@ -177,7 +177,7 @@ def _at_hub(work: "Callable[[Broker], Awaitable[T]]", *, nats: str, region: str,
         raise TransientError(f"{error.detail}; start it with `halfdrop up`, or name another with --nats") from error
 
 
-def _running_nats(data_dir: Path) -> str:
+def running_nats(data_dir: Path) -> str:
     """Return where the hub's NATS of the `halfdrop up` in `data_dir` listens, as its configuration says."""
     from halfdrop.deploy.folder import DataFolder  # noqa: PLC0415  keeps --help quick
 

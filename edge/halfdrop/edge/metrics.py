@@ -160,6 +160,15 @@ REFUSED = Family(
     name="halfdrop_model_refused", kind="gauge", meaning="1 while the bundle that the alias means was refused"
 )
 
+DEMAND_TOLD = Family(
+    name="halfdrop_demand_told_total",
+    kind="counter",
+    meaning="minutes of demand that this edge told of, once its own NATS server had them",
+)
+DEMAND_LOST = Family(
+    name="halfdrop_demand_lost_total", kind="counter", meaning="of those, given up because nobody took them for days"
+)
+
 BATCHES_OPEN = Family(name="halfdrop_batches_open", kind="gauge", meaning="batches of this edge that are not over")
 LINES_WAITING = Family(
     name="halfdrop_batch_lines_waiting", kind="gauge", meaning="their lines that are not placed as orders yet"
@@ -212,6 +221,8 @@ def read_metrics(edge: Services) -> Iterator[Metric]:
     yield PREFETCH_BUSY.of(hot.skipped_busy)
     yield SWAPS.of(edge.models.swaps if edge.models else 0)
     yield REFUSED.of(bool(edge.models and edge.models.refused))
+    yield DEMAND_TOLD.of(edge.demand.counter.sent)
+    yield DEMAND_LOST.of(edge.demand.counter.lost)
     batches = edge.batches.open()
     yield BATCHES_OPEN.of(len(batches))
     yield LINES_WAITING.of(sum(batch.counts().waiting for batch in batches))

@@ -144,6 +144,7 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
             objects=objects,
             degradation=degradation,
             templates=templates,
+            demand=demand,
             observer=Observer(tracing),
             tracing=tracing,
         )

@@ -9,6 +9,7 @@ from halfdrop.edge.access import Door
 from halfdrop.edge.batch_book import Batches
 from halfdrop.edge.batch_intake import BatchLimits
 from halfdrop.edge.degradation import Degradation
+from halfdrop.edge.demand import EdgeDemand
 from halfdrop.edge.estimates import Estimates
 from halfdrop.edge.hot_set import HotSet
 from halfdrop.edge.idempotency import IdempotencyKeys
@@ -56,6 +57,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     objects: ObjectStore
     degradation: Degradation
     templates: TemplateShelf
+    demand: EdgeDemand
     observer: Observer
     tracing: Tracing
 

@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from halfdrop.contracts.demand import MINUTE_S, ROWS_MAX, DemandReport, DemandRow, decode_report
 from halfdrop.forecaster.demand_parts import MINUTE_MS, SCHEMA, VALUE_MAX, merge_live
-from halfdrop.forecaster.demand_stream import Stored
 
 AHEAD_MAX_MINUTES = 1
 """A report of a minute that has not begun at the server has a wrong clock; what it counted is right, and counts when it
@@ -27,6 +26,16 @@ ODDITIES = (DUPLICATE, UNREADABLE, EARLY, OLD, ABSURD)
 """Reports told twice, reports that are none, minutes in the future, minutes too long ago, values that cannot be."""
 
 _REPLICA_S_MAX = float(MINUTE_S)
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """A message of the stream."""
+
+    sequence: int
+    stored_at: float
+    """Unix seconds at the server."""
+
+    data: bytes
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True, tag="demand-position.v1"):

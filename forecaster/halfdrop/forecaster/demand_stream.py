@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 
-import msgspec
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from halfdrop.contracts.errors import Unavailable
 from halfdrop.contracts.subjects import DEMAND_STREAM
+from halfdrop.forecaster.demand_rows import Stored
 from halfdrop.runtime.broker import Broker
 
 BATCH_MAX = 256
@@ -23,16 +23,6 @@ BATCH_BYTES_MAX = 8 * 2**20
 TIMEOUT_S = 5.0
 
 NOTHING, END = "404", "204"
-
-
-class Stored(msgspec.Struct, frozen=True, kw_only=True):
-    """A message of the stream."""
-
-    sequence: int
-    stored_at: float
-    """Unix seconds at the server."""
-
-    data: bytes
 
 
 class DemandStream:

@@ -16,6 +16,7 @@ from halfdrop.contracts.jobs import Job
 from halfdrop.hub.delivery import Delivery
 from halfdrop.hub.outcomes import Outcome, Verdict
 from halfdrop.hub.sampler import Sampler
+from halfdrop.runtime.demand import DemandCounter
 from halfdrop.runtime.durations import QUEUE_BOUNDS_S, Durations, DurationsBy
 from halfdrop.runtime.exposition import Family
 
@@ -58,6 +59,16 @@ STAGES = Family(
     meaning="sampling, refining, composing, gates, master, separations, drawing, proof, formats by their names, "
     "colourways, each with its uploads; upload: one file",
     labels=("stage",),
+)
+DEMAND_TOLD = Family(
+    name="halfdrop_hub_demand_told_total",
+    kind="counter",
+    meaning="minutes of demand that this worker told of, once DEMAND had them",
+)
+DEMAND_LOST = Family(
+    name="halfdrop_hub_demand_lost_total",
+    kind="counter",
+    meaning="of those, given up because nobody took them for days",
 )
 MODEL_LOAD = Family(
     name="halfdrop_hub_model_load_seconds",
@@ -123,7 +134,12 @@ class Tally:
             self.in_hand -= 1
 
 
-def read_metrics(tally: Tally, load_seconds: Callable[[], dict[str, float]], sampler: Sampler) -> Iterator[Metric]:
+def read_metrics(
+    tally: Tally,
+    load_seconds: Callable[[], dict[str, float]],
+    sampler: Sampler,
+    demand: DemandCounter | None = None,
+) -> Iterator[Metric]:
     """Yield every family with its present values; runs in a thread beside the loop. `load_seconds`: by model."""
     yield BUILD.by([((version("halfdrop"),), 1)])
     yield JOBS.by(list(tally.outcomes.items()))
@@ -134,6 +150,8 @@ def read_metrics(tally: Tally, load_seconds: Callable[[], dict[str, float]], sam
     yield QUEUE_WAIT.of(tally.queue_wait)
     yield DURATION.by(tally.durations.items())
     yield STAGES.by(tally.stages.items())
+    yield DEMAND_TOLD.of(demand.sent if demand else 0)
+    yield DEMAND_LOST.of(demand.lost if demand else 0)
     yield MODEL_LOAD.by(((model,), seconds) for model, seconds in load_seconds().items())
     engine, pool = sampler.engine.counters, sampler.pool
     yield ROUNDS.of(engine.rounds)

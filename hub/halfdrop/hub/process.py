@@ -78,10 +78,11 @@ async def _run(settings: HubSettings, tracing: Tracing) -> None:
                 tracing=tracing,
                 demand=HubDemand(settings, model="house" if bundle is None else bundle.name),
             )
+            counter = hub.demand.counter if hub.demand else None
             warmth = Warmth(settings.wanted_models)
             with (
                 serve_metrics(
-                    make_registry(partial(read_metrics, hub.tally, partial(_load_seconds, hub), hub.sampler)),
+                    make_registry(partial(read_metrics, hub.tally, partial(_load_seconds, hub), hub.sampler, counter)),
                     host=settings.metrics_host,
                     port=settings.metrics_port,
                     setting=f"{PREFIX}METRICS_PORT",

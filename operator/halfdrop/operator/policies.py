@@ -200,6 +200,7 @@ class DemandEventSpec(Struct, frozen=True, kw_only=True, rename="camel"):
     starts_at: datetime
     ends_at: datetime
     uplift: Annotated[float, Meta(gt=0, le=1000)]
+    kind: str = "campaign"
     ramp_seconds: Seconds = 0
     regions: tuple[str, ...] = ()
     pools: tuple[str, ...] = ()

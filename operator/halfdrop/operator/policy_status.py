@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from halfdrop.contracts.demand_events import check_event, events_announced
 from halfdrop.contracts.errors import HalfdropError, InvalidInput
 from halfdrop.contracts.plans import AnnouncedDemand
 from halfdrop.operator.cluster import CAPACITY_POLICY, DEMAND_EVENT, Object
@@ -31,6 +32,7 @@ async def publish_event(operator: Operator, body: Object) -> list[Notice]:
     spec = read_spec(body, DemandEventSpec)
     demand = AnnouncedDemand(
         name=body["metadata"]["name"],
+        kind=spec.kind,
         regions=spec.regions,
         pools=spec.pools,
         job_classes=spec.job_classes,
@@ -40,6 +42,13 @@ async def publish_event(operator: Operator, body: Object) -> list[Notice]:
         ramp_s=float(spec.ramp_seconds),
         note=spec.note,
     )
+    try:
+        for event in events_announced(event_key(body), demand):
+            check_event(event)
+    except InvalidInput as error:
+        # Only an API server without our rules lets it through. Whatever was told before is no longer so.
+        await operator.demand.announce(event_key(body), None)
+        return await _write(operator, DEMAND_EVENT, body, ("Published", "False", "Invalid", str(error)), {})
     try:
         await operator.demand.announce(event_key(body), demand)
     except HalfdropError as error:

@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import structlog
 
+from halfdrop.contracts.demand_events import DemandEvent
 from halfdrop.contracts.errors import InvalidInput
 from halfdrop.forecaster.demand_parts import (
     COLUMNS,
@@ -136,7 +138,7 @@ def test_times_that_cannot_be_are_refused(objects: ObjectStore, start: Any, end:
 
 def test_totals_count_a_pool_once_however_many_classes_it_serves(objects: ObjectStore) -> None:
     pool = {"minute": 1, "replicas": 3.0, "gpu_s_offered": 1.0}
-    both = [pool | {"class": "bulk"}, pool | {"class": "standard"}, pool | {"region": "us", "replicas": 2.0}]
+    both = [pool | {"class": "bulk"}, pool | {"tier": "sample"}, pool | {"region": "us", "replicas": 2.0}]
     put(objects, live_path(DAY, STREAM, 1, 4), rows(*both, {"minute": 2, "replicas": None}))
     frame = read(objects)
     total = sum_demand(frame, ("minute",))
@@ -153,3 +155,28 @@ def test_paths_say_what_they_hold() -> None:
     live, imported = choose_parts([part])
     assert (live, imported) == ([part], [])
     assert read_path("demand/state/eu.17f3.json") is None
+
+
+async def test_the_minutes_of_an_event_are_those_of_what_it_touches(objects: ObjectStore) -> None:
+    told = [
+        {"minute": 1},
+        {"minute": 1, "class": "bulk"},
+        {"minute": 1, "region": "us"},
+        {"minute": 3, "class": "bulk"},
+    ]
+    await objects.put(live_path(DAY, STREAM, 1, 4), encode_part(rows(*(row | {"gpu_s_offered": 5.0} for row in told))))
+    event = DemandEvent(
+        id="sale",
+        name="Sale",
+        start=START.timestamp(),
+        end=END.timestamp(),
+        region="eu",
+        uplift=2.0,
+        job_classes=("bulk",),
+    )
+    history = DemandHistory(objects)
+    minutes = await history.minutes_of(event, START, START + timedelta(minutes=4))
+    assert np.nan_to_num(minutes, nan=-1.0).tolist() == [-1.0, 5.0, -1.0, 5.0]
+    everywhere = DemandEvent(id="sale", name="Sale", start=START.timestamp(), end=END.timestamp(), uplift=2.0)
+    minutes = await history.minutes_of(everywhere, START, START + timedelta(minutes=4))
+    assert minutes[1] == 15.0

@@ -171,6 +171,8 @@ FREEZE = {"name": "drop", "from": "2026-12-01T00:00:00Z", "until": "2026-11-01T0
         ("GPUPool", {"jobsPerReplica": 0}, "less than the minimum"),
         ("DemandEvent", {"endsAt": "2026-12-01T08:00:00Z"}, "the event ends before it starts"),
         ("DemandEvent", {"uplift": 0}, "less than the minimum"),
+        ("DemandEvent", {"endsAt": "2027-12-01T08:00:00Z"}, "longer than 31 days"),
+        ("DemandEvent", {"kind": "Big Sale"}, "does not match"),
     ],
 )
 def test_what_is_wrong_is_refused_with_a_sentence(kind: str, change: dict[str, Any], message: str) -> None:
@@ -188,7 +190,7 @@ def test_a_pool_keeps_its_target() -> None:
 
 def test_every_rule_is_seen_to_refuse() -> None:
     rules = [rule for _, _, node in ALL_NODES for rule in node.get("x-kubernetes-validations", ())]
-    assert len(rules) == 14
+    assert len(rules) == 15
     assert all(len(rule["message"]) > 30 for rule in rules)
 
 
