@@ -25,7 +25,7 @@ JOBS = Family(
     name="halfdrop_hub_jobs_total",
     kind="counter",
     meaning="deliveries by how they ended: complete, repeat (finished before), cancel, retry, bury (given up on), "
-    "unreadable, abandoned (the server could not be told)",
+    "yield (another region runs it), unreadable, abandoned (the server could not be told)",
     labels=("outcome",),
 )
 ERRORS = Family(
