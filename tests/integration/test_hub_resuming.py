@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -238,6 +239,25 @@ def hand_back(bench: Bench, wait_until: WaitUntil) -> HandBack:
         return status
 
     return hand_back
+
+
+async def test_jobs_in_several_slots_share_rounds_and_one_that_is_cancelled_leaves_alone(
+    bench: Bench, wait_until: WaitUntil
+) -> None:
+    jobs = [make_job(f"job-{seed}", spec=spec_of(seed=seed)) for seed in range(4)]
+    async with bench.worker("hub-1", pause_at=1, slots=4) as (sampler, _):
+        for job in jobs:
+            await bench.order(job)
+        for job in jobs:
+            await wait_until(partial(bench.has_state, job.id, JobState.PROCESSING), timeout_s=30)
+        await wait_until(lambda: sampler.counted == 1, timeout_s=30)
+        await bench.broker.js.publish(subjects.cancel_job(jobs[3].id), b"")
+        await wait_until(lambda: bench.has_state("job-3", JobState.CANCELED), timeout_s=30)
+        sampler.released.set()
+        for job in jobs[:3]:
+            await wait_until(partial(bench.has_state, job.id, JobState.COMPLETED), timeout_s=30)
+        assert sampler.engine.counters.largest >= 3
+        assert sampler.engine.counters.rounds < 2 * STEPS
 
 
 async def test_a_stopping_worker_hands_its_job_back_with_the_step_it_came_to_and_the_files_are_the_same(
