@@ -17,13 +17,12 @@ import numpy as np
 from capacity_traces import Trace, drawn, load_traces
 from measuring import report
 
-from halfdrop.forecaster.calibration import JUDGED_QUANTILE, QUANTILES, pinball
+from halfdrop.forecaster.calibration import JUDGED_QUANTILE, QUANTILES, coverage, pinball
 from halfdrop.forecaster.forecast import HORIZONS_MINUTES, Forecasts, SeriesForecaster
 from halfdrop.forecaster.oracle import find_oracle
 from halfdrop.forecaster.plan import PlanPolicy
-from halfdrop.forecaster.planned_policy import PlannedPolicy
-from halfdrop.forecaster.queue_simulator import Outcome, PoolRules, Timeline, simulate
-from halfdrop.forecaster.replay import KNOBS, RIVALS, first_replicas, make_rival
+from halfdrop.forecaster.queue_simulator import PoolRules, Timeline, simulate
+from halfdrop.forecaster.replay import KNOBS, RIVALS, first_replicas, make_rival, plan_replay
 from halfdrop.forecaster.workload import FloatArray
 
 LATE_BUDGET = 0.01
@@ -38,6 +37,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     late: float
     ratio: float
+    oracle_gpu_hours: float
     rivals: dict[str, dict[float, float]]
     """Ratio by rival and knob, only of those that kept the budget."""
 
@@ -51,15 +51,39 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", help="recorded traces; without it, a drawn day is served")
+    parser.add_argument("--weeks-back", type=int, default=0, help="serve an earlier week, so many before the last")
+    parser.add_argument("--without-rivals", action="store_true", help="ours and the oracle only")
+    parser.add_argument("--keep", type=Path, help="folder to keep each trace's figures in, and to find them in again")
     parser.add_argument("--only", nargs="+", default=[], help="names of traces; all of them if absent")
     wanted = parser.parse_args()
-    found = load_traces(wanted.folder) if wanted.folder else [drawn()]
+    found = load_traces(wanted.folder, weeks_back=wanted.weeks_back) if wanted.folder else [drawn()]
     traces = [trace for trace in found if not wanted.only or trace.name in wanted.only]
     judged = []
     for trace in traces:
-        judged.append(judge(trace, PoolRules()))
+        judged.append(judge_once(trace, wanted.keep, with_rivals=not wanted.without_rivals))
         print_table(judged[-1])
     report("capacity", sum_up(judged))
+
+
+def judge_once(trace: Trace, keep: Path | None, *, with_rivals: bool) -> Judged:
+    """Judge a trace, or take what an earlier run of this code kept: a folder takes an hour of a busy core."""
+    stem = f"{trace.name}-{trace.workload.start_minute}"
+    ours_file, rivals_file = (keep / f"{stem}{end}.json" if keep else None for end in ("", "-rivals"))
+    if ours_file and ours_file.exists():
+        ours = msgspec.json.decode(ours_file.read_bytes(), type=Judged)
+    else:
+        ours = judge(trace, PoolRules())
+        if ours_file:
+            ours_file.write_bytes(msgspec.json.encode(ours))
+    if rivals_file and rivals_file.exists():
+        rivals = msgspec.json.decode(rivals_file.read_bytes(), type=dict[str, dict[float, float]])
+    elif with_rivals:
+        rivals = sweep(trace, ours.oracle_gpu_hours, PoolRules())
+        if rivals_file:
+            rivals_file.write_bytes(msgspec.json.encode(rivals))
+    else:
+        return ours
+    return msgspec.structs.replace(ours, rivals=rivals)
 
 
 def judge(trace: Trace, rules: PoolRules) -> Judged:
@@ -68,18 +92,22 @@ def judge(trace: Trace, rules: PoolRules) -> Judged:
     begun = time.process_time()
     forecaster = SeriesForecaster(start_minute=trace.workload.start_minute - len(history))
     forecaster.extend(history)
-    week_begun = time.process_time()
     forecasts = forecaster.extend(trace.gaps)
     forecast_s = time.process_time() - begun
     timeline = Timeline(trace.workload)
     oracle = find_oracle(timeline, rules=rules, late_budget=LATE_BUDGET)
     replicas = first_replicas(history)
     before_replay = time.process_time()
-    policy = PlannedPolicy(
-        forecasts.quantiles, HORIZONS_MINUTES, policy=PlanPolicy(), boot_p95_s=rules.boot_quantile_s(0.95)
+    policy = plan_replay(
+        history,
+        trace.gaps,
+        start_minute=trace.workload.start_minute - len(history),
+        service_s=trace.workload.mean_service_s,
+        rules=rules,
+        policy=PlanPolicy(),
     )
     ours = simulate(timeline, policy, rules=rules, replicas=replicas)
-    replay_s = time.process_time() - before_replay + forecast_s - (week_begun - begun)
+    replay_s = time.process_time() - before_replay
     print(
         f"\n{trace.name}: {len(history) / DAY_MINUTES:.0f} days before, {ours.jobs} jobs, "
         f"oracle {oracle.gpu_hours / oracle.work_hours:.3f} × the work, {oracle.late_share:.2%} late"
@@ -89,7 +117,8 @@ def judge(trace: Trace, rules: PoolRules) -> Judged:
         name=trace.name,
         late=ours.late_share,
         ratio=ours.gpu_hours / oracle.gpu_hours,
-        rivals=sweep(timeline, history, oracle, rules, replicas),
+        rivals={name: {} for name in RIVALS},
+        oracle_gpu_hours=oracle.gpu_hours,
         pinball_ratio=ratio,
         pinball_ratio_calibrated=calibrated,
         coverage_errors=coverage,
@@ -98,19 +127,25 @@ def judge(trace: Trace, rules: PoolRules) -> Judged:
     )
 
 
-def sweep(
-    timeline: Timeline, history: FloatArray, oracle: Outcome, rules: PoolRules, replicas: int
-) -> dict[str, dict[float, float]]:
-    """Serve the workload with every rival at every knob, from the thriftiest on; keep those that are in time."""
+def sweep(trace: Trace, oracle_gpu_hours: float, rules: PoolRules) -> dict[str, dict[float, float]]:
+    """Serve the workload with every rival at every knob; keep the ratios of those that are in time."""
+    history = trace.history[-HISTORY_DAYS * DAY_MINUTES :]
+    timeline, replicas = Timeline(trace.workload), first_replicas(history)
     minutes = timeline.workload.length_s // 60
     found: dict[str, dict[float, float]] = {}
     for name in RIVALS:
         found[name] = {}
-        for knob in KNOBS:
+        late_in_a_row = 0
+        for knob in sorted(KNOBS):
             rival = make_rival(name, knob, history, minutes)
             served = simulate(timeline, rival, rules=rules, replicas=replicas, give_up_share=LATE_BUDGET)
-            if served.is_whole and served.late_share <= LATE_BUDGET:
-                found[name][knob] = served.gpu_hours / oracle.gpu_hours
+            if not served.is_whole or served.late_share > LATE_BUDGET:
+                late_in_a_row += 1
+                if late_in_a_row == 2:
+                    break
+                continue
+            late_in_a_row = 0
+            found[name][knob] = served.gpu_hours / oracle_gpu_hours
     return found
 
 
@@ -129,7 +164,8 @@ def judge_forecasts(
     near = forecasts.quantiles[:-BOOT_HORIZON_MINUTES, HORIZONS_MINUTES.index(BOOT_HORIZON_MINUTES)]
     came = window[BOOT_HORIZON_MINUTES:]
     is_known = ~np.isnan(came)
-    covered = (came[is_known, None] <= near[is_known]).mean(axis=0)
+    zeros = forecasts.zero_shares[:-BOOT_HORIZON_MINUTES, HORIZONS_MINUTES.index(BOOT_HORIZON_MINUTES)]
+    covered = coverage(near[is_known], zeros[is_known], came[is_known])
     errors = {level: round(float(share - level), 4) for level, share in zip(QUANTILES, covered, strict=True)}
     return float(ours / plain), float(ours / calibrated), errors
 

@@ -17,6 +17,8 @@ from halfdrop.forecaster.workload import DAY_S, MINUTE_S, FloatArray, Workload, 
 
 MEAN_GPUS = 28.0
 WINDOW_DAYS = 7
+SHORTEST_WINDOW_DAYS = 4
+WARM_DAYS = 2
 COPIES = 50
 JITTER_S = 900
 SEED = 20261127
@@ -42,9 +44,12 @@ def read_minute(text: str) -> int:
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) // MINUTE_S
 
 
-def load_traces(folder: Path) -> list[Trace]:
-    """Return every trace of the folder that is long enough to hold a history and a window."""
-    found = [stable_diffusion(folder / "genai_sd_requests.csv.gz")]
+def load_traces(folder: Path, *, weeks_back: int = 0) -> list[Trace]:
+    """Return every trace of the folder that is long enough to hold a history and a window.
+
+    weeks_back: serve the week so many before the last one; what came later is not looked at.
+    """
+    found = [stable_diffusion(folder / "genai_sd_requests.csv.gz", weeks_back=weeks_back)]
     for name, file, columns, bucket in (
         ("servegen", "servegen_m_small_10min.csv.gz", ("rate",), 10),
         ("worldcup98", "worldcup98_1min.csv.gz", ("count",), 1),
@@ -53,11 +58,11 @@ def load_traces(folder: Path) -> list[Trace]:
         ("tweets", "nab_tweets_5min.csv.gz", ("AAPL", "AMZN", "FB", "GOOG"), 5),
         ("taxi", "nab_nyctaxi_30min.csv.gz", ("count",), 30),
     ):
-        found.append(counted(name, folder / file, columns, bucket))
-    return found
+        found.append(counted(name, folder / file, columns, bucket, weeks_back=weeks_back))
+    return [trace for trace in found if trace is not None]
 
 
-def stable_diffusion(path: Path) -> Trace:
+def stable_diffusion(path: Path, *, weeks_back: int = 0) -> Trace | None:
     """Superpose copies of the recorded requests; failed and pending ones count with the seconds they took."""
     rows = [row for row in read_rows(path) if row["exec_time_seconds"]]
     stamps = [int(datetime.fromisoformat(row["gmt_create"]).replace(tzinfo=UTC).timestamp()) for row in rows]
@@ -67,12 +72,22 @@ def stable_diffusion(path: Path) -> Trace:
     at = np.repeat(np.array(stamps) - first, COPIES) + dice.integers(-JITTER_S, JITTER_S + 1, len(rows) * COPIES)
     work = np.repeat(seconds, COPIES)
     length = int(at.max()) // DAY_S * DAY_S
-    begin = length - WINDOW_DAYS * DAY_S
+    begin, length = find_window(length // DAY_S, weeks_back)
+    if not length:
+        return None
+    begin, length = begin * DAY_S, length * DAY_S
     whole = make_workload(at, work, length_s=length, start_minute=first // MINUTE_S)
     return _cut("stable_diffusion", whole, begin // MINUTE_S, np.zeros(length // MINUTE_S))
 
 
-def counted(name: str, path: Path, columns: tuple[str, ...], bucket: int) -> Trace:
+def find_window(days: int, weeks_back: int) -> tuple[int, int]:
+    """Return the days from which and to which a trace is served; at least WARM_DAYS come before. Both 0: too short."""
+    end = days - weeks_back * WINDOW_DAYS
+    begin = max(end - WINDOW_DAYS, WARM_DAYS)
+    return (begin, end) if end - begin >= SHORTEST_WINDOW_DAYS else (0, 0)
+
+
+def counted(name: str, path: Path, columns: tuple[str, ...], bucket: int, *, weeks_back: int = 0) -> Trace | None:
     """Turn a count per bucket into jobs. A bucket that is missing, or recorded as a drop-out, is a gap."""
     rows = read_rows(path)
     if "t_s" in rows[0]:
@@ -95,7 +110,11 @@ def counted(name: str, path: Path, columns: tuple[str, ...], bucket: int) -> Tra
     rate = np.interp(np.arange(length), middles[is_known], per_bucket[is_known])
     gap = np.where(np.repeat(is_known, bucket), 0.0, np.nan)
     rate = np.where(np.isnan(gap), 0.0, rate)
-    begin = length - WINDOW_DAYS * DAY_MINUTES
+    first_day, last_day = find_window(length // DAY_MINUTES, weeks_back)
+    if not last_day:
+        return None
+    begin, length = first_day * DAY_MINUTES, last_day * DAY_MINUTES
+    rate, gap = rate[:length], gap[:length]
     gpus = rate * MEAN_GPUS / rate[begin:].mean()
     return _cut(name, draw_jobs(gpus, seed=SEED, start_minute=first), begin, gap)
 

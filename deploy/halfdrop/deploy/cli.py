@@ -11,6 +11,7 @@ import typer
 
 from halfdrop.contracts.errors import HalfdropError, InvalidInput, TransientError, Unavailable
 from halfdrop.deploy.cli_batches import batch_app
+from halfdrop.deploy.cli_forecast import forecast_app
 from halfdrop.deploy.cli_jobs import jobs_app
 from halfdrop.deploy.cli_keys import keys_app
 from halfdrop.deploy.cli_models import models_app
@@ -48,6 +49,7 @@ app.add_typer(keys_app)
 app.add_typer(webhooks_app)
 app.add_typer(regions_app)
 app.add_typer(plan_app)
+app.add_typer(forecast_app)
 
 
 def main() -> None:

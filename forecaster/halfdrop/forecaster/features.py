@@ -18,6 +18,7 @@ SPANS_MINUTES = (2.0, 5.0, 15.0, 45.0, 180.0)
 LEVEL = 3
 """Index in SPANS_MINUTES of the average that counts as the level of now."""
 
+LAG_MINUTES, LAGS = 5, 13
 HALF_WIDTHS_MINUTES = (3, 15)
 """Half the widths of the windows around the same time of another day."""
 
@@ -66,6 +67,22 @@ def clean_demand(values: FloatArray) -> FloatArray:
 def recent_features(filled: FloatArray, averages: FloatArray, begin: int, end: int) -> FloatArray:
     """Return the recent past of minutes [begin, end): a constant, the last value, the averages."""
     return np.column_stack([np.ones(end - begin), filled[begin:end], averages[begin:end]])
+
+
+def lagged_features(filled_sums: FloatArray, averages: FloatArray, begin: int, end: int) -> FloatArray:
+    """Return the last LAGS windows of LAG_MINUTES, one after the other into the past, as changes of level.
+
+    Sessions that last as long as each other end together as they began: half an hour after a rise comes a fall.
+    """
+    now = np.arange(begin, end)
+    level = averages[begin:end, LEVEL]
+    columns = []
+    for lag in range(1, LAGS + 1):
+        last = now + 1 - LAG_MINUTES * lag
+        first = np.maximum(last - LAG_MINUTES, 0)
+        around = (filled_sums[np.maximum(last, 1)] - filled_sums[first]) / np.maximum(last - first, 1)
+        columns.append(np.where(last > 0, around - level, 0.0))
+    return np.column_stack(columns)
 
 
 def seasonal_features(

@@ -6,7 +6,16 @@ import pytest
 
 from halfdrop.contracts.errors import InvalidInput
 from halfdrop.forecaster.plan import PlanPolicy, at_score, plan_capacity, score_of
-from halfdrop.forecaster.planned_policy import MarginSteering, PlannedPolicy, reactive_floor
+from halfdrop.forecaster.planned_policy import (
+    CORRECTION_MAX,
+    PRICES,
+    MarginSteering,
+    PlannedPolicy,
+    PriceSteering,
+    at_price,
+    reactive_floor,
+)
+from halfdrop.forecaster.queue_simulator import PoolRules
 from halfdrop.forecaster.scaling import Observation
 
 HORIZONS = (1, 3, 6, 9, 60)
@@ -92,20 +101,63 @@ def test_late_jobs_raise_the_margin_at_once_and_days_without_them_lower_it_slowl
     assert 1.35 < steering.score <= 1.6
 
 
+def wanted(*by_horizon: tuple[int, int, int], prices: int = len(PRICES)) -> np.ndarray:
+    """The same capacity at every price, for each minute three horizons."""
+    return np.repeat(np.array(by_horizon)[:, :, None], prices, axis=2)
+
+
+def pool(table: np.ndarray, **known: bool) -> PlannedPolicy:
+    return PlannedPolicy(
+        table, (3, 6, 9), policy=FIXED, rules=PoolRules(), log_prices=np.array([np.log(20.0)]), **known
+    )
+
+
 def test_what_was_wanted_a_moment_ago_is_held_then_given_back_in_one_go() -> None:
-    forecasts = np.stack([quantiles(20, 20, 20, 20, 20)] + [quantiles(5, 5, 5, 5, 5)] * 30)
-    policy = PlannedPolicy(forecasts, HORIZONS, policy=FIXED, boot_p95_s=468)
-    wanted = [policy.decide(see(now, ready=23, busy=4, mean_concurrency=4.0)) for now in range(60, 15 * 60, 15)]
-    numbers = [decision.replicas for decision in wanted]
+    policy = pool(wanted((23, 23, 23), *[(8, 8, 8)] * 30))
+    times = range(60, 15 * 60, 15)
+    decisions = [policy.decide(see(now, ready=23, busy=4, mean_concurrency=4.0)) for now in times]
+    numbers = [decision.replicas for decision in decisions]
     assert sorted(set(numbers)) == [8, 23]
     first_down = numbers.index(8)
-    minutes_held = (first_down - 4) * 15 / 60
-    assert minutes_held == pytest.approx(FIXED.hold_minutes, abs=0.5)
-    assert wanted[first_down].reason == "given back: not wanted for long enough"
+    assert (first_down - 4) * 15 / 60 == pytest.approx(FIXED.hold_minutes, abs=0.5)
+    assert decisions[first_down].reason == "given back: not wanted for long enough"
+
+
+def test_only_what_a_boot_can_still_help_is_ordered_and_what_is_needed_sooner_is_kept() -> None:
+    assert pool(wanted((30, 12, 11))).decide(see(60)).replicas == 12
+    kept = pool(wanted((30, 12, 11))).decide(see(60, ready=30))
+    assert (kept.replicas, kept.reason) == (30, "kept: wanted within a boot, or a moment ago")
+
+
+def test_a_higher_price_for_late_work_never_wants_fewer_gpus() -> None:
+    table = np.arange(10, 10 + 3 * len(PRICES)).reshape(3, -1)
+    numbers = [at_price(table, log_price)[1] for log_price in np.linspace(-1, 8, 40)]
+    assert numbers == sorted(numbers)
+    assert (numbers[0], numbers[-1]) == (table[1, 0], table[1, -1])
+
+
+def test_late_jobs_raise_the_price_at_once_and_only_so_far() -> None:
+    steering = PriceSteering(late_share_target=0.005)
+    for _ in range(5_760):
+        steering.note(20, 0)
+    assert steering.correction == pytest.approx(-0.25, abs=0.01)
+    for _ in range(300):
+        steering.note(20, 20)
+    assert steering.correction == CORRECTION_MAX
 
 
 def test_a_pool_without_forecasts_follows_its_queue() -> None:
-    policy = PlannedPolicy(np.empty((0, 5, 7)), HORIZONS, policy=FIXED, boot_p95_s=468)
+    policy = pool(np.empty((0, 3, len(PRICES)), dtype=np.int64))
     decision = policy.decide(see(60, ready=10, busy=10, queued=7, mean_concurrency=14.0))
     assert (decision.replicas, decision.reason) == (17, "reactive floor")
     assert reactive_floor(see(60, mean_concurrency=4.2)) == 5
+
+
+def test_no_plan_is_below_the_reactive_floor_or_above_the_limit() -> None:
+    low = pool(wanted((1, 1, 1)))
+    assert low.decide(see(60, ready=30, busy=25, mean_concurrency=25.0)).replicas >= 25
+    limited = msgspec.structs.replace(FIXED, replicas_max=15)
+    policy = PlannedPolicy(
+        wanted((40, 40, 40)), (3, 6, 9), policy=limited, rules=PoolRules(), log_prices=np.array([3.0])
+    )
+    assert policy.decide(see(60, queued=90, busy=10)).replicas == 15
