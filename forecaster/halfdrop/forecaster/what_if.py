@@ -14,19 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfdrop.contracts.errors import InvalidInput
-from halfdrop.forecaster.calibration import QUANTILES
+from halfdrop.forecaster.expected_cost import wanted_capacity
 from halfdrop.forecaster.features import DAY_MINUTES
 from halfdrop.forecaster.forecast import SeriesForecaster
 from halfdrop.forecaster.oracle import find_oracle
 from halfdrop.forecaster.plan import PlanPolicy
-from halfdrop.forecaster.planned_policy import PlannedPolicy
+from halfdrop.forecaster.planned_policy import PLAN_HORIZONS_MINUTES, PRICES, SMOOTH_MINUTES, PlannedPolicy
 from halfdrop.forecaster.queue_simulator import Outcome, PoolRules, Timeline, simulate
 from halfdrop.forecaster.replay import JOBS_SEED, first_replicas
 from halfdrop.forecaster.scaling import DECISION_INTERVAL_S, Observation, Policy, ScalingDecision
+from halfdrop.forecaster.shadow_pools import BLOCK_MINUTES, ShadowPools
 from halfdrop.forecaster.workload import DAY_S, MINUTE_S, FloatArray, IntArray, draw_jobs
 
-HORIZONS_MINUTES = (1, 3, 6, 9, 15, 30)
-"""Up to half an hour of boot; what is longer than that is planned for as if it were not."""
+SHADOW_MINUTES = 2 * DAY_MINUTES
+"""Before the window, in which the price of late work is found: less than replay.py takes, because somebody waits."""
 
 JOBS_MAX = 3_000_000
 """In one replay: a few hundred MB, and some ten seconds for each policy."""
@@ -129,19 +130,19 @@ def replay_question(question: Question, tell: Tell) -> Answer:
     replicas = first_replicas(history if len(history) else window)
     asked = question.scenario or question.present
 
-    def serve(name: str, terms: Terms, made: FloatArray, begin_share: float) -> Outcome:
-        planned = PlannedPolicy(
-            made, HORIZONS_MINUTES, policy=terms.policy, boot_p95_s=terms.rules().boot_quantile_s(0.95)
-        )
+    wanted = wanted_capacity(forecasts, service_s=question.mean_service_s, prices=PRICES)
+    nothing = np.zeros((len(window), len(PLAN_HORIZONS_MINUTES), len(PRICES)), dtype=np.int64)
+
+    def serve(name: str, terms: Terms, made: IntArray, begin_share: float) -> Outcome:
+        planned = _plan(question, made, terms, lambda share: tell(name, begin_share + 0.08 * share))
         policy: Policy = _Watched(planned, name, tell, begin_share, timeline.workload.length_s)
         if terms.spot_share > 0:
             policy = _Spot(policy, terms)
         return simulate(timeline, policy, rules=terms.rules(), replicas=max(replicas, terms.policy.replicas_min))
 
-    present = serve("the present policy", question.present, forecasts, 0.42)
-    scenario = serve("the scenario", question.scenario, forecasts, 0.57) if question.scenario else None
-    nothing = np.full((1, len(HORIZONS_MINUTES), len(QUANTILES)), np.nan)
-    reactive = serve("reaction alone", asked, np.repeat(nothing, len(window), axis=0), 0.72)
+    present = serve("the present policy", question.present, wanted, 0.42)
+    scenario = serve("the scenario", question.scenario, wanted, 0.57) if question.scenario else None
+    reactive = serve("reaction alone", asked, nothing, 0.72)
     tell("hindsight", 0.87)
     oracle = find_oracle(timeline, rules=asked.rules(), late_budget=LATE_BUDGET)
     return Answer(
@@ -159,13 +160,47 @@ def replay_question(question: Question, tell: Tell) -> Answer:
 
 
 def learn(question: Question, tell: Tell) -> Float32Array:
-    """Return the forecasts made at each minute of the window: [minutes, horizons, QUANTILES]."""
-    forecaster = SeriesForecaster(start_minute=question.start_minute, horizons=HORIZONS_MINUTES)
+    """Return the forecasts made at each minute, before the window too: [minutes, horizons, QUANTILES]."""
+    forecaster = SeriesForecaster(
+        start_minute=question.start_minute, horizons=PLAN_HORIZONS_MINUTES, smooth_minutes=SMOOTH_MINUTES
+    )
     made = []
     for begin in range(0, len(question.gpus), DAY_MINUTES):
         tell("learning the days before", 0.4 * begin / len(question.gpus))
         made.append(forecaster.extend(question.gpus[begin : begin + DAY_MINUTES]).quantiles)
-    return np.concatenate(made)[-question.window_minutes :].astype(np.float32)
+    return np.concatenate(made).astype(np.float32)
+
+
+def _plan(question: Question, wanted: IntArray, terms: Terms, tell: Callable[[float], None]) -> PlannedPolicy:
+    """Return our policy on these terms, as replay.py makes it: each block at the price that those before it taught.
+
+    wanted: [minutes, horizons, PRICES], of the window, or of all minutes, those before the window then teach as well.
+    """
+    shadows = ShadowPools(
+        horizons=PLAN_HORIZONS_MINUTES, rules=terms.rules(), policy=terms.policy, service_s=question.mean_service_s
+    )
+    window = len(wanted) - question.window_minutes
+    demand = question.gpus[-len(wanted) :]
+    blocks_before = min(SHADOW_MINUTES, window) // BLOCK_MINUTES
+    begins = range(window - blocks_before * BLOCK_MINUTES, len(wanted), BLOCK_MINUTES)
+    is_planning = bool(wanted.any())
+    log_prices = []
+    for place, begin in enumerate(begins):
+        block = slice(begin, begin + BLOCK_MINUTES)
+        if begin >= window:
+            log_prices.append(shadows.log_price())
+        if is_planning:
+            shadows.learn(demand[block], wanted[block])
+        tell(place / len(begins))
+    return PlannedPolicy(
+        wanted[window:],
+        PLAN_HORIZONS_MINUTES,
+        policy=terms.policy,
+        rules=terms.rules(),
+        log_prices=np.array(log_prices),
+        minutes_per_price=BLOCK_MINUTES,
+        is_corrected=terms.policy.is_margin_steered,
+    )
 
 
 class _Watched:
@@ -179,7 +214,7 @@ class _Watched:
     def decide(self, seen: Observation) -> ScalingDecision:
         if time.monotonic() - self._told_s > TELL_EVERY_S:
             self._told_s = time.monotonic()
-            self._tell(self._name, self._begin_share + 0.15 * seen.now_s / self._length_s)
+            self._tell(self._name, self._begin_share + 0.08 + 0.07 * seen.now_s / self._length_s)
         return self._policy.decide(seen)
 
 
