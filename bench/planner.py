@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def minute_cost(count: int, minutes: int, horizons: tuple[int, ...]) -> tuple[float, float]:
-    """Return CPU milliseconds for a minute of one series, the median, and seconds for a learnt day."""
+    """Return CPU milliseconds for a minute of one series (median), and CPU seconds for a day that is learnt."""
     demand = draw(count, DAY + minutes)
 
     def lessons(begin: int, end: int) -> list[NodeMinutes]:

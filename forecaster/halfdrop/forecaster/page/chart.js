@@ -142,6 +142,8 @@ function tick(seconds, place) {
 function clipped(plot, draw) {
   const { ctx, bbox } = plot;
   ctx.save();
+  ctx.textAlign = "left"; // the axes leave theirs behind
+  ctx.textBaseline = "alphabetic";
   ctx.beginPath();
   ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
   ctx.clip();
@@ -179,5 +181,5 @@ export function stretch(plot, ctx, bbox, from, to, name) {
   ctx.fillRect(left, bbox.top, right - left, 3 * scale);
   ctx.font = `italic ${14 * scale}px 'Studio Italic', Georgia, serif`;
   // A name that is much wider than its stretch would lie on the next one's.
-  if (ctx.measureText(name).width < 2.5 * (right - left)) ctx.fillText(name, left + 5 * scale, bbox.top + 32 * scale);
+  if (ctx.measureText(name).width < 5 * (right - left)) ctx.fillText(name, left + 5 * scale, bbox.top + 32 * scale);
 }

@@ -116,7 +116,7 @@ export function wireWhatIf({ form, pool, days, sliders, outcome, run, reset, app
         element("td", {}, compared(row, "gpu_hours", (value) => number(value, 4))),
         element("td", {}, compared(row, "cost", (value) => money(value, asked.currency))),
         element("td", {}, money((row.cost / answer.days) * 30.4, asked.currency)),
-        element("td", {}, number(row.oracle_ratio))))));
+        element("td", {}, row.oracle_ratio.toFixed(2))))));
     const host = element("div", { class: "chart", role: "img", "aria-label": "GPUs of the present policy and of the scenario over the days replayed" });
     const areWished = Object.keys(asked.wishes).length > 0;
     outcome.replaceChildren(

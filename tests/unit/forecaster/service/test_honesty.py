@@ -15,7 +15,8 @@ HOUR = 60
 def forecasts_of(centre: FloatArray, spread: float, horizon: int) -> Forecasts:
     """Forecasts, one for each origin, of a normal value around `centre`."""
     quantiles = (centre[:, None] + spread * NORMAL)[:, None, :]
-    return Forecasts(first_minute=0, horizons=(horizon,), quantiles=quantiles, points=centre[:, None])
+    points, zeros = centre[:, None], np.zeros((len(centre), 1))
+    return Forecasts(first_minute=0, horizons=(horizon,), quantiles=quantiles, points=points, zero_shares=zeros)
 
 
 def judge_in_pieces(demand: FloatArray, made: Forecasts, horizon: int, pieces: list[int]) -> Judge:
@@ -24,7 +25,11 @@ def judge_in_pieces(demand: FloatArray, made: Forecasts, horizon: int, pieces: l
     for size in pieces:
         part = slice(begin, begin + size)
         piece = Forecasts(
-            first_minute=begin, horizons=(horizon,), quantiles=made.quantiles[part], points=made.points[part]
+            first_minute=begin,
+            horizons=(horizon,),
+            quantiles=made.quantiles[part],
+            points=made.points[part],
+            zero_shares=made.zero_shares[part],
         )
         judge.extend(demand[part], piece, start_minute=begin)
         begin += size
