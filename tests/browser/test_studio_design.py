@@ -209,6 +209,7 @@ def test_every_colour_and_member_of_a_design_survives_its_link(open_studio: Any)
     design = {
         "prompt": "café & crème, 50 % + more #1", "negative": "a=b", "seed": 4294967295, "layout": "third-drop",
         "units": 9, "steps": 7, "guidance": 2.5, "overrides": ["#000000", None, "#ffffff", None, "#abcdef"],
+        "template": "wallpaper",
     }  # fmt: skip
     there_and_back = """async (design) => {
         const { fromFragment, toFragment } = await import("/studio/design.js");

@@ -121,7 +121,8 @@ async def test_a_worker_killed_in_the_middle_of_a_job_costs_time_but_no_job(
     assert await completions(broker) == ["job1", "job2"]
     assert (await broker.js.stream_info(subjects.JOBS_STREAM)).state.messages == 0
     objects = open_objects(objects_url)
-    assert len(await objects.list("jobs/local/job1")) == 1 + LAYERS + 2 + 1
+    files = ["master.png", "pattern.svg", "proof.png", "manifest.json", "result.json"]
+    assert len(await objects.list("jobs/local/job1")) == LAYERS + len(files)
 
 
 async def test_jobs_that_a_killed_worker_had_in_hand_at_once_all_come_again(

@@ -25,6 +25,6 @@ async def test_half_a_day_of_decisions_does_not_flap_nor_fall_below_what_is_obse
     assert (found["looks"], found["decisions"]) == (9, 5 * 2880)
     assert (found["flaps"], found["below_floor"]) == (0, 0)
     assert found["rss_mb"] < 150
-    # each forecaster shows: a right one keeps work from waiting, one that lies by 100 is held by the maximum alone
+    # each forecaster shows: a right one keeps work from waiting, one that lies by 100 is found out by what is seen
     assert found["loop"]["right"]["waiting_share"] < found["loop"]["stopped"]["waiting_share"]
-    assert found["loop"]["times_100"]["replica_hours_per_work"] > 5
+    assert found["loop"]["times_100"]["replica_hours_per_work"] < 5

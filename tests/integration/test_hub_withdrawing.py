@@ -23,6 +23,7 @@ from halfdrop.hub.settling import settle
 from halfdrop.hub.withdrawing import withdraw_canceled
 from halfdrop.runtime.broker import Broker, open_broker
 from halfdrop.runtime.objects import ObjectStore, open_objects
+from halfdrop.runtime.publishing import GroupPublisher
 from halfdrop.runtime.streams import ensure_hub_streams
 
 WaitUntil = Callable[..., Awaitable[None]]
@@ -74,6 +75,7 @@ async def fail_once(broker: Broker, objects: ObjectStore, *job_ids: str, state: 
         spec = PatternSpec(prompt="red dots", model_digest="0" * 64)
         job = Job(id=job_id, origin="test", spec=spec, size_px=256, created_at=time.time())
         await broker.js.publish(subjects.queued_job(job.job_class, job.tenant), encode_job(job))
+    events = GroupPublisher(broker, broker.js, subjects.EVENTS_STREAM)
     async with taking(broker) as deliveries:
         for job_id in job_ids:
             delivery = await anext(deliveries)
@@ -82,7 +84,8 @@ async def fail_once(broker: Broker, objects: ObjectStore, *job_ids: str, state: 
             told = accepted_status(job, pattern_key(spec))
             await objects.put(subjects.artifact_path("local", job_id, "master.png"), b"png")
             status = msgspec.structs.replace(told, state=state, attempt=1, queue_sequence=delivery.sequence)
-            await settle(broker, objects, delivery, Outcome(verdict=Verdict.RETRY, status=status, retry_after_s=WAIT_S))
+            outcome = Outcome(verdict=Verdict.RETRY, status=status, retry_after_s=WAIT_S)
+            await settle(broker, events, objects, delivery, outcome)
 
 
 async def state_of(broker: Broker, job_id: str) -> JobState | None:

@@ -31,9 +31,9 @@ PLAN = DemandPlan(
 )
 
 
-def test_a_plan_is_the_same_after_its_journey_and_its_bytes_stay_as_they_were() -> None:
-    assert encode_plan(PLAN) == GOLDEN
-    assert decode_plan(GOLDEN) == PLAN
+def test_a_plan_is_the_same_after_its_journey_and_bytes_of_the_first_release_still_are_one() -> None:
+    assert encode_plan(PLAN) == GOLDEN.removesuffix(b"}") + b',"note":""}'
+    assert decode_plan(encode_plan(PLAN)) == decode_plan(GOLDEN) == PLAN
     assert plan_key("eu-1", "h100") == "eu-1.h100"
 
 

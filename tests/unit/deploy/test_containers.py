@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from halfdrop.edge.settings import EdgeSettings
-from halfdrop.forecaster.service.settings import ForecasterSettings
+from halfdrop.forecaster.service.settings import PlannerSettings
 from halfdrop.hub.settings import HubSettings
 from halfdrop.operator.settings import OperatorSettings
 from halfdrop.runtime.settings import load_settings
@@ -17,9 +17,12 @@ from halfdrop.runtime.settings import load_settings
 SETTINGS: dict[str, type[msgspec.Struct]] = {
     "edge": EdgeSettings,
     "hub": HubSettings,
-    "forecaster": ForecasterSettings,
+    "forecaster": PlannerSettings,
     "operator": OperatorSettings,
 }
+PLANNER_PREFIX = "HALFDROP_PLANNER_"
+"""Of what the forecaster's image is told; the rest, where the hub and the objects are, comes from outside."""
+
 ROOT = Path(__file__).parents[3]
 PARTS = ("edge", "hub", "forecaster", "operator")
 HADOLINT = Path(sys.executable).with_name("hadolint")
@@ -71,7 +74,7 @@ def test_everything_is_installed_by_the_lock(part: str) -> None:
 
 @pytest.mark.parametrize("part", PARTS)
 def test_the_environment_is_one_that_the_process_takes(part: str) -> None:
-    prefix = f"HALFDROP_{part.upper()}_"
+    prefix = {"forecaster": PLANNER_PREFIX}.get(part, f"HALFDROP_{part.upper()}_")
     given = dict(re.findall(rf"({prefix}\w+)=(\S+)", (ROOT / part / "Dockerfile").read_text()))
     assert given
     kind = SETTINGS[part]
