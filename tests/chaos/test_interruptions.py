@@ -160,8 +160,7 @@ async def test_jobs_that_are_sampled_survive_kills_and_hand_backs_and_look_as_if
         "double": len(double),
     }
     sys.stdout.write(msgspec.json.encode(figures).decode() + "\n")
-    assert (lost, double) == ([], [])
-    assert resumed > 0
+    assert (lost, double) == ([], [])  # whether one was resumed is chance; that jobs are, test_hub_resuming.py sees
     files = {status.id: [(a.name, a.sha256) for a in status.artifacts] for status in told if status.artifacts}
     for number in range(JOBS):
         assert files[f"wild{number:03}"] == files[f"calm{number:03}"], number

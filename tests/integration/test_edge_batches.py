@@ -417,7 +417,7 @@ async def test_a_batch_waits_for_the_edges_own_nats_and_says_so(
     edge: "LiveEdge", edge_nats: NatsServer, hub_nats: NatsServer, wait_until: "WaitUntil"
 ) -> None:
     async with instant_hub(hub_nats) as seen:
-        placed = await submit(edge.client, specs(300))
+        placed = await submit(edge.client, specs(2000))  # more than are placed before the kill
 
         async def has_begun() -> bool:
             return bool((await look_up(edge.client, placed["id"]))["counts"]["completed"] >= 5)
@@ -431,7 +431,7 @@ async def test_a_batch_waits_for_the_edges_own_nats_and_says_so(
         await wait_until(says_so, timeout_s=30)
         await edge_nats.start()
         done = await wait_over(edge.client, placed["id"], wait_until)
-        assert done["counts"]["completed"] == 300
+        assert done["counts"]["completed"] == 2000
         assert done["status_reason"] is None
-    assert len(seen) == 300
+    assert len(seen) == 2000
     assert set(seen.values()) == {1}

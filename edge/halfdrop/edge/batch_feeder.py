@@ -12,7 +12,7 @@ import time
 import msgspec
 import structlog
 
-from halfdrop.contracts.errors import HalfdropError, NotFound, PermanentError, TransientError
+from halfdrop.contracts.errors import HalfdropError, NotFound, PermanentError, TransientError, Unavailable
 from halfdrop.contracts.jobs import Job, JobError, JobState, JobStatus, accepted_status
 from halfdrop.contracts.patterns import PatternSpec, pattern_key
 from halfdrop.contracts.plates import Plates
@@ -153,7 +153,10 @@ class Feeder:
             return False
         if batch.state.phase == "paused" or not batch.has_more:
             return False
+        if not self._orders.is_connected:  # said at once, also where enough is under way already
+            raise Unavailable("the edge's NATS server is away; the batch goes on when it is back")
         if len(batch.unfinished) >= batch.window or self._batches.unfinished() >= UNFINISHED_MAX:
+            batch.say("")
             return False
         line, end_bytes = await self._next_line(batch)
         await self._place(batch, line)

@@ -71,6 +71,7 @@ class OrderBook:
     """The orders of this edge. Made by `open_orders`."""
 
     def __init__(self, broker: Broker, bucket: KeyValue, listeners: Listeners) -> None:
+        self._broker = broker
         self._js = broker.js
         self._bucket = bucket
         self._listeners = listeners
@@ -99,6 +100,11 @@ class OrderBook:
 
         self.on_accepted: Callable[[Job], None] | None = None
         """Told of each of them, once it is durable."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the edge's own NATS server answers."""
+        return self._broker.is_connected
 
     async def load(self) -> None:
         """Read what earlier runs of this edge left in the bucket."""

@@ -1,7 +1,7 @@
 """Real models behind the engine's seam: an image is its own, whatever was beside it, and what diffusers would draw."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,15 @@ UNIT_ASKS = [
     UnitAsk(prompt="blue stars", negative_prompt="red", size_px=64, seed=4, num_inference_steps=2, guidance_scale=3.0),
     UnitAsk(prompt="no guidance", size_px=64, seed=6, num_inference_steps=2, guidance_scale=1.0),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As workers have it: with several, torch shares a product out by its size, and a batch changes the last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
