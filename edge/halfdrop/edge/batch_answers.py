@@ -98,11 +98,13 @@ def _say_reason(batch: BatchNow, counts: LineCounts, hub_away_since: float | Non
     unfinished = counts.queued + counts.processing
     if batch.state.phase == "paused":
         return f"paused; {unfinished} orders that were placed before go on" if unfinished else "paused"
+    if batch.reason:  # the nearer cause: without the edge's own NATS the hub is away, too
+        return batch.reason
     if hub_away_since is not None:
         return f"the hub is away since {_iso(hub_away_since)}; what was placed is safe here and goes there later"
     if batch.state.phase == "canceling":
-        return batch.reason or f"{unfinished} orders are being stopped"
-    return batch.reason or None
+        return f"{unfinished} orders are being stopped"
+    return None
 
 
 def _iso(unix_s: float) -> str:
