@@ -48,7 +48,7 @@ from halfdrop.edge.previewer import open_previewer
 from halfdrop.edge.region_choice import SpillRule
 from halfdrop.edge.regions import open_regions
 from halfdrop.edge.reuse import ReusePools
-from halfdrop.edge.server import claim_port, serve
+from halfdrop.edge.server import serve
 from halfdrop.edge.services import Services
 from halfdrop.edge.settings import PREFIX, EdgeSettings, choose_bundle_dir, count_threads, is_open, region_names
 from halfdrop.edge.shelf import Shelf
@@ -61,6 +61,7 @@ from halfdrop.runtime.broker import open_broker
 from halfdrop.runtime.exposition import make_registry, serve_metrics
 from halfdrop.runtime.lifecycle import stop_on_signals
 from halfdrop.runtime.objects import open_objects
+from halfdrop.runtime.serving import claim_port
 from halfdrop.runtime.streams import IDEMPOTENCY_KEPT_S, ensure_bucket
 from halfdrop.runtime.tracing import Tracing
 
@@ -72,7 +73,7 @@ KIB, MIB = 2**10, 2**20
 async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) -> None:
     """Open everything, serve, and close it again when a signal comes. Raises HalfdropError if it cannot start."""
     stop = stop_on_signals()
-    port = claim_port(settings.host, settings.port)
+    port = claim_port(settings.host, settings.port, choose=f"{PREFIX}PORT")
     bundle = await asyncio.to_thread(open_bundle, choose_bundle_dir(settings, shipped_bundle_dir()))
     templates = open_shelf(Path(settings.templates_dir) if settings.templates_dir else None)
     objects = open_objects(settings.objects_url)

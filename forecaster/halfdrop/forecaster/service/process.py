@@ -18,13 +18,14 @@ from halfdrop.forecaster.service.policies import Policies, follow_calendar
 from halfdrop.forecaster.service.pools import read_pools
 from halfdrop.forecaster.service.publishing import Publisher
 from halfdrop.forecaster.service.replays import Replays
-from halfdrop.forecaster.service.serving import claim_port, serve
+from halfdrop.forecaster.service.serving import serve
 from halfdrop.forecaster.service.settings import PREFIX, PlannerSettings
 from halfdrop.forecaster.service.shards import Shard, count_shards
 from halfdrop.forecaster.service.sources import DemandSource, FileSource, HistorySource
 from halfdrop.forecaster.service.streams import Streams
 from halfdrop.runtime.lifecycle import stop_on_signals
 from halfdrop.runtime.objects import ObjectStore
+from halfdrop.runtime.serving import claim_port
 
 log = structlog.get_logger()
 
@@ -42,7 +43,7 @@ async def run_planner(
     first; plans are published there. Both are needed unless the settings name a history file.
     """
     stop = stop or stop_on_signals()
-    port = claim_port(settings.host, settings.port)
+    port = claim_port(settings.host, settings.port, choose=f"--port or {PREFIX}PORT")
     terms = read_pools(Path(settings.pools)) if settings.pools else {}
     source = choose_source(settings, objects)
     hubs = hubs or {}
