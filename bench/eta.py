@@ -5,13 +5,15 @@ on a virtual clock. Each request is an order of its recorded group (the tenant) 
 seconds. Four slots at four times the recorded rate: the load of the recording, its days and bursts as they were, for a
 pool of some size. What an order asks is known to the pool as `contracts.work` counts it (images x steps), its seconds
 only once it has ended. The pool takes jobs by start-time fair queueing, as hubs do; each order is predicted once, when
-it is accepted, by the very estimator and calibration of the edge, from the same members that a worker tells.
+it is accepted, by the very estimator and calibration of the edge, from the same members that a worker tells: its pace
+by its own meter, newcomers as it counts them, and how long running jobs still take as their steps tell it (the steps of
+a recorded request are taken to be equally long, which the recording does not say; --no-rests leaves them out).
 
 `eta_median_error` is the median of |predicted wait - real wait| / real wait over all orders that found no free slot,
 however short their wait; `eta_median_error_all` counts those that start at once, as predicted, with an error of 0. The
 calibration learns from the past of the same run only. `known_seconds_error`, and `_all`, is what is left if the real
 seconds of every waiting and running job were known and the pool were simulated from there on: what nobody can know is
-who comes later and goes ahead. No estimator that only knows the present gets much below it.
+who comes later and goes ahead.
 """
 
 import argparse
@@ -30,16 +32,16 @@ from measuring import percentile, report
 
 from halfdrop.contracts.jobs import JobClass
 from halfdrop.contracts.pools import DEFAULT_WEIGHTS, Lane
-from halfdrop.contracts.work import work_of
+from halfdrop.contracts.work import UNITS_PER_STEP, work_of
 from halfdrop.edge.estimating import Calibration, Place, PoolLoad, expect_wait
+from halfdrop.hub.lanes import Newcomers
+from halfdrop.hub.leaving import time_left_s
+from halfdrop.hub.pool_state import PaceMeter
 
 REQUESTS = "genai_sd_requests.csv.gz"
 SLOTS, SPEED = 4, 4.0
 IMAGE_PX = 512
 """The recording does not say sizes; this is what its models were made for."""
-
-MEASURED = 64
-"""Jobs that the pool's rate is measured from."""
 
 GOAL = 0.20
 SPLITS_S = (10.0, 30.0, 100.0, 300.0, 1000.0)
@@ -75,8 +77,8 @@ class Waiting:
 class Pool:
     """Slots, and lanes taken by virtual time: the least start of the classes, then of its tenants."""
 
-    def __init__(self, slots: int, *, tells_lags: bool = False) -> None:
-        self.tells_lags = tells_lags
+    def __init__(self, slots: int, *, tells_lags: bool = False, tells_rests: bool = False) -> None:
+        self.tells_lags, self.tells_rests = tells_lags, tells_rests
         self.slots = slots
         self.running: list[tuple[float, int, Order]] = []
         self.lanes: dict[tuple[JobClass, str], Waiting] = {}
@@ -84,7 +86,7 @@ class Pool:
         self._class_starts = dict.fromkeys(DEFAULT_WEIGHTS, 0.0)
         self._virtual = 0.0
         self._virtuals = dict.fromkeys(DEFAULT_WEIGHTS, 0.0)
-        self._ended: deque[Order] = deque(maxlen=MEASURED)
+        self._meter, self._newcomers = PaceMeter(), Newcomers()
 
     def put(self, order: Order) -> None:
         lane = self.lanes.setdefault((order.job_class, order.tenant), Waiting())
@@ -92,6 +94,8 @@ class Pool:
         if not ready:
             self._class_starts[order.job_class] = max(self._class_starts[order.job_class], self._virtual)
         if not lane.orders:
+            if all((job.job_class, job.tenant) != (order.job_class, order.tenant) for _, _, job in self.running):
+                self._newcomers.add(1, order.work, order.at_s)
             lane.start = max(lane.start, self._virtuals[order.job_class])
             ready[order.tenant] = lane
         lane.orders.append(order)
@@ -129,21 +133,38 @@ class Pool:
 
     def end(self) -> tuple[float, Order]:
         now_s, _, order = heapq.heappop(self.running)
-        self._ended.append(order)
+        self._meter.add(order.work, order.seconds)
         return now_s, order
 
-    def load(self) -> PoolLoad:
+    def rests_s(self, now_s: float) -> tuple[float, ...]:
+        """Return what the running jobs' steps tell, as a worker reckons it."""
+        rests = []
+        for _, _, order in self.running:
+            steps = max(1, round(order.work / UNITS_PER_STEP))
+            step_s = order.seconds / steps
+            done = int((now_s - order.started_s) / step_s)
+            # The first step is no measure for a worker: it waited for the model.
+            left_s = time_left_s(steps_left=steps - done, step_s=step_s if done > 1 else None, finishing_left_s=0.0)
+            if left_s is None and self._meter.pace is not None:
+                left_s = max(0.0, self._meter.pace.seconds(order.work) - (now_s - order.started_s))
+            if left_s is not None:
+                rests.append(left_s)
+        return tuple(rests)
+
+    def load(self, now_s: float) -> PoolLoad:
         """Return what the pool's worker would tell."""
         told: dict[tuple[JobClass, str], tuple[int, float]] = {}
         waiting = [order for ready in self.ready.values() for lane in ready.values() for order in lane.orders]
         for order in (*(order for _, _, order in self.running), *waiting):
             jobs, work = told.get((order.job_class, order.tenant), (0, 0.0))
             told[order.job_class, order.tenant] = jobs + 1, work + order.work
-        seconds = sum(order.seconds for order in self._ended)
+        pace = self._meter.pace
         return PoolLoad(
             slots=self.slots,
             busy=len(self.running),
-            units_per_s=sum(order.work for order in self._ended) / seconds if seconds else 0.0,
+            pace=pace,
+            rests_s=self.rests_s(now_s) if self.tells_rests else (),
+            newcomers=self._newcomers.slots(pace, now_s) if pace is not None else 0.0,
             weights=DEFAULT_WEIGHTS,
             lanes=tuple(
                 Lane(
@@ -214,7 +235,7 @@ def predict(pool: Pool, order: Order, calibration: Calibration) -> None:
         jobs_ahead=len(ahead),
         work_ahead=sum(each.work for each in ahead),
     )
-    wait = expect_wait(pool.load(), order.place)
+    wait = expect_wait(pool.load(order.at_s), order.place)
     if wait is not None:
         order.raw_s = wait.starts_in_s
         order.predicted_s = calibration.correct(order.place, wait.starts_in_s)
@@ -271,9 +292,10 @@ def main() -> None:
     parser.add_argument("--speed", type=float, default=SPEED, help=f"arrivals so many times faster (default {SPEED:g})")
     parser.add_argument("--classes", action="store_true", help="spread the requests over the three classes")
     parser.add_argument("--no-lags", action="store_true", help="workers tell no lane's lag or running jobs")
+    parser.add_argument("--no-rests", action="store_true", help="workers do not tell how long running jobs still take")
     options = parser.parse_args()
     orders = read_orders(options.traces, speed=options.speed, with_classes=options.classes)
-    pool = Pool(options.slots, tells_lags=not options.no_lags)
+    pool = Pool(options.slots, tells_lags=not options.no_lags, tells_rests=not options.no_rests)
     waited = list(replay(orders, pool, looks_ahead=not options.classes))
     at_once = len(orders) - len(waited)
     settings = {
@@ -281,6 +303,7 @@ def main() -> None:
         "speed": options.speed,
         "classes": options.classes,
         "lags": not options.no_lags,
+        "rests": not options.no_rests,
         "orders": len(orders),
     }
     figures = {**summarise_errors(waited, at_once), **summarise_known(waited, at_once)}

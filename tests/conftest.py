@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 import httpx
+import hypothesis
 import msgspec
 import nats.errors
 import pytest
@@ -24,6 +25,10 @@ from halfdrop.deploy.folder import DataFolder
 from halfdrop.deploy.servers import NatsServer, ValkeyServer, run_nats_server, run_valkey
 from halfdrop.deploy.topology import wait_until_linked
 from halfdrop.models.bundle import MANIFEST_NAME, file_table, shipped_bundle_dir
+
+# The machine may be at other work: how long an example takes is no finding.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 WaitUntil = Callable[..., Awaitable[None]]
 

@@ -356,3 +356,5 @@ async def test_workers_tell_what_they_know_of_the_pool(pool: Pool, wait_until: W
     assert {lane.tenant: lane.work for lane in full.lanes}["ann"] == pytest.approx(8.0)
     assert (full.worker, full.slots, full.models, full.size_max_px) == ("hub-1", 2, ("f" * 64,), 8192)
     assert states[-1].units_per_s > 0
+    assert states[-1].pace is not None
+    assert states[-1].newcomers > 0

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from halfdrop.contracts.jobs import JobClass
-from halfdrop.contracts.pools import DEFAULT_WEIGHTS, Lane
-from halfdrop.edge.estimating import Calibration, Pace, Place, PoolLoad, expect_rest, expect_wait
+from halfdrop.contracts.pools import DEFAULT_WEIGHTS, Lane, Pace
+from halfdrop.edge.estimating import Calibration, Course, Place, PoolLoad, expect_rest, expect_wait
 
 CLASSES: tuple[JobClass, ...] = ("realtime", "standard", "bulk")
 MINE = Place(job_class="standard", tenant="mine")
@@ -30,10 +30,12 @@ loads = st.builds(
     PoolLoad,
     slots=st.integers(1, 6),
     busy=st.integers(0, 6),
-    units_per_s=st.floats(0.1, 50.0),
+    pace=st.builds(Pace, job_s=st.floats(0.0, 5.0), unit_s=st.floats(0.02, 10.0)),
     weights=st.just(DEFAULT_WEIGHTS),
     lanes=lanes.map(tuple),
     other_work=st.floats(0.0, 50.0),
+    rests_s=st.lists(st.floats(0.0, 60.0), max_size=6).map(tuple),
+    newcomers=st.floats(0.0, 10.0),
 )
 aheads = st.tuples(st.integers(0, 20), st.floats(0.1, 10.0)).map(lambda each: (each[0], each[0] * each[1]))
 
@@ -49,25 +51,28 @@ def start_of(load: PoolLoad, place: Place) -> float:
 
 
 @given(loads, aheads)
-def test_a_wait_is_finite_and_never_negative_and_more_ahead_of_it_never_shortens_it(
+def test_a_wait_is_finite_and_never_negative_and_more_ahead_of_it_does_not_shorten_it_by_more_than_a_job(
     load: PoolLoad, ahead: tuple[int, float]
 ) -> None:
+    """Jobs are dealt out as if all were alike: one more that is smaller than the others makes all of them smaller."""
     near, far = start_of(load, at(*ahead)), start_of(load, at(ahead[0] + 1, ahead[1] + 1.0))
-    assert 0 <= near <= far < math.inf
+    assert load.pace is not None
+    largest = max([1.0, ahead[1] / max(1, ahead[0]), load.other_work, *(lane.work for lane in load.lanes)])
+    assert 0 <= near <= far + load.pace.seconds(largest) < math.inf
 
 
 @given(loads, aheads)
-def test_twice_the_rate_is_half_the_wait(load: PoolLoad, ahead: tuple[int, float]) -> None:
-    quick = replace(load, units_per_s=load.units_per_s * 2)
+def test_a_pool_that_is_twice_as_quick_has_half_the_wait(load: PoolLoad, ahead: tuple[int, float]) -> None:
+    assert load.pace is not None
+    rests_s = tuple(rest_s / 2 for rest_s in load.rests_s)
+    quick = replace(load, pace=Pace(job_s=load.pace.job_s / 2, unit_s=load.pace.unit_s / 2), rests_s=rests_s)
     assert math.isclose(start_of(quick, at(*ahead)) * 2, start_of(load, at(*ahead)), rel_tol=1e-9, abs_tol=1e-9)
 
 
 @given(loads, aheads)
 def test_a_heavier_class_never_waits_longer(load: PoolLoad, ahead: tuple[int, float]) -> None:
     others = tuple(lane for lane in load.lanes if lane.job_class == "bulk")
-    load = PoolLoad(
-        slots=load.slots, busy=load.slots, units_per_s=load.units_per_s, weights=DEFAULT_WEIGHTS, lanes=others
-    )
+    load = PoolLoad(slots=load.slots, busy=load.slots, pace=load.pace, weights=DEFAULT_WEIGHTS, lanes=others)
     assert start_of(load, at(*ahead, "realtime")) <= start_of(load, at(*ahead, "standard")) + 1e-9
 
 
@@ -76,7 +81,8 @@ def take_in_turn(waiting: Mapping[tuple[JobClass, str], list[float]], load: Pool
 
     Jobs that run at the beginning end one after the other, evenly.
     """
-    mean_s = 1.0 / load.units_per_s
+    assert load.pace is not None
+    mean_s = load.pace.seconds(1.0)
     slots = [mean_s * (number + 1) / (load.slots + 1) for number in range(load.slots)]
     class_at, lane_at = dict.fromkeys(CLASSES, 0.0), dict.fromkeys(waiting, 0.0)
     left = {name: list(jobs) for name, jobs in waiting.items()}
@@ -89,7 +95,7 @@ def take_in_turn(waiting: Mapping[tuple[JobClass, str], list[float]], load: Pool
             return now
         class_at[job_class] += work / load.weights[job_class]
         lane_at[lane] += work
-        heapq.heappush(slots, now + work / load.units_per_s)
+        heapq.heappush(slots, now + load.pace.seconds(work))
 
 
 @settings(max_examples=200)
@@ -110,7 +116,7 @@ def test_jobs_taken_in_turn_start_when_the_closed_form_says(
         for (job_class, tenant), jobs in others.items()
     ]
     # Nothing of the lanes is running, so that nothing of them has to be guessed.
-    load = PoolLoad(slots=slots, busy=0, units_per_s=1.0, weights=DEFAULT_WEIGHTS, lanes=tuple(told))
+    load = PoolLoad(slots=slots, busy=0, pace=Pace(unit_s=1.0), weights=DEFAULT_WEIGHTS, lanes=tuple(told))
     real_s, said_s = take_in_turn(waiting, load), start_of(load, at(ahead, float(ahead)))
     rounds = sum(DEFAULT_WEIGHTS.values())
     assert abs(said_s - real_s) <= (len(others) + rounds + slots) / slots
@@ -129,7 +135,7 @@ def test_a_calibration_finds_a_steady_factor_whatever_the_odd_ones(waits: list[f
 def test_the_rest_of_a_running_job_is_never_negative_and_nothing_once_all_is_done(
     elapsed_s: float, step: int, steps: int, expected_s: float | None
 ) -> None:
-    rest = expect_rest(Pace(elapsed_s, step, steps, expected_s))
+    rest = expect_rest(Course(elapsed_s, step, steps, expected_s))
     assert rest is None or 0 <= rest < math.inf
     if steps and step >= steps:
         assert rest == 0
@@ -137,7 +143,7 @@ def test_the_rest_of_a_running_job_is_never_negative_and_nothing_once_all_is_don
 
 @given(st.floats(1, 100), st.integers(2, 200))
 def test_the_rest_shrinks_smoothly_for_a_job_that_runs_at_the_pools_rate(whole_s: float, steps: int) -> None:
-    rests = [expect_rest(Pace(whole_s * step / steps, step, steps, whole_s)) for step in range(steps + 1)]
+    rests = [expect_rest(Course(whole_s * step / steps, step, steps, whole_s)) for step in range(steps + 1)]
     assert all(math.isclose(rest or 0.0, whole_s * (1 - step / steps), abs_tol=1e-6) for step, rest in enumerate(rests))
 
 
@@ -150,7 +156,7 @@ def test_lanes_that_tell_their_lag_are_counted_to_the_job(others: list[int], ahe
         Lane(job_class=job_class, tenant=tenant, jobs=len(jobs), work=float(len(jobs)), running=0, lag=0.0)
         for (job_class, tenant), jobs in lanes.items()
     )
-    load = PoolLoad(slots=slots, busy=0, units_per_s=1.0, weights=DEFAULT_WEIGHTS, lanes=told)
+    load = PoolLoad(slots=slots, busy=0, pace=Pace(unit_s=1.0), weights=DEFAULT_WEIGHTS, lanes=told)
     real_s = take_in_turn({**lanes, ("standard", "mine"): [1.0] * (ahead + 1)}, load)
     assert abs(start_of(load, at(ahead, float(ahead))) - real_s) <= 1.0
     wait = expect_wait(load, at(ahead, float(ahead)))

@@ -36,6 +36,17 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True):
     before it is its turn again, 0 for one that is next. Unset: not said."""
 
 
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a busy slot takes: something for each job, whatever it is, and something for each unit of its work."""
+
+    job_s: float = 0.0
+    unit_s: float = 0.0
+
+    def seconds(self, work: float, jobs: float = 1.0) -> float:
+        """Return how long one slot takes for `jobs` jobs that are `work` in all."""
+        return self.job_s * jobs + self.unit_s * work
+
+
 class WorkerState(msgspec.Struct, frozen=True, kw_only=True, tag="worker.v1"):
     """A worker and its view of the pool at one moment."""
 
@@ -59,6 +70,16 @@ class WorkerState(msgspec.Struct, frozen=True, kw_only=True, tag="worker.v1"):
 
     units_per_s: float = 0.0
     """Work done in a second by one busy slot, measured lately; 0: not measured yet."""
+
+    pace: Pace | None = None
+    """Of one busy slot, measured lately; None: not measured yet, or not said."""
+
+    rests_s: tuple[float, ...] = ()
+    """How long each job in hand still takes; those of which nothing is known are left out."""
+
+    newcomers: float = 0.0
+    """Slots that those jobs would have kept busy that came lately from tenants who had none in their lane. Such a job
+    goes ahead of everybody who has had his turn."""
 
     is_draining: bool = False
     """The region takes no new jobs; what it has, it finishes."""

@@ -19,9 +19,10 @@ from nats.js.errors import NotFoundError
 from halfdrop.contracts.demand import FINISH, DemandReport, SeriesName, series_of
 from halfdrop.contracts.errors import Unavailable
 from halfdrop.contracts.jobs import Job, accepted_work
+from halfdrop.contracts.pools import Pace
 from halfdrop.contracts.subjects import DEMAND_OUT_STREAM, DEMAND_STREAM, at_hub, demand_report, outgoing_demand
 from halfdrop.edge.orders import translated
-from halfdrop.edge.pools import Pools
+from halfdrop.edge.pools import Pools, pace_of
 from halfdrop.runtime.broker import Broker
 from halfdrop.runtime.demand import DemandCounter
 from halfdrop.runtime.pulling import open_pull
@@ -29,12 +30,12 @@ from halfdrop.runtime.streams import ensure_demand_stream
 
 log = structlog.get_logger()
 
-GPU_UNITS_PER_S = 8.0
-"""Units of work that a GPU is taken to do in a second until a worker tells what it measured: two cores make a master
-of 4096 px, 16 units, in about two seconds."""
+GPU_PACE = Pace(unit_s=1 / 8)
+"""How fast a GPU is taken to be until a worker tells what it measured: two cores make a master of 4096 px, 16 units, in
+about two seconds."""
 
-SPEED_KEPT_S = 1.0
-"""Workers tell their speed once a second; it need not be added up for each order."""
+PACE_KEPT_S = 1.0
+"""Workers tell their pace once a second; it need not be added up for each order."""
 
 CONSUMER = "demand-forwarder"
 WINDOW = 64
@@ -63,8 +64,8 @@ class EdgeDemand:
         self._pools = pools
         self._home = home
         self._model = model
-        self._speed = GPU_UNITS_PER_S
-        self._speed_at_s = 0.0
+        self._pace = GPU_PACE
+        self._pace_at_s = 0.0
         self.counter = DemandCounter(
             f"edge-{edge}", blank={"requests": 0, "gpu_s_offered": 0.0}, usual=self._usual, clock=clock
         )
@@ -72,7 +73,7 @@ class EdgeDemand:
     def note(self, job: Job) -> None:
         """Count an order that was accepted."""
         series = series_of(job, self._home)
-        self.counter.add(series, requests=1, gpu_s_offered=accepted_work(job) / self._units_per_s())
+        self.counter.add(series, requests=1, gpu_s_offered=self._gpu_pace().seconds(accepted_work(job)))
 
     async def run(self) -> None:
         """Tell of each minute until cancelled, and then of the last one."""
@@ -93,15 +94,19 @@ class EdgeDemand:
             SeriesName(self._home, "bulk", model, FINISH),
         ]
 
-    def _units_per_s(self) -> float:
-        """Return what one GPU of the home region does in a second; where none tells it now, what was told last."""
+    def _gpu_pace(self) -> Pace:
+        """Return how fast a GPU of the home region is, with all its slots; if none tells it now, as was told last."""
         now_s = time.monotonic()
-        if now_s - self._speed_at_s > SPEED_KEPT_S:
-            states = [heard.state for heard in self._pools.workers(self._home) if heard.state.units_per_s > 0]
-            if states:
-                self._speed = sum(state.units_per_s * state.slots for state in states) / len(states)
-            self._speed_at_s = now_s
-        return self._speed
+        if now_s - self._pace_at_s > PACE_KEPT_S:
+            states = [heard.state for heard in self._pools.workers(self._home)]
+            paces = [(pace, max(1, state.slots)) for state in states if (pace := pace_of(state)) is not None]
+            if paces:
+                self._pace = Pace(
+                    job_s=sum(pace.job_s / slots for pace, slots in paces) / len(paces),
+                    unit_s=sum(pace.unit_s / slots for pace, slots in paces) / len(paces),
+                )
+            self._pace_at_s = now_s
+        return self._pace
 
 
 async def forward_demand(broker: Broker, home: JetStreamContext, region: str) -> None:

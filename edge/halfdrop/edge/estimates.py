@@ -14,7 +14,7 @@ import msgspec
 
 from halfdrop.contracts.jobs import JobClass, JobState, JobStatus
 from halfdrop.contracts.work import work_of
-from halfdrop.edge.estimating import Calibration, Estimate, Pace, Place, expect_rest, expect_wait
+from halfdrop.edge.estimating import Calibration, Course, Estimate, Place, expect_rest, expect_wait
 from halfdrop.edge.pools import Pools
 
 REMEMBERED_MAX = 10_000
@@ -106,8 +106,8 @@ class Estimates:
         if status.state is JobState.RETRYING:
             return Estimate(region=region, why="it is tried again later")
         elapsed_s = max(0.0, self._clock() - (status.started_at or self._clock()))
-        pace = Pace(elapsed_s, status.step, status.steps, self._work_seconds(status, region))
-        return Estimate(region=region, ends_in_s=expect_rest(pace))
+        course = Course(elapsed_s, status.step, status.steps, self._work_seconds(status, region))
+        return Estimate(region=region, ends_in_s=expect_rest(course))
 
     def _estimate_waiting(self, status: JobStatus, region: str) -> Estimate:
         load, place = self._pools.load(region, status.job_class), self._place(status, region)
@@ -199,8 +199,8 @@ class Estimates:
                 del self._lanes[key]
 
     def _raw_seconds(self, status: JobStatus, region: str) -> float | None:
-        rate = self._pools.load(region, status.job_class).units_per_s
-        return _work_of(status) / rate if rate > 0 else None
+        pace = self._pools.load(region, status.job_class).pace
+        return None if pace is None else pace.seconds(_work_of(status))
 
     def _work_seconds(self, status: JobStatus, region: str) -> float | None:
         raw_s = self._raw_seconds(status, region)

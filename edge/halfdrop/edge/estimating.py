@@ -4,17 +4,20 @@ The pool takes jobs by virtual time: over the classes by weight, over the tenant
 first in, first out, and what somebody leaves is lent (the hub's fair queueing). Seen as a fluid, that has a closed
 form. Let `height` be the work of its own lane that an order waits for. Until it starts, each other lane of its class
 is served to the same height, if it has so much; the class as a whole is served A; each other class is served A times
-the proportion of the weights, if it has so much. All slots are busy meanwhile, so the wait is the sum, divided by what
-the pool does in a second. Jobs are not fluid, so
+the proportion of the weights, if it has so much. All slots are busy meanwhile, so the wait is the seconds of all that
+work, dealt out to the slots as they fall free. Jobs are not fluid, so
 
 - a lane stands on average half a job before its turn: half of its mean job is added, for one with a single job all of
   it (it has not been served lately, so it is before whoever comes now);
-- the next slot falls free after 1 / (slots + 1) of a mean job.
+- jobs that run and do not say how long yet are expected to end one after the other, evenly, within a mean job;
+- while an order waits behind others of its own lane, newcomers go ahead of it: what they took of the slots lately is
+  not there for what waits.
 
-Who comes later and goes ahead, and what a job really takes, nobody can know: `Calibration` learns how much longer
-orders of a kind waited than was predicted. Nothing here knows the time, a server or a task.
+What a job really takes, and who comes, nobody can know: `Calibration` learns how much longer orders of a kind waited
+than was predicted. Nothing here knows the time, a server or a task.
 """
 
+import heapq
 import math
 from collections import deque
 from collections.abc import Mapping
@@ -24,7 +27,7 @@ from typing import NamedTuple
 import msgspec
 
 from halfdrop.contracts.jobs import JobClass
-from halfdrop.contracts.pools import Lane
+from halfdrop.contracts.pools import Lane, Pace
 
 RATIOS_KEPT = 64
 """Orders of a kind that a calibration remembers: a few minutes of a busy pool."""
@@ -35,6 +38,13 @@ PRIOR_RATIOS = 3
 FACTOR_MAX = 8.0
 """A calibration never multiplies or divides by more: beyond that something is broken, and no estimate is right."""
 
+NEWCOMERS_MAX = 0.8
+"""Share of the slots that newcomers are thought to take, at most: for a pool with too much to do there is no estimate
+that holds for long."""
+
+LOOKED_AHEAD = 64
+"""Jobs that are dealt out to the slots one by one; further ahead it makes no difference."""
+
 LEARN_FROM_S = 0.05
 """Shorter waits are the way over the network; no ratio is learnt from them."""
 
@@ -44,12 +54,17 @@ class PoolLoad(msgspec.Struct, frozen=True, kw_only=True):
 
     slots: int
     busy: int
-    units_per_s: float
-    """Of one busy slot."""
+    pace: Pace | None
+    """Of one busy slot; None: not measured yet."""
 
     weights: Mapping[JobClass, float]
     lanes: tuple[Lane, ...]
     other_work: float = 0.0
+    rests_s: tuple[float, ...] = ()
+    """How long running jobs still take, of those that say so."""
+
+    newcomers: float = 0.0
+    """Slots that newcomers keep busy."""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,20 +87,37 @@ class Wait(NamedTuple):
 
 def expect_wait(pool: PoolLoad, place: Place) -> Wait | None:
     """Return the wait of an order at `place`; None if the pool has no slots or has not measured its rate."""
-    if pool.slots < 1 or pool.units_per_s <= 0:
+    if pool.slots < 1 or pool.pace is None:
         return None
-    jobs = sum(lane.jobs for lane in pool.lanes)
-    mean_work = (sum(lane.work for lane in pool.lanes) + pool.other_work) / max(1, jobs)
     ahead = _served_before(_waiting(pool), pool, place)
-    work = sum(lane.work for lane in ahead)
-    is_full = pool.busy >= pool.slots
-    if not is_full and work == 0:
+    jobs, work = sum(lane.jobs for lane in ahead), sum(lane.work for lane in ahead)
+    if pool.busy < pool.slots and work == 0:
         return Wait(0.0, 0)
-    next_slot_s = mean_work / pool.units_per_s / (pool.slots + 1) if is_full else 0.0
-    return Wait(
-        next_slot_s + work / (pool.units_per_s * pool.slots),
-        max(math.floor(place.jobs_ahead), round(sum(lane.jobs for lane in ahead))),
-    )
+    ahead_s = pool.pace.seconds(work, jobs)
+    if place.jobs_ahead >= 1:
+        ahead_s /= 1 - min(NEWCOMERS_MAX, pool.newcomers / pool.slots)
+    return Wait(_free_slot_after(jobs, ahead_s, pool, pool.pace), max(math.floor(place.jobs_ahead), round(jobs)))
+
+
+def _free_slot_after(jobs: float, ahead_s: float, pool: PoolLoad, pace: Pace) -> float:
+    """Return when a slot falls free for whoever comes after what runs and `jobs` jobs of `ahead_s` seconds in all.
+
+    Each slot that falls free takes the next of them, all alike; those beyond LOOKED_AHEAD are shared out as a fluid.
+    """
+    told_jobs = max(1, sum(lane.jobs for lane in pool.lanes))
+    mean_s = pace.seconds((sum(lane.work for lane in pool.lanes) + pool.other_work) / told_jobs)
+    busy = min(pool.busy, pool.slots)
+    told = sorted(pool.rests_s)[:busy]
+    silent = busy - len(told)
+    rests_s = [*told, *(mean_s * (number + 1) / (silent + 1) for number in range(silent)), *[0.0] * (pool.slots - busy)]
+    heapq.heapify(rests_s)
+    whole_jobs = round(jobs)
+    taken = min(LOOKED_AHEAD, whole_jobs)
+    for _ in range(taken):
+        heapq.heapreplace(rests_s, rests_s[0] + ahead_s / whole_jobs)
+    if whole_jobs == taken:
+        return rests_s[0]
+    return rests_s[0] + ahead_s * (1 - taken / whole_jobs) / pool.slots
 
 
 class _Share(NamedTuple):
@@ -209,7 +241,7 @@ def _middle(ratios: deque[float]) -> float:
     return median([*ratios, *[1.0] * PRIOR_RATIOS])
 
 
-class Pace(NamedTuple):
+class Course(NamedTuple):
     """What the rest of a running job is reckoned from."""
 
     elapsed_s: float
@@ -219,17 +251,17 @@ class Pace(NamedTuple):
     """What the whole job should take at the pool's rate; None if that is unknown."""
 
 
-def expect_rest(pace: Pace) -> float | None:
+def expect_rest(course: Course) -> float | None:
     """Return the seconds that a running job still takes, never negative; None if there is nothing to go by.
 
     Before its first step the pool's rate says it; the more steps are done, the more these do: the two are mixed in
     proportion to the steps, so the figure does not jump.
     """
-    done = min(1.0, pace.step / pace.steps) if pace.steps > 0 else 0.0
-    by_rate = None if pace.expected_s is None else max(0.0, pace.expected_s - pace.elapsed_s)
+    done = min(1.0, course.step / course.steps) if course.steps > 0 else 0.0
+    by_rate = None if course.expected_s is None else max(0.0, course.expected_s - course.elapsed_s)
     if done == 0:
         return by_rate
-    by_steps = max(0.0, pace.elapsed_s) * (1 - done) / done
+    by_steps = max(0.0, course.elapsed_s) * (1 - done) / done
     return by_steps if by_rate is None else done * by_steps + (1 - done) * by_rate
 
 

@@ -1,12 +1,13 @@
 """HTTP: the pools that this edge hears of, and what a tenant has waiting in them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from litestar import MediaType, Request, Response, get
 
 from halfdrop.contracts.jobs import JobClass
-from halfdrop.contracts.pools import Lane
+from halfdrop.contracts.pools import Lane, WorkerState
 from halfdrop.edge.access import access_of, needs
 from halfdrop.edge.pools import Pools
 from halfdrop.edge.services import EdgeServices
@@ -80,7 +81,7 @@ def describe_region(pools: Pools, region: str, tenant: str | None) -> PoolRegion
         is_draining=pools.is_draining(region),
         slots=load.slots,
         busy=load.busy,
-        units_per_s=round(load.units_per_s, 3),
+        units_per_s=round(_mean_speed([heard.state for heard in pools.workers(region)]), 3),
         workers=[
             PoolWorker(
                 name=heard.state.worker,
@@ -97,3 +98,9 @@ def describe_region(pools: Pools, region: str, tenant: str | None) -> PoolRegion
         classes=classes,
         lanes=[lane for lane in load.lanes if tenant is None or lane.tenant == tenant],
     )
+
+
+def _mean_speed(states: Sequence[WorkerState]) -> float:
+    measured = [state for state in states if state.units_per_s > 0]
+    slots = sum(state.slots for state in measured)
+    return sum(state.units_per_s * state.slots for state in measured) / slots if slots else 0.0

@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 
 from halfdrop.contracts.errors import InvalidInput
 from halfdrop.contracts.jobs import JobClass
-from halfdrop.contracts.pools import DEFAULT_WEIGHTS, STATE_KEPT_S, WorkerState, decode_state
+from halfdrop.contracts.pools import DEFAULT_WEIGHTS, STATE_KEPT_S, Pace, WorkerState, decode_state
 from halfdrop.contracts.subjects import worker_state
 from halfdrop.edge.estimating import PoolLoad
 from halfdrop.runtime.broker import Broker
@@ -95,18 +95,25 @@ class Pools:
 
         Lanes and weights are what the worker heard last says of the whole pool.
         """
-        states = [heard.state for heard in self.workers(region)]
+        workers = self.workers(region)
+        states = [heard.state for heard in workers]
         able = [state for state in states if job_class is None or job_class in state.classes]
-        measured = [state for state in able if state.units_per_s > 0]
-        slots = sum(state.slots for state in measured)
+        rests_s = [
+            max(0.0, rest_s - self.age_s(heard))
+            for heard in workers
+            if heard.state in able
+            for rest_s in heard.state.rests_s
+        ]
         taken = {name for state in able for name in state.classes}
         return PoolLoad(
             slots=sum(state.slots for state in able),
             busy=sum(state.busy for state in able),
-            units_per_s=sum(state.units_per_s * state.slots for state in measured) / slots if slots else 0.0,
+            pace=_mean_pace(able),
             weights=states[0].weights if states else DEFAULT_WEIGHTS,
             lanes=tuple(lane for lane in states[0].lanes if lane.job_class in taken) if states else (),
             other_work=states[0].other_work if states else 0.0,
+            rests_s=tuple(rests_s),
+            newcomers=states[0].newcomers if states else 0.0,
         )
 
     def check_runnable(self, *, size_px: int, model_digest: str, has_plates: bool) -> None:
@@ -122,6 +129,25 @@ class Pools:
             models = sorted({model[:12] for state in states for model in state.models})
             allowed = f"a model that a pool has now: {', '.join(models) or 'none'} (GET /v1/pools)"
             raise InvalidInput("input.model", got=model_digest, allowed=allowed)
+
+
+def _mean_pace(states: list[WorkerState]) -> Pace | None:
+    """Return the pace of a slot, one with another; None if no worker has measured itself."""
+    paces = [(pace, state.slots) for state in states if (pace := pace_of(state)) is not None]
+    slots = sum(weight for _, weight in paces)
+    if not slots:
+        return None
+    return Pace(
+        job_s=sum(pace.job_s * weight for pace, weight in paces) / slots,
+        unit_s=sum(pace.unit_s * weight for pace, weight in paces) / slots,
+    )
+
+
+def pace_of(state: WorkerState) -> Pace | None:
+    """Return how fast a worker's slot is; of one of an earlier release, by what it says instead."""
+    if state.pace is not None:
+        return state.pace
+    return Pace(unit_s=1 / state.units_per_s) if state.units_per_s > 0 else None
 
 
 async def follow_pools(broker: Broker, pools: Pools) -> None:

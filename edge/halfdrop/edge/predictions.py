@@ -14,7 +14,7 @@ from halfdrop.contracts.gate_reports import GATE_PREFIX, REPORT_NAME
 from halfdrop.contracts.jobs import JobState, JobStatus, WebhookEvent
 from halfdrop.contracts.patterns import PatternSpec, Wording
 from halfdrop.contracts.repeats import Repeat
-from halfdrop.edge.estimating import Estimate, Pace, expect_rest
+from halfdrop.edge.estimating import Course, Estimate, expect_rest
 
 PredictionStatus = Literal["starting", "processing", "succeeded", "failed", "canceled"]
 
@@ -296,7 +296,7 @@ def guess_seconds_left(status: JobStatus, now: float) -> float | None:
     """Return the time left if the steps to come take as long as those done; None before the first is done."""
     if status.state is not JobState.PROCESSING or not status.started_at:
         return None
-    return _round(expect_rest(Pace(max(0.0, now - status.started_at), status.step, status.steps, None)))
+    return _round(expect_rest(Course(max(0.0, now - status.started_at), status.step, status.steps, None)))
 
 
 def say_reason(status: JobStatus, estimate: Estimate | None) -> str | None:

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 from msgspec import UNSET
 
 from halfdrop.contracts.jobs import JobClass
-from halfdrop.contracts.pools import LANES_MAX, Lane
+from halfdrop.contracts.pools import LANES_MAX, Lane, Pace
 from halfdrop.hub.fair_order import Choice, FairOrder, LaneName
 
 LOOK_AGAIN_S = 0.8
@@ -27,6 +27,9 @@ WORK_UNKNOWN = 1.0
 
 MEAN_SHARE = 0.1
 """How much the newest job moves the mean work of its lane."""
+
+LATELY_S = 300.0
+"""Newcomers are counted over about this time: long enough for a mean, and short beside a day's course."""
 
 CLASSES: tuple[JobClass, ...] = get_args(JobClass)
 
@@ -88,6 +91,28 @@ class Planned:
     """What the lane was charged with for them."""
 
 
+class Newcomers:
+    """Jobs that came to empty lanes lately; older ones are forgotten little by little."""
+
+    def __init__(self) -> None:
+        self._jobs = self._work = 0.0
+        self._at = -math.inf
+
+    def add(self, jobs: int, work: float, now: float) -> None:
+        """Take in jobs that are `work` in all."""
+        self._forget(now)
+        self._jobs, self._work = self._jobs + jobs, self._work + work
+
+    def slots(self, pace: Pace, now: float) -> float:
+        """Return how many slots they keep busy if they go on to come so."""
+        self._forget(now)
+        return pace.seconds(self._work, self._jobs) / LATELY_S
+
+    def _forget(self, now: float) -> None:
+        kept = math.exp((self._at - now) / LATELY_S)
+        self._jobs, self._work, self._at = self._jobs * kept, self._work * kept, now
+
+
 class Lanes:
     """All lanes of the queue, and the order in which this worker takes from them."""
 
@@ -102,6 +127,7 @@ class Lanes:
         """Those of them whose tenant has as many in hand as it may."""
 
         self._wake_at = math.inf
+        self.newcomers = Newcomers()
 
     @property
     def known(self) -> int:
@@ -157,6 +183,8 @@ class Lanes:
 
     def hear(self, lane: LaneName, work: float, now: float, *, jobs: int = 1) -> None:
         """Note jobs that were just queued, which are `work` in all."""
+        if not self._find(lane).jobs:
+            self.newcomers.add(jobs, work, now)
         self._find(lane).add(jobs, work, now)
         if lane not in self._capped:
             self.wake(lane, now)

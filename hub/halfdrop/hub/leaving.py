@@ -53,7 +53,7 @@ def finishing_left_s(*, expected_s: float, elapsed_s: float, done: float) -> flo
     return max(0.0, expected_s - elapsed_s, by_progress_s)
 
 
-class Pace:
+class FinishingPace:
     """How fast this worker finishes, over its last jobs."""
 
     def __init__(self) -> None:
@@ -82,7 +82,8 @@ def _megapixels(size_px: int) -> float:
 class JobPace:
     """How fast one job goes. Its signs come from any thread, one after the other."""
 
-    def __init__(self, pace: Pace, size_px: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, pace: FinishingPace, size_px: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._began_s = clock()
         self._pace = pace
         self._size_px = size_px
         self._clock = clock
@@ -124,6 +125,13 @@ class JobPace:
             expected_s = finishing_left_s(expected_s=expected_s, elapsed_s=elapsed_s, done=self.done())
         step_s = median(self._steps_s) if self._steps_s else None
         return time_left_s(steps_left=self._steps_left, step_s=step_s, finishing_left_s=expected_s)
+
+    def rest_s(self, whole_s: float | None) -> float | None:
+        """Return the same where it is known, else what is left of `whole_s`, which jobs like this one take."""
+        left_s = self.left_s()
+        if left_s is not None or whole_s is None:
+            return left_s
+        return max(0.0, whole_s - (self._clock() - self._began_s))
 
 
 async def leave_in_time(stop: asyncio.Event, grace_s: float, left_s: Callable[[], float | None]) -> None:

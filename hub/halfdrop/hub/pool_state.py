@@ -9,7 +9,7 @@ from nats.errors import Error as NatsError
 
 from halfdrop.contracts.errors import Unavailable
 from halfdrop.contracts.patterns import SIZE_MAX_PX
-from halfdrop.contracts.pools import STATE_EVERY_S, WorkerState, encode_state
+from halfdrop.contracts.pools import STATE_EVERY_S, Pace, WorkerState, encode_state
 from halfdrop.contracts.subjects import worker_state
 from halfdrop.hub.collecting import JobQueue
 from halfdrop.hub.settings import HubSettings
@@ -17,35 +17,55 @@ from halfdrop.runtime.broker import Broker
 
 log = structlog.get_logger()
 
-KEPT = 0.9
-"""How much of what was measured before counts beside the newest job: about the last ten count."""
+KEPT = 0.98
+"""How much of what was measured before counts beside the newest job: about the last fifty count."""
+
+UNLIKELY_JOBS = 0.5
+"""So many jobs of no work that took no time are taken as seen: while all jobs are of one size their time is put down to
+their work, and other sizes tell otherwise as soon as they come."""
 
 
-class WorkRate:
-    """How much work a busy slot does in a second, lately: all work by all time, so that a large job counts as such."""
+class PaceMeter:
+    """How fast a busy slot works, lately: a line through the jobs that were done, time against work."""
 
     def __init__(self) -> None:
-        self._work = 0.0
-        self._seconds = 0.0
+        self._jobs = self._work = self._work_squared = self._seconds = self._work_seconds = 0.0
 
     def add(self, work: float, seconds: float) -> None:
         """Take in a job that was done."""
+        self._jobs = self._jobs * KEPT + 1
         self._work = self._work * KEPT + work
+        self._work_squared = self._work_squared * KEPT + work * work
         self._seconds = self._seconds * KEPT + seconds
+        self._work_seconds = self._work_seconds * KEPT + work * seconds
 
     @property
     def units_per_s(self) -> float:
-        """0 before the first job."""
+        """All work by all time, so that a large job counts as such; 0 before the first job."""
         return self._work / self._seconds if self._seconds else 0.0
+
+    @property
+    def pace(self) -> Pace | None:
+        """The line of least squares with neither part below zero; None before the first job."""
+        if not self._seconds:
+            return None
+        jobs = self._jobs + UNLIKELY_JOBS
+        spread = jobs * self._work_squared - self._work**2
+        job_s = (self._seconds * self._work_squared - self._work_seconds * self._work) / spread
+        unit_s = (jobs * self._work_seconds - self._work * self._seconds) / spread
+        if job_s <= 0:
+            return Pace(unit_s=self._work_seconds / self._work_squared)
+        return Pace(job_s=job_s, unit_s=unit_s) if unit_s > 0 else Pace(job_s=self._seconds / self._jobs)
 
 
 async def tell_state(
     broker: Broker,
     settings: HubSettings,
     queue: JobQueue,
-    rate: WorkRate,
+    meter: PaceMeter,
     models: Callable[[], tuple[str, ...]],
     *,
+    rests_s: Callable[[Pace | None], tuple[float, ...]],
     bound: asyncio.Event,
     clock: Callable[[], float] = time.time,
 ) -> None:
@@ -59,6 +79,7 @@ async def tell_state(
             await queue.count()
         except Unavailable as error:
             log.warning("lanes_unknown", error=error.detail)
+        pace = meter.pace
         lanes, other_work = queue.lanes.describe(queue.news.running(time.monotonic()))
         state = WorkerState(
             region=settings.region,
@@ -69,7 +90,10 @@ async def tell_state(
             classes=settings.taken_classes,
             models=models(),
             size_max_px=SIZE_MAX_PX,
-            units_per_s=rate.units_per_s,
+            units_per_s=meter.units_per_s,
+            pace=pace,
+            rests_s=rests_s(pace),
+            newcomers=queue.lanes.newcomers.slots(pace, time.monotonic()) if pace is not None else 0.0,
             is_draining=queue.is_draining,
             claims=True,
             weights=queue.policy.all_weights(),

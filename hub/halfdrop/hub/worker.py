@@ -5,9 +5,9 @@ As many jobs at once as it has slots, one if it was told nothing: a job uses all
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from opentelemetry.trace import Span, SpanKind
 from halfdrop.contracts.errors import PermanentError, TransientError, Unavailable
 from halfdrop.contracts.jobs import Artifact, Job, JobState
 from halfdrop.contracts.patterns import canonical_bytes, pattern_key
+from halfdrop.contracts.pools import Pace
 from halfdrop.contracts.subjects import EVENTS_STREAM, JOBS_STREAM, spec_path, tenant_folder
 from halfdrop.hub import outcomes
 from halfdrop.hub.cancels import Cancels
@@ -30,10 +31,10 @@ from halfdrop.hub.delivery import Delivery
 from halfdrop.hub.demand import HubDemand
 from halfdrop.hub.finishing import finish, finishing_steps
 from halfdrop.hub.gating import AnotherSeed, GateFailed, Gatekeeper, next_seed
-from halfdrop.hub.leaving import JobPace, Pace, leave_in_time
+from halfdrop.hub.leaving import FinishingPace, JobPace, leave_in_time
 from halfdrop.hub.metrics import ABANDONED, UNREADABLE, Tally
 from halfdrop.hub.outcomes import Outcome, Verdict
-from halfdrop.hub.pool_state import WorkRate, tell_state
+from halfdrop.hub.pool_state import PaceMeter, tell_state
 from halfdrop.hub.progress import Progress
 from halfdrop.hub.reading import check_job, read_job
 from halfdrop.hub.refining import PlateRefiner, refine
@@ -72,7 +73,10 @@ class Hub:
     cancels: Cancels = field(default_factory=Cancels)
     tally: Tally = field(default_factory=Tally)
     tracing: Tracing = OFF
-    pace: Pace = field(default_factory=Pace)
+    pace: FinishingPace = field(default_factory=FinishingPace)
+    at_work: dict[Delivery, JobPace] = field(default_factory=dict)
+    """Jobs that are being worked on, and how fast each goes."""
+
     random: Random = field(default_factory=Random)
     """For the jitter of retries."""
 
@@ -95,17 +99,25 @@ Handle = Callable[[Hub, Delivery, asyncio.Event], Awaitable[Outcome | None]]
 async def run_worker(hub: Hub, stop: asyncio.Event, handle: Handle | None = None) -> None:
     """Take jobs, `slots` at once, until `stop`; then finish or hand back the running ones within grace_s."""
     async with open_queue(hub.broker, hub.settings, hub.cancels, hub.tally) as queue, asyncio.TaskGroup() as tasks:
-        rate = WorkRate()
+        meter = PaceMeter()
+        telling = tell_state(
+            hub.broker,
+            hub.settings,
+            queue,
+            meter,
+            lambda: hub.models,
+            rests_s=lambda pace: rests_s(hub, pace),
+            bound=hub.bound,
+            clock=hub.clock,
+        )
         background = [
             tasks.create_task(queue.keep_up()),
-            tasks.create_task(
-                tell_state(hub.broker, hub.settings, queue, rate, lambda: hub.models, bound=hub.bound, clock=hub.clock)
-            ),
+            tasks.create_task(telling),
             tasks.create_task(_wake_at(stop, queue)),
         ]
         async with asyncio.TaskGroup() as jobs, aclosing(queue.collect(stop, hub.bound)) as deliveries:
             async for delivery in deliveries:
-                work = _work_off(hub, delivery, stop, handle=handle or handle_delivery, queue=queue, rate=rate)
+                work = _work_off(hub, delivery, stop, handle=handle or handle_delivery, queue=queue, meter=meter)
                 jobs.create_task(work)
         for task in background:
             task.cancel()
@@ -117,7 +129,7 @@ async def _wake_at(stop: asyncio.Event, queue: JobQueue) -> None:
 
 
 async def _work_off(
-    hub: Hub, delivery: Delivery, stop: asyncio.Event, *, handle: Handle, queue: JobQueue, rate: WorkRate
+    hub: Hub, delivery: Delivery, stop: asyncio.Event, *, handle: Handle, queue: JobQueue, meter: PaceMeter
 ) -> None:
     """Do a delivery, and say what it cost."""
     began_s = time.perf_counter()
@@ -126,13 +138,19 @@ async def _work_off(
         outcome = await handle(hub, delivery, stop)
         spent, is_settled = spent_part(outcome), outcome is None or outcome.verdict is not Verdict.RETRY
         if outcome is not None and outcome.verdict is Verdict.COMPLETE:
-            rate.add(delivery.work, time.perf_counter() - began_s)
+            meter.add(delivery.work, time.perf_counter() - began_s)
     except Unavailable as error:
         hub.tally.outcomes[ABANDONED,] += 1
         # Neither news nor answer reached the server: ack_wait gives the job to the next worker.
         log.warning("delivery_abandoned", sequence=delivery.sequence, error=error.detail)
     finally:
         queue.finish(delivery, spent=spent, is_settled=is_settled)
+
+
+def rests_s(hub: Hub, pace: Pace | None) -> tuple[float, ...]:
+    """Return how long the jobs at work still take, as far as is known. pace: of this worker's slots."""
+    rests = (job.rest_s(None if pace is None else pace.seconds(delivery.work)) for delivery, job in hub.at_work.items())
+    return tuple(round(rest_s, 3) for rest_s in rests if rest_s is not None)
 
 
 def spent_part(outcome: Outcome | None) -> float:
@@ -231,24 +249,34 @@ async def _work_unless_stopped(
     """Work on the job with a heartbeat, until it is done or cancelled, or cannot be done before this worker stops."""
     settings = hub.settings
     pace = JobPace(hub.pace, job.size_px)
-    async with asyncio.TaskGroup() as tasks:
-        work = tasks.create_task(_work(hub, job, report, progress, pace))
-        cancel = tasks.create_task(hub.cancels.wait_for_cancel(job.id))
-        leave = tasks.create_task(leave_in_time(stop, settings.grace_s, pace.left_s))
-        alive = tasks.create_task(delivery.keep_alive(settings.ack_wait_s / 3))
-        telling = tasks.create_task(report.publish_changes())
-        saving = tasks.create_task(progress.save_often(settings.save_every_s))
-        await asyncio.wait({work, cancel, leave}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (work, cancel, leave, telling, saving):
-            task.cancel()
-        if leave.done() and not (work.done() or cancel.done()):
-            await progress.save_before_leaving()
-        alive.cancel()
+    with _at_work(hub, delivery, pace):
+        async with asyncio.TaskGroup() as tasks:
+            work = tasks.create_task(_work(hub, job, report, progress, pace))
+            cancel = tasks.create_task(hub.cancels.wait_for_cancel(job.id))
+            leave = tasks.create_task(leave_in_time(stop, settings.grace_s, pace.left_s))
+            alive = tasks.create_task(delivery.keep_alive(settings.ack_wait_s / 3))
+            telling = tasks.create_task(report.publish_changes())
+            saving = tasks.create_task(progress.save_often(settings.save_every_s))
+            await asyncio.wait({work, cancel, leave}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (work, cancel, leave, telling, saving):
+                task.cancel()
+            if leave.done() and not (work.done() or cancel.done()):
+                await progress.save_before_leaving()
+            alive.cancel()
     if not work.cancelled():
         return work.result()
     if not cancel.cancelled():
         return outcomes.canceled(report.status, now=hub.clock())
     return outcomes.handed_back(report.status)
+
+
+@contextmanager
+def _at_work(hub: Hub, delivery: Delivery, pace: JobPace) -> Iterator[None]:
+    hub.at_work[delivery] = pace
+    try:
+        yield
+    finally:
+        del hub.at_work[delivery]
 
 
 async def _make_files(hub: Hub, job: Job, report: Report, progress: Progress, pace: JobPace) -> tuple[Artifact, ...]:

@@ -9,7 +9,7 @@ import pytest
 from halfdrop.contracts.errors import InvalidInput
 from halfdrop.contracts.jobs import JobClass, JobState, JobStatus
 from halfdrop.contracts.patterns import PatternSpec
-from halfdrop.contracts.pools import STATE_KEPT_S, Lane, WorkerState, encode_state
+from halfdrop.contracts.pools import STATE_KEPT_S, Lane, Pace, WorkerState, encode_state
 from halfdrop.edge.estimates import Estimates
 from halfdrop.edge.pools import STATE_MAX_BYTES, WORKERS_MAX, Pools
 
@@ -68,8 +68,38 @@ def test_a_regions_load_is_of_the_workers_that_take_the_class() -> None:
     bulk_only = worker(worker="w2", slots=3, busy=2, classes=("bulk",), units_per_s=4.0)
     pools = heard(bulk_only, worker(slots=1))
     everything, standard = pools.load("local"), pools.load("local", "standard")
-    assert (everything.slots, everything.busy, everything.units_per_s) == (4, 3, 3.25)
-    assert (standard.slots, standard.busy, standard.units_per_s) == (1, 1, 1.0)
+    assert (everything.slots, everything.busy, everything.pace) == (4, 3, Pace(unit_s=(3 * 0.25 + 1 * 1.0) / 4))
+    assert (standard.slots, standard.busy, standard.pace) == (1, 1, Pace(unit_s=1.0))
+
+
+def test_the_rests_of_running_jobs_grow_shorter_while_nothing_is_heard() -> None:
+    clock = Clock()
+    pools = heard(worker(slots=2, busy=2, rests_s=(0.5, 4.0), pace=Pace(job_s=2.0, unit_s=3.0)), clock=clock)
+    clock.now += 1.5
+    load = pools.load("local")
+    assert (load.rests_s, load.pace) == ((0.0, 2.5), Pace(job_s=2.0, unit_s=3.0))
+
+
+def test_an_order_waits_for_the_slot_that_falls_free_first_when_its_turn_comes() -> None:
+    lanes = (Lane(job_class="standard", tenant="local", jobs=4, work=4.0, running=2, lag=0.0),)
+    told = worker(slots=2, busy=2, lanes=lanes, rests_s=(1.0, 6.0), pace=Pace(job_s=2.0, unit_s=1.0))
+    estimates = Estimates(heard(told), home="local")
+    for number in range(2):
+        estimates.note(order(number))
+    # The first takes the slot that falls free after 1 s, and the second that slot again: three seconds later.
+    assert [estimates.estimate(order(number)).starts_in_s for number in range(2)] == pytest.approx([1.0, 4.0])
+
+
+def test_newcomers_make_those_wait_longer_who_wait_behind_their_own() -> None:
+    def starts(newcomers: float) -> list[float | None]:
+        lanes = (Lane(job_class="standard", tenant="local", jobs=4, work=4.0, running=2, lag=0.0),)
+        told = worker(slots=2, busy=2, lanes=lanes, rests_s=(1.0, 6.0), newcomers=newcomers)
+        estimates = Estimates(heard(told), home="local", unfinished=[order(number) for number in range(2)])
+        return [estimates.estimate(order(number)).starts_in_s for number in range(2)]
+
+    assert starts(0.0) == pytest.approx([1.0, 2.0])
+    assert starts(1.0) == pytest.approx([1.0, 3.0])  # half of the slots
+    assert starts(1e9) == pytest.approx([1.0, 6.0])  # bounded, and by then the other slot is free
 
 
 def test_an_order_waits_for_those_before_it_in_its_lane_and_for_the_others_shares() -> None:
@@ -83,9 +113,9 @@ def test_an_order_waits_for_those_before_it_in_its_lane_and_for_the_others_share
     places = [estimates.estimate(order(number)) for number in range(3)]
     # One of the seven runs, half of each tenant's, they guess; the next slot is free in half a second.
     waits = [each.starts_in_s for each in places]
-    assert waits == pytest.approx([1.0, 3.0, 5.0])
+    assert waits == pytest.approx([0.5, 3.0, 5.0])
     assert [each.queue_position for each in places] == [0, 2, 4]
-    assert [each.ends_in_s for each in places] == pytest.approx([2.0, 4.0, 6.0])
+    assert [each.ends_in_s for each in places] == pytest.approx([1.5, 4.0, 6.0])
     assert [each.why for each in places] == ["next", "behind 2 orders", "behind 4 orders"]
 
 

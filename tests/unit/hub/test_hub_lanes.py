@@ -2,9 +2,9 @@
 
 import pytest
 
-from halfdrop.contracts.pools import DEFAULT_WEIGHTS
+from halfdrop.contracts.pools import DEFAULT_WEIGHTS, Pace
 from halfdrop.hub.fair_order import LaneName
-from halfdrop.hub.lanes import CAPPED_S, LOOK_AGAIN_S, Lanes, read_lane
+from halfdrop.hub.lanes import CAPPED_S, LATELY_S, LOOK_AGAIN_S, Lanes, read_lane
 
 ANN, BOB = LaneName("standard", "ann"), LaneName("bulk", "bob")
 
@@ -118,3 +118,16 @@ def test_jobs_that_another_worker_heard_of_count_as_if_heard_here(lanes: Lanes) 
     assert works(lanes) == {"ann": 6.0}
     lanes.settle(ANN, 1, 2.0, 1.1)
     assert works(lanes) == {"ann": 4.0}
+
+
+def test_only_jobs_that_come_to_an_empty_lane_are_newcomers_and_they_are_forgotten(lanes: Lanes) -> None:
+    pace = Pace(job_s=2.0, unit_s=3.0)
+    lanes.hear(ANN, 4.0, 10.0)
+    at_first = lanes.newcomers.slots(pace, 10.0)
+    assert at_first == pytest.approx((2.0 + 3.0 * 4.0) / LATELY_S)
+    lanes.hear(ANN, 4.0, 10.0)
+    assert lanes.newcomers.slots(pace, 10.0) == pytest.approx(at_first)
+    assert lanes.newcomers.slots(pace, 10.0 + 10 * LATELY_S) < at_first / 1000
+    lanes.settle(ANN, 2, 8.0, 20.0)
+    lanes.hear(ANN, 4.0, 20.0)  # it has none by now
+    assert lanes.newcomers.slots(pace, 20.0) > 1.9 * at_first

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from halfdrop.hub.leaving import (
     MEGAPIXEL,
     TELLING_SHARE,
+    FinishingPace,
     JobPace,
-    Pace,
     finishing_left_s,
     leave_in_time,
     time_left_s,
@@ -27,7 +27,7 @@ class Clock:
 
 
 def test_a_job_needs_its_steps_at_their_measured_time_and_the_finishing_that_others_took() -> None:
-    clock, pace = Clock(), Pace()
+    clock, pace = Clock(), FinishingPace()
     pace.note(1024, 30.0)  # the first is no measure: it may have waited for the refiner
     pace.note(1024, 2.0)
     job = JobPace(pace, 2048, clock)
@@ -49,14 +49,25 @@ def test_a_job_needs_its_steps_at_their_measured_time_and_the_finishing_that_oth
 
 def test_the_first_step_is_no_measure_because_it_waits_for_the_model() -> None:
     clock = Clock()
-    job = JobPace(Pace(), 1024, clock)
+    job = JobPace(FinishingPace(), 1024, clock)
     job.sample(4)
     clock.now = 60.0
     job.step()
     assert job.left_s() is None
     clock.now = 60.5
     job.step()
-    assert job.left_s() == pytest.approx(2 * 0.5 + Pace().finishing_s(1024))
+    assert job.left_s() == pytest.approx(2 * 0.5 + FinishingPace().finishing_s(1024))
+
+
+def test_of_a_job_that_tells_nothing_yet_the_rest_is_what_jobs_like_it_take() -> None:
+    clock = Clock()
+    job = JobPace(FinishingPace(), 1024, clock)
+    clock.now = 3.0
+    assert job.rest_s(None) is None
+    assert job.rest_s(10.0) == 7.0
+    assert job.rest_s(2.0) == 0.0
+    job.finish(lambda: 0.0)
+    assert job.rest_s(10.0) == job.left_s()
 
 
 @given(st.integers(0, 1000), st.none() | seconds, seconds)
@@ -102,7 +113,7 @@ async def test_a_job_that_cannot_end_in_time_is_left_at_once_and_one_that_can_is
 
 
 def test_a_megapixel_is_the_unit_of_the_pace() -> None:
-    pace = Pace()
+    pace = FinishingPace()
     pace.note(1024, 1.0)
     pace.note(4096, 8.0)
     assert pace.finishing_s(4096) == pytest.approx(8.0)
