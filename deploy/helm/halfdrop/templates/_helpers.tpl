@@ -54,15 +54,14 @@ capabilities: {drop: [ALL]}
 {{- if eq .Values.region "local" }}hub{{ else }}hub-{{ .Values.region }}{{ end }}
 {{- end }}
 
-{{/* NATS of the hub as its clients name it; USER and PASSWORD come from the environment. */}}
+{{/* NATS of the hub as its clients name it: the password from the environment, whom to believe from a file. */}}
 {{- define "halfdrop.hubNatsEnv" -}}
-{{- $top := index . 0 -}}{{- $user := index . 1 -}}{{- $variable := index . 2 -}}
+{{- $top := index . 0 -}}{{- $user := index . 1 -}}{{- $variable := index . 2 -}}{{- $before := "" -}}
+{{- if gt (len .) 3 }}{{ $before = index . 3 }}{{ end -}}
 - name: NATS_PASSWORD
   valueFrom: {secretKeyRef: {name: {{ $top.Values.nats.hub.usersSecret }}, key: {{ $user }}}}
 - name: {{ $variable }}
-  value: tls://{{ $user }}:$(NATS_PASSWORD)@{{ include "halfdrop.name" $top }}-nats.{{ $top.Release.Namespace }}.svc:4222
-- name: SSL_CERT_FILE
-  value: /etc/halfdrop/tls/ca.crt
+  value: {{ $before }}tls://{{ $user }}:$(NATS_PASSWORD)@{{ include "halfdrop.name" $top }}-nats.{{ $top.Release.Namespace }}.svc:4222?ca=/etc/halfdrop/tls/ca.crt
 {{- end }}
 
 {{- define "halfdrop.commonEnv" -}}
