@@ -89,6 +89,7 @@ FIRES: dict[str, dict[str, str | None]] = {
         'halfdrop_operator_boot_duration_seconds_bucket{le="1800"}': "0+10x2000",
         'halfdrop_operator_boot_duration_seconds_bucket{le="+Inf"}': "0+10x2000",
     },
+    "HalfdropEdgeLeftOwing": {'halfdrop_orders_unforwarded{namespace="n",pod="edge-2",instance="e"}': "0x9 4x50 stale"},
     "HalfdropForecasterAway": {'halfdrop_demand_written_timestamp_seconds{region="eu",instance="f"}': None},
     "HalfdropHistoryNotKept": {'halfdrop_demand_written_timestamp_seconds{region="eu",instance="f"}': "0x2000"},
     "HalfdropDemandStreamFull": {'halfdrop_demand_stream_bytes{region="eu",instance="f"}': "3300x2000"},
@@ -120,6 +121,17 @@ HOLDS: dict[str, dict[str, str | None]] = {
         'halfdrop_planner_fallback{pool="all",region="eu",instance="f"}': "1x2000",
     },
     "a worker that gave up yesterday": {'halfdrop_hub_demand_lost_total{instance="h"}': "3x2000"},
+    "an edge that is replaced while the hub is away": {
+        'halfdrop_orders_unforwarded{namespace="n",pod="edge-2",instance="old"}': "4x50 stale",
+        'halfdrop_orders_unforwarded{namespace="n",pod="edge-2",instance="new"}': "_x54 4x50",
+    },
+    "an edge that came back, handed over, and went": {
+        'halfdrop_orders_unforwarded{namespace="n",pod="edge-2",instance="old"}': "4x20 stale",
+        'halfdrop_orders_unforwarded{namespace="n",pod="edge-2",instance="new"}': "_x22 4x5 0x20 stale",
+    },
+    "an edge that owed nothing when it went": {
+        'halfdrop_orders_unforwarded{namespace="n",pod="edge-2",instance="e"}': "4x40 0x5 stale",
+    },
     "a drift that comes and goes": {
         'halfdrop_planner_drift{pool="all",region="eu",state="below",instance="f"}': "1x50 0x5 1x1945",
     },
@@ -177,12 +189,19 @@ def test_expressions_parse_and_ask_for_metrics_that_there_are(where: str, expres
         base = re.sub(r"_(bucket|sum|count)$", "", name)
         family = FAMILIES.get(base if base in FAMILIES and FAMILIES[base].kind == "histogram" else name)
         assert family is not None, f"{name} is nowhere else"
-        labels = {*family.labels, "le", "instance", "job", "pod"}
+        labels = {*family.labels, "le", "instance", "job", "pod", "namespace"}
         assert set(re.findall(r"(\w+)\s*[=!]~?", matchers)) <= labels, f"{where}: {matchers}"
     grouped = {
         label.strip() for group in re.findall(r"\b(?:by|on)\s*\(([^)]*)\)", expression) for label in group.split(",")
     }
-    known = {label for family in FAMILIES.values() for label in family.labels} | {"le", "instance", "job", "pod", ""}
+    known = {label for family in FAMILIES.values() for label in family.labels} | {
+        "le",
+        "instance",
+        "job",
+        "pod",
+        "namespace",
+        "",
+    }
     assert grouped <= known, where
 
 
