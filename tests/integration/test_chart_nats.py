@@ -4,7 +4,6 @@ import asyncio
 import datetime
 import os
 import re
-import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ from halfdrop.contracts.errors import Unavailable
 from halfdrop.deploy.binaries import locate_nats_server
 from halfdrop.deploy.ports import choose_port
 from halfdrop.deploy.topology import wait_until_linked
-from halfdrop.runtime.broker import open_broker
+from halfdrop.runtime.broker import open_broker, read_authority
 from halfdrop.runtime.streams import ensure_bucket, ensure_hub_streams
 
 CHART = Path(__file__).parents[2] / "deploy/helm/halfdrop"
@@ -122,7 +121,7 @@ async def run_hub(tmp_path: Path, tls: Path, values: dict[str, Any]) -> AsyncIte
     names = ("HUB", "OPERATOR", "FORECASTER")
     environ = {"POD_NAME": "halfdrop-nats-0", **{f"{name}_PASSWORD": f'"{PASSWORD}"' for name in names}}
     async with run_server(tmp_path / "hub", configuration(values, "halfdrop-nats"), paths, environ):
-        yield f"tls://hub:{PASSWORD}@localhost:{port}", leafs
+        yield f"tls://hub:{PASSWORD}@localhost:{port}?ca={tls}/ca.crt", leafs
 
 
 @asynccontextmanager
@@ -141,10 +140,10 @@ async def run_edge(tmp_path: Path, tls: Path, leafs: int, *, site: str) -> Async
 
 
 @pytest.fixture
-def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
-    """An authority that this process trusts, as the pods do: by SSL_CERT_FILE."""
+def trusted(tmp_path: Path) -> Authority:
+    """An authority that the hub's clients trust, as the pods do: by the file that their URL names."""
     authority = Authority()
-    monkeypatch.setenv("SSL_CERT_FILE", str(authority.issue(tmp_path / "tls-hub", "halfdrop-nats") / "ca.crt"))
+    authority.issue(tmp_path / "tls-hub", "halfdrop-nats")
     return authority
 
 
@@ -186,18 +185,21 @@ async def test_a_hubs_clients_need_tls_and_their_password(tmp_path: Path, truste
         await wait_until(lambda: _answers(url))
         async with open_broker(url, name="hub", domain="hub") as hub:
             assert (await hub.js.account_info()).domain == "hub"
-        once = {"allow_reconnect": False, "connect_timeout": 2}
-        with pytest.raises((nats.errors.Error, OSError)):
-            await nats.connect(re.sub(r":[^:@/]+@", ":wrong@", url), **once)
         stranger = Authority().issue(tmp_path / "tls-stranger", "stranger") / "ca.crt"
-        untrusting = ssl.create_default_context(cafile=stranger)
-        with pytest.raises((nats.errors.Error, OSError)):
-            await nats.connect(url, tls=untrusting, **once)
+        for wrong in (
+            re.sub(r":[^:@/]+@", ":wrong@", url),
+            re.sub(r"\?ca=.*", f"?ca={stranger}", url),
+            url.partition("?")[0],  # the system does not know our authority
+        ):
+            plain, context = read_authority(wrong)
+            with pytest.raises((nats.errors.Error, OSError)):
+                await nats.connect(plain, tls=context, allow_reconnect=False, connect_timeout=2)
 
 
 async def _answers(url: str) -> bool:
     try:
-        client = await nats.connect(url, allow_reconnect=False, connect_timeout=1)
+        plain, context = read_authority(url)
+        client = await nats.connect(plain, tls=context, allow_reconnect=False, connect_timeout=1)
     except (OSError, TimeoutError, nats.errors.Error):
         return False
     await client.close()

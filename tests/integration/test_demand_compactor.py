@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pandas as pd
 import pytest
 import structlog
@@ -18,7 +19,7 @@ from halfdrop.deploy.servers import NatsServer
 from halfdrop.forecaster import compactor as module
 from halfdrop.forecaster.compactor import Compactor
 from halfdrop.forecaster.demand_parts import day_folder
-from halfdrop.forecaster.demand_stream import DemandStream, open_demand_stream
+from halfdrop.forecaster.demand_stream import DemandStream, StreamState, open_demand_stream
 from halfdrop.forecaster.history import DemandHistory
 from halfdrop.runtime.broker import Broker, open_broker
 from halfdrop.runtime.objects import ObjectStore, open_objects
@@ -177,9 +178,8 @@ async def test_a_server_that_lost_its_newest_messages_gives_their_numbers_again_
     await drain(compactor)
     described = stream.describe
 
-    async def went_back() -> tuple[str, int]:
-        created, _ = await described()
-        return created, 2
+    async def went_back() -> StreamState:
+        return msgspec.structs.replace(await described(), last=2)
 
     stream.describe = went_back  # type: ignore[method-assign]
     await compactor.step()
@@ -188,6 +188,29 @@ async def test_a_server_that_lost_its_newest_messages_gives_their_numbers_again_
     await drain(compactor)
     await drain(Compactor(objects, stream, "eu"))
     assert (await read_all(objects, minute))["requests"].sum() == 6, "numbers tell what was taken before"
+
+
+async def test_what_the_stream_drops_before_it_is_read_is_counted_once(
+    broker: Broker, stream: DemandStream, objects: ObjectStore
+) -> None:
+    minute = await now_minute(broker)
+    compactor = Compactor(objects, stream, "eu")
+    await tell(broker, make_report(1, minute), make_report(2, minute))
+    await broker.js.purge_stream(DEMAND_STREAM, seq=2)
+    await drain(compactor)
+    assert (compactor.stats.missed, compactor.stats.lag) == (0, 0), "nothing was kept before, so nothing is missing"
+    await tell(broker, *(make_report(number, minute) for number in range(3, 7)))
+    await broker.js.purge_stream(DEMAND_STREAM, seq=5)
+    await drain(compactor)
+    await drain(compactor)
+    assert compactor.stats.missed == 2
+    assert 0 < compactor.stats.stream_bytes < compactor.stats.stream_max_bytes
+    await broker.js.purge_stream(DEMAND_STREAM)
+    await tell(broker, make_report(7, minute))
+    await broker.js.purge_stream(DEMAND_STREAM)
+    await drain(compactor)
+    await drain(compactor)
+    assert (compactor.stats.missed, compactor.stats.lag) == (3, 0), "an empty stream has nothing that waits"
 
 
 async def test_an_unreadable_position_never_doubles(broker: Broker, stream: DemandStream, objects: ObjectStore) -> None:

@@ -11,6 +11,7 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
+from prometheus_client import CollectorRegistry
 
 if TYPE_CHECKING:
     from tests.conftest import WaitUntil
@@ -23,6 +24,7 @@ from halfdrop.forecaster.demand_parts import SCHEMA, encode_part, live_path
 from halfdrop.forecaster.service.process import run_planner
 from halfdrop.forecaster.service.settings import PlannerSettings
 from halfdrop.runtime.broker import open_broker
+from halfdrop.runtime.exposition import encode_metrics, make_registry
 from halfdrop.runtime.objects import ObjectStore, open_objects
 
 GPUS = 8.0
@@ -47,12 +49,22 @@ async def write_history(objects: ObjectStore) -> None:
 
 
 @pytest.fixture
-async def planner_url(hub_nats: NatsServer, objects_url: str, wait_until: "WaitUntil") -> AsyncIterator[str]:
+def registry() -> CollectorRegistry:
+    """What the process's metrics port serves, beside what the planner adds to it."""
+    return make_registry(list)
+
+
+@pytest.fixture
+async def planner_url(
+    hub_nats: NatsServer, objects_url: str, registry: CollectorRegistry, wait_until: "WaitUntil"
+) -> AsyncIterator[str]:
     objects = open_objects(objects_url)
     await write_history(objects)
     settings = PlannerSettings(port=choose_port(), shards=1, learn_days=1)
     stop = asyncio.Event()
-    running = asyncio.ensure_future(run_planner(settings, objects=objects, hubs={"local": hub_nats.url}, stop=stop))
+    running = asyncio.ensure_future(
+        run_planner(settings, objects=objects, hubs={"local": hub_nats.url}, registry=registry, stop=stop)
+    )
     url = f"http://127.0.0.1:{settings.port}"
 
     async def is_ready() -> bool:
@@ -71,7 +83,11 @@ async def planner_url(hub_nats: NatsServer, objects_url: str, wait_until: "WaitU
 
 
 async def test_plans_and_events_reach_the_hub_and_policies_the_store(
-    planner_url: str, hub_nats: NatsServer, objects_url: str, wait_until: "WaitUntil"
+    planner_url: str,
+    hub_nats: NatsServer,
+    objects_url: str,
+    registry: CollectorRegistry,
+    wait_until: "WaitUntil",
 ) -> None:
     async with (
         open_broker(hub_nats.url, name="test", domain=HUB_DOMAIN) as broker,
@@ -95,6 +111,8 @@ async def test_plans_and_events_reach_the_hub_and_policies_the_store(
         (view,) = (await client.get("/v1/plans")).json()
         assert view["published"] == "Published as local.all."
         assert not view["is_stale"]
+        scraped, _ = await asyncio.to_thread(encode_metrics, registry, "")
+        assert b'halfdrop_planner_plan_stale{pool="all",region="local"} 0.0' in scraped
 
         event = {"name": "Autumn drop", "start": plan.made_at + 60, "end": plan.made_at + 7200, "uplift": 5.0}
         made = (await client.post("/v1/events", json=event)).json()

@@ -1,7 +1,8 @@
 """The edge from start to stop.
 
-Resources open in the order below and close in reverse; a signal ends the streams, lets requests in flight finish, and
-then stops the forwarder and the follower. Whatever they had in hand is still in OUTBOX and comes again.
+Resources open in the order below and close in reverse; a signal ends the streams, lets requests in flight finish, waits
+for what is owed where it is told to, and then stops forwarder and follower. Whatever they had in hand is in OUTBOX yet,
+and comes again.
 """
 
 import asyncio
@@ -30,6 +31,7 @@ from halfdrop.edge.batch_intake import BatchLimits
 from halfdrop.edge.degradation import Degradation
 from halfdrop.edge.demand import EdgeDemand, forward_demand
 from halfdrop.edge.estimates import Estimates
+from halfdrop.edge.farewell import settle_debts
 from halfdrop.edge.follower import follow_events
 from halfdrop.edge.forwarder import forward_orders
 from halfdrop.edge.hot_set import HotSet, keep_hot, share_hot_set
@@ -159,12 +161,17 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
             setting=f"{PREFIX}METRICS_PORT",
         ):
             async with serve(app, host=settings.host, port=port, grace_s=settings.grace_s):
-                url, after_s = f"http://{settings.host}:{port}", round(time.monotonic() - began_s, 2)
-                log.info("edge_ready", url=url, after_s=after_s, model=previews.bundle.digest)
+                log.info(
+                    "edge_ready",
+                    url=f"http://{settings.host}:{port}",
+                    after_s=round(time.monotonic() - began_s, 2),
+                    model=previews.bundle.digest,
+                )
                 await stop.wait()
                 log.info("edge_stopping")
                 listeners.close()
                 batches.close()
+            await settle_debts(services, settle_s=settings.settle_s)
         for task in background:
             task.cancel()
 

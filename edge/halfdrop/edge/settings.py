@@ -139,6 +139,10 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     grace_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
     """Time for requests in flight when asked to stop."""
 
+    settle_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
+    """After that, time to stay without serving until nothing is owed: orders brought to a hub and finished there, lines
+    of batches placed, webhooks delivered. For an edge that may not be back soon; 0 for one that will."""
+
 
 def is_open(settings: EdgeSettings) -> bool:
     """True if no key is asked for. Raises InvalidInput for an open edge that others could reach."""

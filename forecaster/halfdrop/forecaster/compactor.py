@@ -29,7 +29,7 @@ from halfdrop.forecaster.demand_parts import (
     read_path,
 )
 from halfdrop.forecaster.demand_rows import ODDITIES, Batch, Position, read_batch
-from halfdrop.forecaster.demand_stream import DemandStream
+from halfdrop.forecaster.demand_stream import DemandStream, StreamState
 from halfdrop.runtime.objects import ObjectStore
 
 log = structlog.get_logger()
@@ -56,6 +56,13 @@ class CompactorStats(msgspec.Struct, kw_only=True):
     lag: int = 0
     """Messages in the stream that are not in the history yet."""
 
+    missed: int = 0
+    """Messages that the stream dropped, by age or for want of room, before the history had them."""
+
+    stream_bytes: int = 0
+    stream_max_bytes: int = 0
+    """How much the stream holds, and where it begins to drop the oldest."""
+
     written_at: float = 0.0
     """Unix seconds at which the history was last known to hold all that had come; 0: never."""
 
@@ -80,6 +87,9 @@ class Compactor:
         self._position: Position | None = None
         self._parts: dict[date, list[Part]] = defaultdict(list)
         """Parts of this stream, by day."""
+
+        self._missed_to = 0
+        """Sequence up to which missed messages are counted."""
 
         self._merged_past_at = 0.0
         self._complained_at: dict[str, float] = {}
@@ -106,21 +116,34 @@ class Compactor:
 
     async def _find_position(self) -> Position:
         """Return the position in the present stream; at a start, and after an error, after cleaning up."""
-        created, last = await self._stream.describe()
-        name = f"{self.region}.{created}"
+        stream = await self._stream.describe()
+        last, name = stream.last, f"{self.region}.{stream.created}"
         if self._position is None or not self._position.stream.startswith(name):
             self._position = await self._recover(name)
         if last < self._position.sequence:
             # A server that lost its newest messages gives their numbers again, and ranges must never overlap.
             log.error("demand_stream_went_back", stream=name, sequence=self._position.sequence, now_at=last)
             self._position = _next_life(self._position, last)
+            self._missed_to = 0
             self._parts.clear()
-        self.stats.lag = max(0, last - self._position.sequence)
+        self._look_at(stream, self._position)
         return self._position
+
+    def _look_at(self, stream: StreamState, position: Position) -> None:
+        """Note how far behind the history is, and what it will never have."""
+        self.stats.stream_bytes, self.stats.stream_max_bytes = stream.size_bytes, stream.max_bytes
+        self.stats.lag = max(0, stream.last - max(position.sequence, stream.first - 1))
+        known = max(position.sequence, self._missed_to)
+        # Before the first position nothing was kept, and nobody was promised it.
+        if position.sequence and (missed := stream.first - 1 - known) > 0:
+            self.stats.missed += missed
+            self._missed_to = stream.first - 1
+            log.error("demand_missed", stream=position.stream, reports=missed, after=known)
 
     async def _recover(self, name: str) -> Position:
         """Read the position, and remove what a crash left behind: parts beyond it, and parts that were merged."""
         position = await self._read_position(name)
+        self._missed_to = 0
         stream = position.stream
         self._parts.clear()
         found: dict[date, list[Part]] = defaultdict(list)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 
+import msgspec
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
@@ -25,6 +26,20 @@ TIMEOUT_S = 5.0
 NOTHING, END = "404", "204"
 
 
+class StreamState(msgspec.Struct, frozen=True, kw_only=True):
+    """What the server says of DEMAND."""
+
+    created: str
+    """Tells this stream from one that was made anew under its name."""
+
+    first: int
+    """Sequence of the oldest message that is there; where none is, one past the last that was."""
+
+    last: int
+    size_bytes: int
+    max_bytes: int
+
+
 class DemandStream:
     """DEMAND on one hub's server. Made by `open_demand_stream`."""
 
@@ -38,17 +53,20 @@ class DemandStream:
         """Take what the subscription brings."""
         await self._arrived.put(message)
 
-    async def describe(self) -> tuple[str, int]:
-        """Return what tells this stream from one that was made anew under its name, and its last sequence.
-
-        Raises Unavailable.
-        """
+    async def describe(self) -> StreamState:
+        """Return the stream's state. Raises Unavailable."""
         try:
             info = await self._broker.js.stream_info(DEMAND_STREAM)
         except (NatsError, OSError, TimeoutError) as error:
             raise Unavailable(f"DEMAND cannot be read: {error!r}") from error
         assert info.created is not None
-        return f"{round(info.created.timestamp() * 1000):x}", info.state.last_seq
+        return StreamState(
+            created=f"{round(info.created.timestamp() * 1000):x}",
+            first=info.state.first_seq,
+            last=info.state.last_seq,
+            size_bytes=info.state.bytes,
+            max_bytes=info.config.max_bytes or 0,
+        )
 
     async def read(self, sequence: int) -> list[Stored]:
         """Return the messages from `sequence` on, up to BATCH_MAX or BATCH_BYTES_MAX. Raises Unavailable."""

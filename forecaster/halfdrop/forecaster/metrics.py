@@ -38,6 +38,21 @@ LAG = Family(
     meaning="reports in the stream that the history does not hold yet",
     labels=("region",),
 )
+MISSED = Family(
+    name="halfdrop_demand_missed_total",
+    kind="counter",
+    meaning="reports that the stream dropped, by age or for want of room, before the history had them",
+    labels=("region",),
+)
+STREAM_BYTES = Family(
+    name="halfdrop_demand_stream_bytes", kind="gauge", meaning="what the hub's stream DEMAND holds", labels=("region",)
+)
+STREAM_MAX_BYTES = Family(
+    name="halfdrop_demand_stream_max_bytes",
+    kind="gauge",
+    meaning="what it may hold; then it drops the oldest",
+    labels=("region",),
+)
 WRITTEN = Family(
     name="halfdrop_demand_written_timestamp_seconds",
     kind="gauge",
@@ -57,4 +72,7 @@ def read_metrics(compactors: Mapping[str, CompactorStats]) -> Iterator[Metric]:
     yield MERGES.by([((region,), each.merges) for region, each in stats])
     yield FAILURES.by([((region,), each.failures) for region, each in stats])
     yield LAG.by([((region,), each.lag) for region, each in stats])
+    yield MISSED.by([((region,), each.missed) for region, each in stats])
+    yield STREAM_BYTES.by([((region,), each.stream_bytes) for region, each in stats])
+    yield STREAM_MAX_BYTES.by([((region,), each.stream_max_bytes) for region, each in stats])
     yield WRITTEN.by([((region,), each.written_at) for region, each in stats])

@@ -33,8 +33,9 @@ async def run_forecaster(settings: ForecasterSettings, planner: PlannerSettings)
     hubs = settings.hub_urls
     objects = open_objects(settings.objects_url)
     stats = {region: CompactorStats() for region in hubs}
+    registry = make_registry(partial(read_metrics, stats))
     with serve_metrics(
-        make_registry(partial(read_metrics, stats)),
+        registry,
         host=settings.metrics_host,
         port=settings.metrics_port,
         setting=f"{PREFIX}METRICS_PORT",
@@ -47,7 +48,8 @@ async def run_forecaster(settings: ForecasterSettings, planner: PlannerSettings)
                 for region, url in hubs.items()
             ]
             if planner.serve:
-                compacting.append(tasks.create_task(run_planner(planner, objects=objects, hubs=hubs, stop=stop)))
+                planning = run_planner(planner, objects=objects, hubs=hubs, registry=registry, stop=stop)
+                compacting.append(tasks.create_task(planning))
             log.info("forecaster_ready", regions=list(hubs), objects_url=settings.objects_url)
             await stop.wait()
             log.info("forecaster_stopping")

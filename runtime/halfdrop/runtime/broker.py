@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,7 +13,7 @@ from nats.errors import Error as NatsError
 from nats.errors import NoServersError
 from nats.js import JetStreamContext
 
-from halfdrop.contracts.errors import PermanentError, Unavailable
+from halfdrop.contracts.errors import InvalidInput, PermanentError, Unavailable
 
 log = structlog.get_logger()
 
@@ -21,6 +22,10 @@ REQUEST_TIMEOUT_S = 5.0
 """A JetStream request that takes longer is an outage for our purposes."""
 
 RECONNECT_WAIT_S = 0.5
+AUTHORITY = "?ca="
+"""Behind a tls:// URL: the file of the authority that the server's certificate is of, in place of the system's. Not
+SSL_CERT_FILE, for that speaks to every library: the object store would be believed by that authority alone."""
+
 VERSION_MIN = (2, 14)
 """Older servers accept per-message TTLs, schedules and priorities and silently ignore them."""
 
@@ -44,7 +49,7 @@ class Broker:
 
 @asynccontextmanager
 async def open_broker(url: str, *, name: str, domain: str | None = None) -> AsyncIterator[Broker]:
-    """Connect to the NATS server at `url`; on leaving, flush and close.
+    """Connect to the NATS server at `url`, such as tls://user:word@host:4222?ca=/ca.crt; on leaving, flush and close.
 
     Raises Unavailable when nothing answers within 5 s, PermanentError(old-server) below version 2.14. Afterwards the
     client reconnects for ever: an outage later shows as failing requests, and ends by itself.
@@ -59,6 +64,7 @@ async def open_broker(url: str, *, name: str, domain: str | None = None) -> Asyn
 
 async def _connect(url: str, name: str) -> Client:
     nc: Client | None = None
+    url, context = read_authority(url)
     shown = without_password(url)
 
     async def on_error(error: Exception) -> None:
@@ -75,6 +81,7 @@ async def _connect(url: str, name: str) -> Client:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             nc = await nats.connect(
                 url,
+                tls=context,
                 name=name,
                 error_cb=on_error,
                 disconnected_cb=on_disconnect,
@@ -87,6 +94,23 @@ async def _connect(url: str, name: str) -> Client:
             return nc
     except (OSError, TimeoutError, NoServersError, NatsError) as error:
         raise Unavailable(f"NATS at {shown} does not answer: {str(error) or type(error).__name__}") from error
+
+
+def read_authority(url: str) -> tuple[str, ssl.SSLContext | None]:
+    """Return the URL as the library takes it, and whom to believe where the URL says that.
+
+    Raises InvalidInput where the file is none of certificates.
+    """
+    plain, _, path = url.partition(AUTHORITY)
+    if not path:
+        return url, None
+    allowed = f"tls://… and, behind {AUTHORITY}, a file with certificates in PEM"
+    if not plain.startswith("tls://"):
+        raise InvalidInput("NATS URL", got=without_password(url), allowed=allowed)
+    try:
+        return plain, ssl.create_default_context(cafile=path)
+    except (OSError, ssl.SSLError) as error:  # ssl's own is an OSError, too, but for what it cannot parse
+        raise InvalidInput("NATS URL", got=f"{without_password(url)} ({error})", allowed=allowed) from error
 
 
 def without_password(url: str) -> str:

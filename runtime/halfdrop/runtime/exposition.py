@@ -4,6 +4,7 @@ A process lists its families once and reads its own state when it is scraped; co
 things happen. The reader may be a thread: it copies before it walks, and sees each number whole.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -18,6 +19,9 @@ from halfdrop.contracts.errors import PermanentError
 from halfdrop.runtime.durations import Durations
 
 Labels = tuple[str, ...]
+
+LOOP_ANSWERS_S = 5.0
+"""A loop that is busy for longer has worse troubles than a scrape that fails."""
 
 
 class Family(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +71,19 @@ def make_registry(read: Callable[[], Iterable[Metric]]) -> CollectorRegistry:
     ProcessCollector(registry=registry)
     registry.register(_Reader(read))
     return registry
+
+
+def add_reader(registry: CollectorRegistry, read: Callable[[], Iterable[Metric]]) -> None:
+    """Have the registry tell also what `read` tells, of state that belongs to the running loop.
+
+    A scrape's thread asks the loop for it, and fails where that takes longer than LOOP_ANSWERS_S.
+    """
+    loop = asyncio.get_running_loop()
+
+    async def collect() -> list[Metric]:
+        return list(read())
+
+    registry.register(_Reader(lambda: asyncio.run_coroutine_threadsafe(collect(), loop).result(LOOP_ANSWERS_S)))
 
 
 def encode_metrics(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:

@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from halfdrop.edge import metrics as edge
+from halfdrop.forecaster import metrics as history
+from halfdrop.forecaster.service import metrics as planner
 from halfdrop.hub import metrics as hub
 from halfdrop.operator import metrics as operator
 
@@ -23,7 +25,8 @@ DASHBOARDS = sorted((ROOT / "deploy/grafana").glob("*.json"))
 RUNBOOKS = ROOT / "docs/runbooks"
 SECTIONS = ("## Meaning", "## Impact", "## Look", "## Do")
 
-FAMILIES = {family.name: family for family in (*edge.FAMILIES, *hub.FAMILIES, *operator.FAMILIES)}
+_ALL = (*edge.FAMILIES, *hub.FAMILIES, *operator.FAMILIES, *history.FAMILIES, *planner.FAMILIES)
+FAMILIES = {family.name: family for family in _ALL}
 OTHERS = {"process_cpu_seconds_total": set[str](), "process_resident_memory_bytes": set[str]()}
 """What each process adds of itself."""
 
@@ -38,6 +41,16 @@ WELL = {
     'halfdrop_operator_replicas{state="floor",instance="o"}': "4x2000",
     'halfdrop_operator_reconciles_total{outcome="complete"}': "0+100x2000",
     'halfdrop_operator_decisions_total{code="Plan"}': "0+10x2000",
+    'halfdrop_demand_written_timestamp_seconds{region="eu",instance="f"}': "0+60x2000",
+    'halfdrop_demand_stream_bytes{region="eu",instance="f"}': "1000x2000",
+    'halfdrop_demand_stream_max_bytes{region="eu",instance="f"}': "4000x2000",
+    'halfdrop_demand_missed_total{region="eu",instance="f"}': "0x2000",
+    'halfdrop_demand_odd_total{kind="early",region="eu",instance="f"}': "0x2000",
+    'halfdrop_demand_odd_total{kind="duplicate",region="eu",instance="f"}': "0+9x2000",
+    'halfdrop_demand_lost_total{instance="e"}': "0x2000",
+    'halfdrop_planner_plan_stale{pool="all",region="eu",instance="f"}': "0x2000",
+    'halfdrop_planner_fallback{pool="all",region="eu",instance="f"}': "0x2000",
+    'halfdrop_planner_drift{pool="all",region="eu",state="above",instance="f"}': "0x2000",
 }
 """Nothing fires on these. Each case below puts its own in their place; None takes one away."""
 
@@ -76,23 +89,79 @@ FIRES: dict[str, dict[str, str | None]] = {
         'halfdrop_operator_boot_duration_seconds_bucket{le="1800"}': "0+10x2000",
         'halfdrop_operator_boot_duration_seconds_bucket{le="+Inf"}': "0+10x2000",
     },
+    "HalfdropEdgeLeftOwing": {'halfdrop_orders_unforwarded{namespace="n",pod="edge-2",instance="e"}': "0x9 4x50 stale"},
+    "HalfdropForecasterAway": {'halfdrop_demand_written_timestamp_seconds{region="eu",instance="f"}': None},
+    "HalfdropHistoryNotKept": {'halfdrop_demand_written_timestamp_seconds{region="eu",instance="f"}': "0x2000"},
+    "HalfdropDemandStreamFull": {'halfdrop_demand_stream_bytes{region="eu",instance="f"}': "3300x2000"},
+    "HalfdropDemandLost": {'halfdrop_demand_missed_total{region="eu",instance="f"}': "0x60 5x1940"},
+    "HalfdropClockWrong": {'halfdrop_demand_odd_total{kind="early",region="eu",instance="f"}': "0+1x2000"},
+    "HalfdropPlanStale": {
+        'halfdrop_planner_plan_stale{pool="all",region="eu",instance="f"}': "1x2000",
+        'halfdrop_planner_fallback{pool="all",region="eu",instance="f"}': "1x2000",
+    },
+    "HalfdropForecastBad": {'halfdrop_planner_fallback{pool="all",region="eu",instance="f"}': "1x2000"},
+    "HalfdropDemandDrifts": {'halfdrop_planner_drift{pool="all",region="eu",state="above",instance="f"}': "1x2000"},
 }
 
+LATER = {"HalfdropForecastBad": "7h"}
+"""When it is looked whether an alert fires that waits for longer than most."""
 
-def case(series: dict[str, str | None], fired: str | None) -> dict[str, Any]:
+HOLDS: dict[str, dict[str, str | None]] = {
+    "a forecaster that starts has written nothing yet": {
+        'halfdrop_demand_written_timestamp_seconds{region="eu",instance="f"}': "_x75 0x10 5100+60x1900",
+    },
+    "a region of which nobody says how much its stream may hold": {
+        'halfdrop_demand_stream_bytes{region="eu",instance="f"}': "0x2000",
+        'halfdrop_demand_stream_max_bytes{region="eu",instance="f"}': "0x2000",
+    },
+    "one clock that was set once": {
+        'halfdrop_demand_odd_total{kind="early",region="eu",instance="f"}': "0x60 3x1940",
+    },
+    "a forecast that has been bad for an hour and a half": {
+        'halfdrop_planner_fallback{pool="all",region="eu",instance="f"}': "1x2000",
+    },
+    "a worker that gave up yesterday": {'halfdrop_hub_demand_lost_total{instance="h"}': "3x2000"},
+    "an edge that is replaced while the hub is away": {
+        'halfdrop_orders_unforwarded{namespace="n",pod="edge-2",instance="old"}': "4x50 stale",
+        'halfdrop_orders_unforwarded{namespace="n",pod="edge-2",instance="new"}': "_x54 4x50",
+    },
+    "an edge that came back, handed over, and went": {
+        'halfdrop_orders_unforwarded{namespace="n",pod="edge-2",instance="old"}': "4x20 stale",
+        'halfdrop_orders_unforwarded{namespace="n",pod="edge-2",instance="new"}': "_x22 4x5 0x20 stale",
+    },
+    "an edge that owed nothing when it went": {
+        'halfdrop_orders_unforwarded{namespace="n",pod="edge-2",instance="e"}': "4x40 0x5 stale",
+    },
+    "a drift that comes and goes": {
+        'halfdrop_planner_drift{pool="all",region="eu",state="below",instance="f"}': "1x50 0x5 1x1945",
+    },
+    "no forecaster where there are no workers either": {
+        'halfdrop_demand_written_timestamp_seconds{region="eu",instance="f"}': None,
+        "halfdrop_hub_build_info": None,
+        'halfdrop_hub_build_info{instance="elsewhere"}': "_x85 1x1900",
+    },
+}
+"""Near to what fires, and not yet a reason to wake anybody."""
+
+
+def case(series: dict[str, str | None], fired: str | None, *, at: str = "90m") -> dict[str, Any]:
     given = {**WELL, **series}
     samples = [{"labels": f'{{alertname="{fired}"}}', "value": 1}] if fired else []
     expression = 'count by (alertname) (ALERTS{alertstate="firing"})'
     return {
         "interval": "1m",
         "input_series": [{"series": name, "values": values} for name, values in given.items() if values is not None],
-        "promql_expr_test": [{"expr": expression, "eval_time": "90m", "exp_samples": samples}],
+        "promql_expr_test": [{"expr": expression, "eval_time": at, "exp_samples": samples}],
     }
 
 
 def test_each_fires_on_what_it_is_for_and_nothing_else_does(tmp_path: Path) -> None:
     assert FIRES.keys() == {rule["alert"] for rule in RULES}
-    tests = [case({}, None), *(case(series, name) for name, series in FIRES.items())]
+    tests = [
+        case({}, None),
+        *(case(series, name, at=LATER.get(name, "90m")) for name, series in FIRES.items()),
+        *(case(series, None) | {"name": name} for name, series in HOLDS.items()),
+    ]
     (tmp_path / "alerts.yaml").write_text(ALERTS.read_text())
     (tmp_path / "test.yaml").write_text(
         json.dumps({"rule_files": ["alerts.yaml"], "evaluation_interval": "1m", "tests": tests})
@@ -120,12 +189,19 @@ def test_expressions_parse_and_ask_for_metrics_that_there_are(where: str, expres
         base = re.sub(r"_(bucket|sum|count)$", "", name)
         family = FAMILIES.get(base if base in FAMILIES and FAMILIES[base].kind == "histogram" else name)
         assert family is not None, f"{name} is nowhere else"
-        labels = {*family.labels, "le", "instance", "job", "pod"}
+        labels = {*family.labels, "le", "instance", "job", "pod", "namespace"}
         assert set(re.findall(r"(\w+)\s*[=!]~?", matchers)) <= labels, f"{where}: {matchers}"
     grouped = {
         label.strip() for group in re.findall(r"\b(?:by|on)\s*\(([^)]*)\)", expression) for label in group.split(",")
     }
-    known = {label for family in FAMILIES.values() for label in family.labels} | {"le", "instance", "job", "pod", ""}
+    known = {label for family in FAMILIES.values() for label in family.labels} | {
+        "le",
+        "instance",
+        "job",
+        "pod",
+        "namespace",
+        "",
+    }
     assert grouped <= known, where
 
 
@@ -175,7 +251,7 @@ def test_dashboards_are_whole(path: Path) -> None:
 
 def test_there_is_a_dashboard_for_each_part() -> None:
     boards = [json.loads(path.read_text()) for path in DASHBOARDS]
-    assert [path.stem for path in DASHBOARDS] == ["capacity", "edge", "hub", "operator"]
+    assert [path.stem for path in DASHBOARDS] == ["capacity", "edge", "forecaster", "hub", "operator"]
     assert len({board["uid"] for board in boards}) == len(boards)
 
 

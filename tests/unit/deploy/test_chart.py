@@ -14,6 +14,8 @@ from crd_schema import admit, load_crds, schema_of
 
 from halfdrop.deploy.lock import read_lock
 from halfdrop.edge.settings import EdgeSettings, is_open, region_names
+from halfdrop.forecaster.service.settings import PlannerSettings
+from halfdrop.forecaster.settings import ForecasterSettings
 from halfdrop.hub.settings import HubSettings
 from halfdrop.operator.settings import OperatorSettings
 from halfdrop.runtime.settings import load_settings
@@ -24,7 +26,20 @@ LEAST = {"objects": {"url": "s3://patterns"}}
 VERSIONS = ("1.30", "1.37")
 """The oldest that Chart.yaml allows, and the newest whose OpenAPI there is."""
 
-SETTINGS: dict[str, type[msgspec.Struct]] = {"edge": EdgeSettings, "hub": HubSettings, "operator": OperatorSettings}
+SETTINGS: dict[str, tuple[str, type[msgspec.Struct]]] = {
+    "edge": ("edge.settings", EdgeSettings),
+    "hub": ("hub.settings", HubSettings),
+    "forecaster": ("forecaster.settings", ForecasterSettings),
+    "planner": ("forecaster.plannerSettings", PlannerSettings),
+    "operator": ("operator.settings", OperatorSettings),
+}
+"""Of each prefix, HALFDROP_EDGE_ and so on: where the values have what people may set, and who reads it."""
+
+PREFIXES = {"forecaster": ("forecaster", "planner")}
+"""Of processes that read more than the settings of their own name."""
+
+LEFT_OUT = {"planner": {"history", "serve"}}
+"""A file of one's own weeks is for a laptop, and a pod without the page has nothing that probes could ask."""
 OTHERS = {
     "cert-manager.io/v1": {"Certificate"},
     "monitoring.coreos.com/v1": {"ServiceMonitor", "PrometheusRule"},
@@ -107,31 +122,51 @@ def test_the_processes_take_the_environment_that_they_are_given(examples: Exampl
         for container in containers(pod):
             environ = environment(container)
             prefixes = {match[0] for name in environ if (match := re.match(r"HALFDROP_[A-Z]+_", name))}
-            part = container["name"]
-            if part not in SETTINGS:
+            if container["name"] not in SETTINGS:
                 assert prefixes <= {"HALFDROP_EDGE_"}, where  # the command line's, for the object store
                 continue
-            prefix = f"HALFDROP_{part.upper()}_"
-            assert prefixes <= {prefix, "HALFDROP_LOG_"}, where
-            settings = load_settings(SETTINGS[part], prefix=prefix, environ=environ)
-            seen.add(part)
-            if isinstance(settings, EdgeSettings):
-                assert not is_open(settings), "an edge that others can reach asks for keys"
-                assert region_names(settings)
+            parts = PREFIXES.get(container["name"], (container["name"],))
+            assert prefixes <= {f"HALFDROP_{part.upper()}_" for part in (*parts, "log")}, where
+            for part in parts:
+                settings = load_settings(SETTINGS[part][1], prefix=f"HALFDROP_{part.upper()}_", environ=environ)
+                seen.add(part)
+                if isinstance(settings, EdgeSettings):
+                    assert not is_open(settings), "an edge that others can reach asks for keys"
+                    assert region_names(settings)
+                if isinstance(settings, ForecasterSettings):
+                    [url] = settings.hub_urls.values()
+                    assert url.startswith("tls://forecaster:s3cret@halfdrop-nats.halfdrop.svc:4222?ca="), where
     assert seen == SETTINGS.keys()
+
+
+def test_the_planners_page_is_reached_only_from_where_values_say(examples: Examples, render: Any) -> None:
+    policy = find(examples["one-region"], "NetworkPolicy", "halfdrop-forecaster")
+    assert [rule["ports"][0]["port"] for rule in policy["spec"]["ingress"]] == ["metrics"]
+    page = {"hosts": ["planner.example.com"], "from": [{"podSelector": {"matchLabels": {"app": "oauth2-proxy"}}}]}
+    objects = render({**LEAST, "forecaster": {"enabled": True, "page": page}})
+    rules = find(objects, "NetworkPolicy", "halfdrop-forecaster")["spec"]["ingress"]
+    assert [rule["from"] for rule in rules if rule["ports"][0]["port"] == "page"] == [page["from"]]
+    pod = find(objects, "Deployment", "halfdrop-forecaster")["spec"]["template"]
+    [container] = pod["spec"]["containers"]
+    hosts = environment(container)["HALFDROP_PLANNER_HOSTS"].split(",")
+    assert hosts == ["halfdrop-planner.halfdrop.svc", "planner.example.com"]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        [header] = container[probe]["httpGet"]["httpHeaders"]
+        assert header == {"name": "Host", "value": "localhost"}, "it refuses names that it does not know"
 
 
 def test_values_name_every_setting_that_the_chart_does_not_set_itself(chart: helm_python.Chart) -> None:
     schema = chart.schema
     assert schema is not None
-    parts = {**schema["properties"], "hub": schema["$defs"]["pool"]}
+    places = {**schema["properties"], "hub": schema["$defs"]["pool"]}
     rendered = (CHART / "templates").rglob("*.yaml")
     templates = "".join(path.read_text() for path in rendered)
-    for part, kind in SETTINGS.items():
-        given = set(parts[part]["properties"]["settings"]["properties"])
+    for part, (place, kind) in SETTINGS.items():
+        section, _, member = place.partition(".")
+        given = set(places[section]["properties"][member]["properties"])
         own = {name.lower() for name in re.findall(rf"\bHALFDROP_{part.upper()}_([A-Z_]+[A-Z])\b", templates)}
         fields = {field.name for field in msgspec.structs.fields(kind)}
-        assert given | own == fields, part
+        assert given | own == fields - LEFT_OUT.get(part, set()), part
         assert not given & own, part
 
 
@@ -150,6 +185,9 @@ def test_values_name_every_setting_that_the_chart_does_not_set_itself(chart: hel
         ({**LEAST, "valkey": {"enabled": False}}, "/valkey/urlSecret"),
         ({**LEAST, "prewarm": {"hostPath": "/etc"}}, "/prewarm/hostPath"),
         ({**LEAST, "region": "EU"}, "/region"),
+        ({**LEAST, "forecaster": {"plannerSettings": {"history": "x.csv"}}}, "'history' not allowed"),
+        ({**LEAST, "forecaster": {"page": {"from": [{}]}}}, "/forecaster/page/from/0"),
+        ({**LEAST, "forecaster": {"pools": [{"region": "eu"}]}}, "/forecaster/pools/0"),
     ],
 )
 def test_wrong_values_are_refused_by_their_place(chart: helm_python.Chart, values: Object, said: str) -> None:
@@ -158,17 +196,9 @@ def test_wrong_values_are_refused_by_their_place(chart: helm_python.Chart, value
     assert said in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("scaling", "said"),
-    [
-        ({"kind": "ScaledObject"}, "hub.pools.gpu.scaling.triggers: got none"),
-        ({"kind": "HorizontalPodAutoscaler", "minReplicas": 0}, "hub.pools.gpu.scaling.minReplicas: got 0"),
-    ],
-)
-def test_scaling_that_could_not_work_is_refused_with_a_sentence(render: Any, scaling: Object, said: str) -> None:
-    with pytest.raises(helm_python.HelmRenderError) as caught:
-        render({**LEAST, "hub": {"pools": {"gpu": {"scaling": scaling}}}})
-    assert said in str(caught.value)
+def test_a_forecaster_without_a_hub_is_refused_with_a_sentence(render: Any) -> None:
+    with pytest.raises(helm_python.HelmRenderError, match=r"forecaster\.enabled: got true"):
+        render({**LEAST, "forecaster": {"enabled": True}, "nats": {"hub": {"enabled": False}}})
 
 
 def test_what_a_pool_says_overrules_its_defaults_also_with_nothing(render: Any) -> None:
@@ -222,19 +252,20 @@ def test_probes_ask_ports_that_there_are_and_every_process_has_them(examples: Ex
                 assert "exec" in probe or (probe["httpGet"]["port"] in ports and probe["httpGet"]["path"] in paths), (
                     where
                 )
-            if container["name"] in {"edge", "hub", "operator"}:
+            if container["name"] in {"edge", "hub", "operator", "forecaster"}:
                 assert len(probes) == 3, where
 
 
 def test_a_pod_is_given_the_time_that_its_process_takes_to_stop(examples: Examples) -> None:
     for where, pod in pods(examples):
         for container in containers(pod):
-            if container["name"] not in ("edge", "hub"):
+            if container["name"] not in ("edge", "hub", "forecaster"):
                 continue
             environ = environment(container)
-            grace_s = float(environ[f"HALFDROP_{container['name'].upper()}_GRACE_S"])
+            [grace_s] = [float(value) for name, value in environ.items() if name.endswith("_GRACE_S")]
+            settle_s = float(environ.get("HALFDROP_EDGE_SETTLE_S", 0))
             waits_s = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
-            assert pod["spec"]["terminationGracePeriodSeconds"] >= grace_s + waits_s + 5, where
+            assert pod["spec"]["terminationGracePeriodSeconds"] >= grace_s + settle_s + waits_s + 5, where
             assert container["name"] != "edge" or waits_s > 0, where
 
 
@@ -279,30 +310,6 @@ def test_every_pod_is_in_a_network_policy_of_its_own(examples: Examples) -> None
             labels = pod["metadata"]["labels"]
             matching = [p for p in policies if p["podSelector"]["matchLabels"].items() <= labels.items()]
             assert len(matching) == 2, where  # the one that forbids everything, and the one that lets through
-
-
-def test_a_new_colour_is_ready_before_it_is_the_pool_and_is_not_restarted_for_it(render: Any) -> None:
-    hpa = {"kind": "HorizontalPodAutoscaler", "minReplicas": 2}
-
-    def step(**pool: Any) -> list[Object]:
-        pool = {"pool": {"enabled": True}, "scaling": hpa, **pool}
-        return list(render({**LEAST, "hub": {"pools": {"gpu": pool}}}))
-
-    before = step(tag="1.0.0")
-    beside = step(tag="1.0.0", standby={"replicas": 4, "tag": "1.1.0"})
-    switched = step(active="green", tag="1.1.0", standby={"replicas": 2, "tag": "1.0.0"})
-    after = step(active="green", tag="1.1.0")
-    blue, green = "halfdrop-hub-gpu-blue", "halfdrop-hub-gpu-green"
-    assert find(before, "Deployment", blue)["spec"] == find(switched, "Deployment", blue)["spec"]
-    assert find(beside, "Deployment", green)["spec"] == find(after, "Deployment", green)["spec"]
-    assert find(beside, "HorizontalPodAutoscaler", green)["spec"]["minReplicas"] == 4
-    assert find(after, "HorizontalPodAutoscaler", green)["spec"]["minReplicas"] == 2
-    targets = [
-        [one["spec"]["target"]["name"] for one in objects if one["kind"] == "GPUPool"] for objects in (beside, after)
-    ]
-    assert targets == [[blue], [green]]
-    assert not [one for one in before if one["metadata"]["name"] == green]
-    assert not [one for one in after if one["metadata"]["name"] == blue]
 
 
 def test_the_operators_rights_are_those_that_its_page_says(examples: Examples) -> None:

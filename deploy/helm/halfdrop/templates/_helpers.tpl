@@ -54,15 +54,14 @@ capabilities: {drop: [ALL]}
 {{- if eq .Values.region "local" }}hub{{ else }}hub-{{ .Values.region }}{{ end }}
 {{- end }}
 
-{{/* NATS of the hub as its clients name it; USER and PASSWORD come from the environment. */}}
+{{/* NATS of the hub as its clients name it: the password from the environment, whom to believe from a file. */}}
 {{- define "halfdrop.hubNatsEnv" -}}
-{{- $top := index . 0 -}}{{- $user := index . 1 -}}{{- $variable := index . 2 -}}
+{{- $top := index . 0 -}}{{- $user := index . 1 -}}{{- $variable := index . 2 -}}{{- $before := "" -}}
+{{- if gt (len .) 3 }}{{ $before = index . 3 }}{{ end -}}
 - name: NATS_PASSWORD
   valueFrom: {secretKeyRef: {name: {{ $top.Values.nats.hub.usersSecret }}, key: {{ $user }}}}
 - name: {{ $variable }}
-  value: tls://{{ $user }}:$(NATS_PASSWORD)@{{ include "halfdrop.name" $top }}-nats.{{ $top.Release.Namespace }}.svc:4222
-- name: SSL_CERT_FILE
-  value: /etc/halfdrop/tls/ca.crt
+  value: {{ $before }}tls://{{ $user }}:$(NATS_PASSWORD)@{{ include "halfdrop.name" $top }}-nats.{{ $top.Release.Namespace }}.svc:4222?ca=/etc/halfdrop/tls/ca.crt
 {{- end }}
 
 {{- define "halfdrop.commonEnv" -}}
@@ -129,6 +128,48 @@ topologySpreadConstraints:
 {{- $_ := set $pools $name (mergeOverwrite (deepCopy $.Values.hub.poolDefaults) ($given | default dict)) }}
 {{- end }}
 {{- toJson $pools }}
+{{- end }}
+
+{{/*
+What the planner plans, as a JSON array of its pools: each plan that a GPUPool of this release follows, from all the pools
+that follow it, and then forecaster.pools, which count more.
+*/}}
+{{- define "halfdrop.plannedPools" -}}
+{{- $top := . }}{{- $plans := dict }}
+{{- range $name, $pool := include "halfdrop.pools" . | fromJson }}
+{{- if and $top.Values.hub.enabled $pool.pool.enabled }}
+{{- $plan := $pool.pool.plan | default $name }}
+{{- $steady := ternary 0 1 $pool.spot }}
+{{- $low := ternary $pool.replicas $pool.scaling.minReplicas (eq $pool.scaling.kind "None") }}
+{{- $high := ternary $pool.replicas $pool.scaling.maxReplicas (eq $pool.scaling.kind "None") }}
+{{- $known := get $plans $plan | default (dict "classes" list "price" 0 "steady" 0 "boot" 0 "low" 0 "high" 0) }}
+{{- /* Of two prices that of nodes which stay. */}}
+{{- $price := ternary $pool.pool.costPerReplicaHour $known.price (ge $steady (int $known.steady)) }}
+{{- $_ := set $plans $plan (dict
+  "classes" (concat $known.classes $pool.classes | uniq)
+  "price" $price
+  "steady" (max $steady (int $known.steady))
+  "boot" (max (int $pool.pool.bootSecondsAssumed) (int $known.boot))
+  "low" (add (int $low) (int $known.low))
+  "high" (add (int $high) (int $known.high))) }}
+{{- end }}
+{{- end }}
+{{- $pools := dict }}
+{{- range $plan, $of := $plans }}
+{{- $pool := dict
+  "region" $top.Values.region "name" $plan "price_per_hour" $of.price
+  "boot_min_s" (div (int $of.boot) 2) "boot_max_s" $of.boot
+  "policy" (dict "replicas_min" $of.low "replicas_max" $of.high) }}
+{{- /* All classes: said by none, so that one that comes later is planned, too. */}}
+{{- if lt (len $of.classes) 3 }}{{ $_ := set $pool "classes" ($of.classes | sortAlpha) }}{{ end }}
+{{- $_ := set $pools (printf "%s.%s" $top.Values.region $plan) $pool }}
+{{- end }}
+{{- range .Values.forecaster.pools }}
+{{- $_ := set $pools (printf "%s.%s" .region .name) . }}
+{{- end }}
+{{- $found := list }}
+{{- range $key, $pool := $pools }}{{ $found = append $found $pool }}{{ end }}
+{{- toJson $found }}
 {{- end }}
 
 {{- define "halfdrop.site" -}}{{ .Values.edge.site | default .Release.Name | trunc 28 | trimSuffix "-" }}{{- end }}

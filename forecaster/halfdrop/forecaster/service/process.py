@@ -3,16 +3,19 @@
 import asyncio
 from collections.abc import Coroutine
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from halfdrop.contracts.errors import InvalidInput
 from halfdrop.contracts.subjects import hub_domain
 from halfdrop.forecaster.app import make_app
 from halfdrop.forecaster.service.calendars import LOOK_EVERY_S, HubCalendar, OwnCalendar
 from halfdrop.forecaster.service.hindsight import quietly
+from halfdrop.forecaster.service.metrics import read_metrics
 from halfdrop.forecaster.service.planner import Planner
 from halfdrop.forecaster.service.policies import Policies, follow_calendar
 from halfdrop.forecaster.service.pools import read_pools
@@ -23,6 +26,7 @@ from halfdrop.forecaster.service.settings import PREFIX, PlannerSettings
 from halfdrop.forecaster.service.shards import Shard, count_shards
 from halfdrop.forecaster.service.sources import DemandSource, FileSource, HistorySource
 from halfdrop.forecaster.service.streams import Streams
+from halfdrop.runtime.exposition import add_reader
 from halfdrop.runtime.lifecycle import stop_on_signals
 from halfdrop.runtime.objects import ObjectStore
 from halfdrop.runtime.serving import claim_port
@@ -35,12 +39,14 @@ async def run_planner(
     *,
     objects: ObjectStore | None = None,
     hubs: dict[str, str] | None = None,
+    registry: CollectorRegistry | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
     """Serve until a signal comes, or `stop` is set. Raises HalfdropError if it cannot start.
 
     objects: the demand history lies there, and applied policies are kept there. hubs: URL of each region's hub, home
-    first; plans are published there. Both are needed unless the settings name a history file.
+    first; plans are published there. Both are needed unless the settings name a history file. registry: of the
+    process's metrics, which gets the planner's.
     """
     stop = stop or stop_on_signals()
     port = claim_port(settings.host, settings.port, choose=f"--port or {PREFIX}PORT")
@@ -63,6 +69,8 @@ async def run_planner(
         )
         policies = Policies(planner, objects)
         planner.know(await policies.load())
+        if registry is not None:
+            add_reader(registry, partial(read_metrics, planner))
         app = make_app(
             planner,
             looking,
