@@ -8,6 +8,7 @@ import structlog
 from nats.errors import Error as NatsError
 
 from halfdrop.contracts.errors import Unavailable
+from halfdrop.contracts.imported import ImportedModel
 from halfdrop.contracts.patterns import SIZE_MAX_PX
 from halfdrop.contracts.pools import STATE_EVERY_S, WorkerState, encode_state
 from halfdrop.contracts.subjects import worker_state
@@ -44,14 +45,15 @@ async def tell_state(
     settings: HubSettings,
     queue: JobQueue,
     rate: WorkRate,
-    models: Callable[[], tuple[str, ...]],
+    models: Callable[[], tuple[tuple[str, ...], tuple[ImportedModel, ...]]],
     *,
     bound: asyncio.Event,
     clock: Callable[[], float] = time.time,
 ) -> None:
     """Count the lanes and tell the state every STATE_EVERY_S, from `bound` (there are lanes) until cancelled.
 
-    An outage is logged and waited out: in it the last counts are told, as nobody knows better ones.
+    models: digests of what it samples with, and what its users imported. An outage is logged and waited out: in it the
+    last counts are told, as nobody knows better ones.
     """
     await bound.wait()
     while True:
@@ -59,6 +61,7 @@ async def tell_state(
             await queue.count()
         except Unavailable as error:
             log.warning("lanes_unknown", error=error.detail)
+        own, imported = models()
         lanes, other_work = queue.lanes.describe(queue.news.running(time.monotonic()))
         state = WorkerState(
             region=settings.region,
@@ -67,7 +70,8 @@ async def tell_state(
             slots=settings.slots,
             busy=queue.in_hand,
             classes=settings.taken_classes,
-            models=models(),
+            models=own,
+            imported=imported,
             size_max_px=SIZE_MAX_PX,
             units_per_s=rate.units_per_s,
             is_draining=queue.is_draining,
