@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import pyvips
@@ -36,7 +37,7 @@ __all__ = ["sd_dir"]
 
 WaitUntil = Callable[..., Awaitable[None]]
 Work = Callable[[], AbstractAsyncContextManager[ObjectStore]]
-LiveEdge = Any
+StartEdge = Callable[..., Awaitable[Any]]
 
 HALF_DROP = Repeat(layout="half-drop").normalise()
 UNIT_PX = 128
@@ -52,9 +53,33 @@ ASKED = {
     "negative_prompt": "blue",
     "seed": 11,
     "size_px": 2 * UNIT_PX,
-    "formats": ["tiff", "webp", "pdf", "tiff-indexed", "tiff-separated", "tiff-trapped", "inks", "svg-knockout"],
-    "colourways": [["#102030", "#f0e0d0"]],
+    "formats": ["tiff", "webp", "tiff-separated"],
+    "palette": ["#f4efe6", "#1d3557"],
 }
+
+
+SCREENS = """
+name = "screens"
+version = 1
+title = "Screens"
+description = "Three screens of 30 mm."
+[order]
+size_px = { min = 200, max = 600, default = 300 }
+layouts = ["half-drop"]
+units = { min = 2, max = 2, default = 2 }
+[press]
+kind = "screen"
+dpi = 254
+colours_max = 3
+repeat_lengths_mm = [30]
+[finishing]
+steps = ["separate", "trap", "trace"]
+outputs = ["png", "plates", "svg", "tiff-trapped", "inks"]
+[gates.seams]
+max = 1.2
+[gates.size]
+max = 0.1
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -123,14 +148,22 @@ async def finish(edge: Any, body: dict[str, Any], wait_until: WaitUntil) -> dict
     return found
 
 
+async def files_of(objects: ObjectStore, prediction: dict[str, Any]) -> dict[str, bytes]:
+    """Return a finished order's files by name."""
+    paths = await objects.list(f"jobs/local/{prediction['id']}")
+    return {path.rpartition("/")[2]: await objects.get(path) or b"" for path in paths}
+
+
 def pixels_of(data: bytes) -> np.ndarray:
     picture: np.ndarray = pyvips.Image.new_from_buffer(data, "").numpy()
     return picture
 
 
 async def test_an_imported_checkpoint_is_listed_ordered_finished_and_reproduced(
-    edge: LiveEdge, work: Work, models_dir: Path, tmp_path: Path, wait_until: WaitUntil
+    start_edge: StartEdge, work: Work, models_dir: Path, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
+    (tmp_path / "screens.toml").write_text(SCREENS)
+    edge = await start_edge(TEMPLATES_DIR=tmp_path)
     async with work() as objects:
         listed: dict[str, Any] = {}
 
@@ -160,31 +193,49 @@ async def test_an_imported_checkpoint_is_listed_ordered_finished_and_reproduced(
         done = await finish(edge, ASKED, wait_until)
         assert done["status"] == "succeeded", done
         assert done["model"].endswith("mine")
-        status_files = {}
-        folder = f"jobs/local/{done['id']}"
-        for path in await objects.list(folder):
-            status_files[path.rpartition("/")[2]] = await objects.get(path)
+        files = await files_of(objects, done)
+        inked = await finish(edge, {"prompt": "red peonies", "model": "mine", "template": "screens"}, wait_until)
+        assert inked["status"] == "succeeded", inked
+        check_inked(await files_of(objects, inked))
 
-    master = pixels_of(status_files["master.png"])
-    assert master.shape == (2 * UNIT_PX, 2 * UNIT_PX, 3)
-    assert master.std() > 5, "a picture, not a ground"
-    assert np.array_equal(np.roll(master[:, :UNIT_PX], UNIT_PX // 2, axis=0), master[:, UNIT_PX:]), "a half-drop"
-    assert border_step_ratio(master, HALF_DROP) < 1.1, "no seam shows against the true neighbours"
-    torn = np.concatenate([master[:, :UNIT_PX]] * 2, axis=1)
-    assert border_step_ratio(torn, Repeat(units=2)) > border_step_ratio(master, HALF_DROP)
-    assert np.array_equal(pixels_of(status_files["master.webp"])[..., :3], master)
-    assert np.array_equal(pixels_of(status_files["master.tiff"])[..., :3], master)
-    assert {"pattern.svg", "pattern.pdf", "separated.tiff", "trapped.tiff", "indexed.tiff", "inks.json",
-            "knockout.svg", "colourway-1-master.png"} <= status_files.keys()  # fmt: skip
-
-    (manifest, plates) = read_manifest(status_files["manifest.json"])
+    check_painted(files)
+    (manifest, plates) = read_manifest(files["manifest.json"])
     assert plates is None
     assert manifest.painting is not None
     assert manifest.painting.family == "sd"
     assert manifest.spec.model_digest == listed["mine"]["digest"]
     assert [lora.digest for lora in manifest.painting.loras] == [listed["chintz"]["digest"]]
     made = await asyncio.to_thread(
-        reproduce, status_files["manifest.json"], refiner_dir=tmp_path, into=tmp_path, models_dir=models_dir
+        reproduce, files["manifest.json"], refiner_dir=tmp_path, into=tmp_path, models_dir=models_dir
     )
     assert (made.different, made.missing, made.elsewhere) == ([], [], [])
     assert "master.png" in made.equal
+
+
+def check_painted(files: dict[str, bytes]) -> None:
+    """The painting itself, on a half-drop, and what its inks are made into."""
+    master = pixels_of(files["master.png"])
+    assert master.shape == (2 * UNIT_PX, 2 * UNIT_PX, 3)
+    assert master.std() > 5, "a picture, not a ground"
+    assert np.array_equal(np.roll(master[:, :UNIT_PX], UNIT_PX // 2, axis=0), master[:, UNIT_PX:]), "a half-drop"
+    assert border_step_ratio(master, HALF_DROP) < 1.1, "no seam shows against the true neighbours"
+    torn = np.concatenate([master[:, :UNIT_PX]] * 2, axis=1)
+    assert border_step_ratio(torn, Repeat(units=2)) > border_step_ratio(master, HALF_DROP)
+    assert np.array_equal(pixels_of(files["master.webp"])[..., :3], master)
+    assert np.array_equal(pixels_of(files["master.tiff"])[..., :3], master)
+    assert {"pattern.svg", "separated.tiff", "proof.png", "plate-1-1d3557.png"} <= files.keys()
+
+
+def check_inked(files: dict[str, bytes]) -> None:
+    """Three inks at the length of the press, which is no multiple of what a painting would need."""
+    master = pixels_of(files["master.png"])
+    assert master.shape == (300, 300, 3)
+    inks = {ink["colour"] for ink in msgspec.json.decode(files["inks.json"])["inks"]}
+    pure = [f"#{red:02x}{green:02x}{blue:02x}" in inks for red, green, blue in master.reshape(-1, 3)[::7]]
+    assert len(inks) <= 3
+    assert np.mean(pure) > 0.5, "inks and the soft edges between them, no painting"
+    plates = [name for name in files if name.startswith("plate-")]
+    assert 1 <= len(plates) <= 2, "the ground needs none"
+    assert border_step_ratio(master, HALF_DROP) < 1.2
+    assert b'width="30.0000mm"' in files["pattern.svg"]
+    assert b'"verdict": "pass"' in files["gates.json"]
