@@ -63,6 +63,17 @@ def test_inks_are_those_that_were_painted_up_to_the_borders_of_the_unit(repeat: 
     assert border_step_ratio(composed, lattice) <= 1.1
 
 
+def test_a_painting_without_flat_places_keeps_its_colours() -> None:
+    """Brush work all over: taken from its few flat places alone, it would be one grey."""
+    noise = np.random.default_rng(2).normal(size=(128, 128, 3))
+    soft = ndimage.gaussian_filter(noise, (2.5, 2.5, 0), mode="wrap")
+    unit = np.clip(128 + 60 * soft / soft.std(), 0, 255).astype(np.uint8)
+    inked = ink_unit(unit, Repeat(), inks=5)
+    assert len(inked.palette) == 5
+    shares = [float((field > 0).mean()) for field in inked.fields]
+    assert min(shares) > 0.02, shares
+
+
 def test_a_neighbour_hangs_lower_by_the_drop() -> None:
     unit = np.arange(8 * 8, dtype=np.uint8).reshape(8, 8)
     for repeat in LATTICES[:3]:
