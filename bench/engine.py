@@ -39,8 +39,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.hub.checkpoints.drawing import Checkpoint, load_checkpoint
 from halfdrop.hub.checkpoints.layout import check_layout
-from halfdrop.hub.engine.asks import HouseAsk
-from halfdrop.hub.engine.diffusion import CheckpointModel, UnitAsk
+from halfdrop.hub.engine.asks import HouseAsk, UnitAsk
+from halfdrop.hub.engine.diffusion import CheckpointModel
 from halfdrop.hub.engine.house import HouseModel
 from halfdrop.hub.engine.limits import Limits
 from halfdrop.hub.engine.pool import Loadable, ModelPool

@@ -23,6 +23,9 @@ PALETTE_MAX = 5
 
 STEPS_MAX = 8
 GUIDANCE_MAX = 5.0
+STEPS, GUIDANCE_SCALE = 2, 1.5
+"""Of the house model, where a request says nothing."""
+
 PREVIEW_SIZE_PX = 256
 """Of a preview for which no size is given."""
 
@@ -34,6 +37,16 @@ ReuseAllowed = Literal["exact", "variant", "near"]
 
 _HEX_COLOUR = re.compile(r"#[0-9a-f]{6}")
 _KEY = re.compile(r"[0-9a-f]{32}")
+
+
+class LoraWish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A LoRA as a client asks for it."""
+
+    name: str
+    """Name or digest, as `GET /v1/models` lists it."""
+
+    weight: float = 1.0
+    """-4 to 4; 1 is as it was trained."""
 
 
 class PatternRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,14 +67,28 @@ class PatternRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     palette: tuple[str, ...] = ()
     """Up to five "#rrggbb" colours in order of role: ground, motif, accents. They replace the model's exactly."""
 
-    num_inference_steps: int = 2
-    """Denoising steps, 1 to 8; the shipped model is distilled for 2."""
+    num_inference_steps: int | msgspec.UnsetType = msgspec.UNSET
+    """Denoising steps; absent: 2, which the house model is distilled for (1 to 8), or 30 of a user's checkpoint (1 to
+    200)."""
 
-    guidance_scale: float = 1.5
-    """0 to 5: how strongly to move away from the negative prompt. Without one it has no effect."""
+    guidance_scale: float | msgspec.UnsetType = msgspec.UNSET
+    """How strongly to move away from the negative prompt: absent 1.5, 0 to 5; without one it has no effect. A user's
+    checkpoint has it always: absent 7, 0 to 30."""
 
     model: str = "house"
-    """Name or digest of the model bundle."""
+    """Name or digest of the model: the house's, or one that was imported (`GET /v1/models`)."""
+
+    loras: tuple[LoraWish, ...] = ()
+    """LoRAs to be added to an imported model, up to 8, in this order."""
+
+
+class LoraUse(msgspec.Struct, frozen=True, kw_only=True):
+    """A LoRA that was imported, and how strongly it counts."""
+
+    digest: str
+    """Of its bundle."""
+
+    weight: float = 1.0
 
 
 class PatternSpec(msgspec.Struct, frozen=True, kw_only=True, tag="pattern.v1"):
@@ -75,6 +102,8 @@ class PatternSpec(msgspec.Struct, frozen=True, kw_only=True, tag="pattern.v1"):
     num_inference_steps: int = 4
     guidance_scale: float = 0.0
     model_digest: str
+    loras: tuple[LoraUse, ...] | msgspec.UnsetType = msgspec.UNSET
+    """Of a user's checkpoint, in the order in which they are added; unset where there are none."""
 
 
 class Wording(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,24 +122,40 @@ def resolve_spec(request: PatternRequest, *, prompt: str, repeat: Repeat, model_
     Raises InvalidInput for any member outside its limits. Guidance without a negative prompt is dropped, so that it
     cannot split one picture over two keys.
     """
-    text = normalise_prompt("prompt", prompt)
-    if not text:
-        raise InvalidInput("prompt", got=prompt, allowed=f"1 to {PROMPT_MAX_CHARS} characters that say what to draw")
+    text = check_prompt(prompt)
     negative = normalise_prompt("negative_prompt", request.negative_prompt)
-    seed = 0 if request.seed is msgspec.UNSET else request.seed
-    _check_range("seed", seed, 0, SEED_MAX)
-    _check_range("num_inference_steps", request.num_inference_steps, 1, STEPS_MAX)
-    _check_range("guidance_scale", request.guidance_scale, 0, GUIDANCE_MAX)
+    if request.loras:
+        raise InvalidInput("loras", got=request.loras[0].name, allowed="none with this model; name an imported one")
+    seed = check_seed(request)
+    steps = STEPS if request.num_inference_steps is msgspec.UNSET else request.num_inference_steps
+    guidance_scale = GUIDANCE_SCALE if request.guidance_scale is msgspec.UNSET else request.guidance_scale
+    check_range("num_inference_steps", steps, 1, STEPS_MAX)
+    check_range("guidance_scale", guidance_scale, 0, GUIDANCE_MAX)
     return PatternSpec(
         prompt=text,
         negative_prompt=negative,
         seed=seed,
         repeat=repeat.normalise(),
         palette=normalise_palette(request.palette),
-        num_inference_steps=request.num_inference_steps,
-        guidance_scale=round(request.guidance_scale, 2) if negative else 0.0,
+        num_inference_steps=steps,
+        guidance_scale=round(guidance_scale, 2) if negative else 0.0,
         model_digest=model_digest,
     )
+
+
+def check_prompt(prompt: str) -> str:
+    """Return the prompt in its normal form. Raises InvalidInput if that says nothing."""
+    text = normalise_prompt("prompt", prompt)
+    if not text:
+        raise InvalidInput("prompt", got=prompt, allowed=f"1 to {PROMPT_MAX_CHARS} characters that say what to draw")
+    return text
+
+
+def check_seed(request: PatternRequest) -> int:
+    """Return the seed of a request, 0 where it has none. Raises InvalidInput for one outside its limits."""
+    seed = 0 if request.seed is msgspec.UNSET else request.seed
+    check_range("seed", seed, 0, SEED_MAX)
+    return seed
 
 
 def normalise_prompt(field: str, text: str) -> str:
@@ -136,7 +181,7 @@ def normalise_palette(colours: tuple[str, ...]) -> tuple[str, ...]:
 
 def check_size_px(size_px: int) -> int:
     """Return `size_px` if a master can have it. Raises InvalidInput otherwise."""
-    _check_range("size_px", size_px, SIZE_MIN_PX, SIZE_MAX_PX)
+    check_range("size_px", size_px, SIZE_MIN_PX, SIZE_MAX_PX)
     return size_px
 
 
@@ -155,6 +200,7 @@ def is_pattern_key(text: str) -> bool:
     return _KEY.fullmatch(text) is not None
 
 
-def _check_range(field: str, value: float, low: float, high: float) -> None:
+def check_range(field: str, value: float, low: float, high: float) -> None:
+    """Raise InvalidInput for a number outside its limits."""
     if not low <= value <= high:  # also refuses NaN
         raise InvalidInput(field, got=value, allowed=f"{low} to {high}")

@@ -6,12 +6,16 @@ of each worker counts, and a worker that was not heard for STATE_KEPT_S is gone.
 
 import msgspec
 
+from halfdrop.contracts.imported import ImportedModel
 from halfdrop.contracts.jobs import JobClass
 
 STATE_EVERY_S = 1.0
 STATE_KEPT_S = 5.0
 LANES_MAX = 256
 """Lanes told of, those with the most work first; what the rest hold is told as a sum."""
+
+IMPORTED_MAX = 64
+"""Imported models told of, by name: 16 KB of a state."""
 
 DEFAULT_WEIGHTS: dict[JobClass, float] = {"realtime": 8.0, "standard": 3.0, "bulk": 1.0}
 """Shares of the classes while all of them have work; what one does not use is lent to the others."""
@@ -64,6 +68,9 @@ class WorkerState(msgspec.Struct, frozen=True, kw_only=True, tag="worker.v1"):
 
     models: tuple[str, ...] = ()
     """Digests of the bundles that it can sample with; jobs that bring their plates need none of them."""
+
+    imported: tuple[ImportedModel, ...] = ()
+    """Models of its users that it draws with, and their LoRAs; at most IMPORTED_MAX."""
 
     size_max_px: int = 0
     """Largest master that it makes; 0: not said."""

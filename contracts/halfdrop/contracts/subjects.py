@@ -155,6 +155,11 @@ def plates_path(pattern_key: str) -> str:
     return f"patterns/{pattern_key[:2]}/{pattern_key}/plates.msgpack"
 
 
+def unit_path(pattern_key: str, unit_px: int) -> str:
+    """What a user's checkpoint painted: at another size it paints another picture."""
+    return f"patterns/{pattern_key[:2]}/{pattern_key}/unit-{unit_px}.msgpack"
+
+
 def preview_path(pattern_key: str, size_px: int) -> str:
     return f"patterns/{pattern_key[:2]}/{pattern_key}/preview-{size_px}.webp"
 

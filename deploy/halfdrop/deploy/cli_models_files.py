@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from halfdrop.models.store import ModelStore
 
 INDEX_NAME = "model_index.json"
+LORA_SUFFIX = ".safetensors"
 IMPORTABLE = (
-    f"a bundle's directory, a .halfdrop.tar, or a checkpoint in diffusers' form (a directory with {INDEX_NAME})"
+    f"a bundle's directory, a .halfdrop.tar, a checkpoint in diffusers' form (a directory with {INDEX_NAME}), or a "
+    f"LoRA ({LORA_SUFFIX})"
 )
 NO_LICENCE = "unknown"
 
@@ -24,17 +26,21 @@ def import_model(
     path: Annotated[
         Path,
         typer.Argument(
-            help="A bundle's directory, a .halfdrop.tar, or a diffusers checkpoint's directory.", show_default=False
+            help="A bundle's directory, a .halfdrop.tar, a diffusers checkpoint's directory, or a LoRA (.safetensors).",
+            show_default=False,
         ),
     ],
     name: Annotated[
-        str, typer.Option(help="Name for a checkpoint. Left out: its directory's.", show_default=False)
+        str,
+        typer.Option(
+            help="Name for a checkpoint or a LoRA. Left out: its directory's or its file's.", show_default=False
+        ),
     ] = "",
     version: Annotated[
-        str, typer.Option("--version", help="Version for a checkpoint. Left out: 1.", show_default=False)
+        str, typer.Option("--version", help="Version for a checkpoint or a LoRA. Left out: 1.", show_default=False)
     ] = "",
     licence: Annotated[
-        str, typer.Option(help=f"Licence of a checkpoint. Left out: {NO_LICENCE}.", show_default=False)
+        str, typer.Option(help=f"Licence of a checkpoint or a LoRA. Left out: {NO_LICENCE}.", show_default=False)
     ] = "",
     models_dir: ModelsDir = DEFAULT_MODELS_DIR,
 ) -> None:
@@ -50,14 +56,15 @@ def import_model(
     if not path.exists():
         raise NotFound(f"{path} does not exist; allowed: {IMPORTABLE}")
     is_checkpoint = path.is_dir() and not (path / MANIFEST_NAME).exists() and (path / INDEX_NAME).exists()
-    if not is_checkpoint and (given := [text for text in (name, version, licence) if text]):
-        allowed = "nothing: only a checkpoint is named here; a bundle says itself what it is"
+    is_lora = path.is_file() and path.suffix == LORA_SUFFIX
+    if not (is_checkpoint or is_lora) and (given := [text for text in (name, version, licence) if text]):
+        allowed = "nothing: only a checkpoint or a LoRA is named here; a bundle says itself what it is"
         raise InvalidInput("--name, --version, --licence", got=given[0], allowed=allowed)
     store = ModelStore(models_dir)
     known = {bundle.digest for bundle in store.bundles()}
     with show_stages() as tell:
-        if is_checkpoint:
-            added = _import_checkpoint(store, path, name=name, version=version, licence=licence, tell=tell)
+        if is_checkpoint or is_lora:
+            added = _import_users(store, path, name=name, version=version, licence=licence, tell=tell)
         elif path.is_dir():
             if not (path / MANIFEST_NAME).exists():
                 raise InvalidInput("path", got=str(path), allowed=IMPORTABLE)
@@ -116,25 +123,26 @@ def _import_archive(store: "ModelStore", path: Path, tell: "OnProgress") -> "Bun
         return store.adopt(room, on_progress=tell)
 
 
-def _import_checkpoint(
+def _import_users(
     store: "ModelStore", path: Path, *, name: str, version: str, licence: str, tell: "OnProgress"
 ) -> "Bundle":
     from halfdrop.models.bundle import NAME_PATTERN  # noqa: PLC0415  keeps --help quick
 
-    name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().name).strip("-._")[:64]
+    own_name = path.resolve().stem if path.is_file() else path.resolve().name
+    name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", own_name).strip("-._")[:64]
     for option, value in (("--name", name), ("--version", version or "1")):
         if not re.match(NAME_PATTERN, value):
             raise InvalidInput(option, got=value, allowed="up to 64 letters, digits, dots, dashes and underscores")
     quiet_diffusers()
     try:
         from halfdrop.hub.checkpoints.importing import import_checkpoint  # noqa: PLC0415  torch: seconds
+        from halfdrop.hub.checkpoints.lora_importing import import_lora  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise _not_installed("importing a checkpoint", error) from error
-    size_bytes = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    with store.incoming(size_bytes=size_bytes) as room:
-        import_checkpoint(
-            path, room, name=name, version=version or "1", licence=licence or NO_LICENCE, on_progress=tell
-        )
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    bring = import_lora if path.is_file() else import_checkpoint
+    with store.incoming(size_bytes=sum(file.stat().st_size for file in files)) as room:
+        bring(path, room, name=name, version=version or "1", licence=licence or NO_LICENCE, on_progress=tell)
         return store.adopt(room, on_progress=tell)
 
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -140,11 +140,11 @@ def _paint_house(bundle: "Bundle", wish: Wish, tell: "OnProgress") -> Tile:
     if missing := [path for path in HOUSE_FILES if path not in bundle.manifest.files]:
         detail = f"model bundle {bundle.directory}: {missing[0]} is missing, which a {bundle.manifest.kind} must have"
         raise PermanentError(detail, code="bad-bundle")
-    usual = PatternRequest(prompt=wish.prompt)
-    options = wish.options | {
-        "num_inference_steps": wish.steps or usual.num_inference_steps,
-        "guidance_scale": usual.guidance_scale if wish.guidance is None else wish.guidance,
-    }
+    options: dict[str, Any] = dict(wish.options)
+    if wish.steps:
+        options["num_inference_steps"] = wish.steps
+    if wish.guidance is not None:
+        options["guidance_scale"] = wish.guidance
     tell("loading", 0, 1)
     try:
         model = OnnxModel(bundle)

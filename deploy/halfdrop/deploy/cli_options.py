@@ -1,6 +1,7 @@
 """Options that several commands share, and how their text becomes what the client takes."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,6 +9,7 @@ import msgspec
 import typer
 
 from halfdrop.contracts.errors import InvalidInput
+from halfdrop.contracts.patterns import LoraWish
 from halfdrop.contracts.repeats import Repeat
 
 if TYPE_CHECKING:
@@ -31,8 +33,22 @@ Palette = Annotated[
     typer.Option(help='Up to five colours for ground, motif, accents: "#fbfaf6,#c8202f". Left out: the model\'s.'),
 ]
 Avoid = Annotated[str, typer.Option(help="What to keep out of the picture.")]
-Steps = Annotated[int, typer.Option(help="Drawing steps, 1 to 8; the shipped model is made for 2.")]
-Guidance = Annotated[float, typer.Option(help="How strictly --avoid is obeyed, 0 to 5.")]
+Steps = Annotated[
+    int,
+    typer.Option(help="Drawing steps; 0: the model's own: 2 of the house's (1 to 8), 30 of an imported one."),
+]
+Guidance = Annotated[
+    float | None,
+    typer.Option(
+        help="How strictly --avoid is obeyed, 0 to 5; by an imported model, the prompt too, 0 to 30.",
+        show_default=False,
+    ),
+]
+Model = Annotated[str, typer.Option(help="A model that was imported, by name or digest. Left out: the house's.")]
+Loras = Annotated[
+    list[str] | None,
+    typer.Option("--lora", help='A LoRA for an imported model, "NAME" or "NAME:0.8"; once for each, up to 8.'),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ModelsDir = Annotated[
     Path, typer.Option("--models-dir", envvar="HALFDROP_MODELS_DIR", help="The model store: where imported models are.")
@@ -60,10 +76,25 @@ def open_client(url: str) -> "HalfdropClient":
 
 
 def read_pattern(
-    *, seed: int, repeat: str, units: int, palette: str, avoid: str, steps: int, guidance: float
+    *,
+    seed: int,
+    repeat: str,
+    units: int,
+    palette: str,
+    avoid: str,
+    steps: int,
+    guidance: float | None,
+    model: str = "",
+    loras: Sequence[str] = (),
 ) -> "PatternOptions":
     """Return the pattern members that the options name. Raises InvalidInput for a repeat that nobody lays."""
-    options: PatternOptions = {"seed": seed, "num_inference_steps": steps}
+    options: PatternOptions = {"seed": seed}
+    if steps:
+        options["num_inference_steps"] = steps
+    if model:
+        options["model"] = model
+    if loras:
+        options["loras"] = tuple(_read_lora(text) for text in loras)
     if repeat:
         options["repeat"] = read_repeat(repeat, units)
     elif units:
@@ -73,8 +104,20 @@ def read_pattern(
     if palette:
         options["palette"] = tuple(colour.strip() for colour in palette.split(","))
     if avoid:
-        options |= {"negative_prompt": avoid, "guidance_scale": guidance}
+        options["negative_prompt"] = avoid
+    if guidance is not None and (avoid or model):
+        options["guidance_scale"] = guidance
     return options
+
+
+def _read_lora(text: str) -> LoraWish:
+    """Return the LoRA and its weight that `text` names. The weight is what follows the last colon, if it is a number:
+    a name may have a digest behind a colon of its own."""
+    name, colon, weight = text.rpartition(":")
+    try:
+        return LoraWish(name=name, weight=float(weight)) if colon else LoraWish(name=text)
+    except ValueError:
+        return LoraWish(name=text)
 
 
 def quiet_diffusers() -> None:

@@ -13,6 +13,8 @@ from halfdrop.deploy.cli_options import (
     DEFAULT_URL,
     Avoid,
     Guidance,
+    Loras,
+    Model,
     Palette,
     Prompt,
     RepeatName,
@@ -50,8 +52,8 @@ def preview(
     units: Units = 0,
     palette: Palette = "",
     avoid: Avoid = "",
-    steps: Steps = 2,
-    guidance: Guidance = 1.5,
+    steps: Steps = 0,
+    guidance: Guidance = None,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Draw a preview: one seamless tile, in milliseconds."""
@@ -80,9 +82,11 @@ def render(
     ] = None,
     size: Annotated[
         int,
-        typer.Option(help="Width and height in pixels, 64 to 8192; 0: 4096, or what the template says."),
+        typer.Option(help="Width and height in pixels, 64 to 8192; 0: 4096, or as the template or the model says."),
     ] = 0,
     template: TemplateName = "",
+    model: Model = "",
+    lora: Loras = None,
     all_dir: Annotated[
         Path | None,
         typer.Option(
@@ -119,8 +123,8 @@ def render(
     units: Units = 0,
     palette: Palette = "",
     avoid: Avoid = "",
-    steps: Steps = 2,
-    guidance: Guidance = 1.5,
+    steps: Steps = 0,
+    guidance: Guidance = None,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Order print files, show their progress, and fetch them."""
@@ -134,7 +138,15 @@ def render(
     if all_dir is not None and all_dir.exists() and not all_dir.is_dir():
         raise InvalidInput("--all", got=str(all_dir), allowed="a directory, there already or to be made")
     pattern = read_pattern(
-        seed=seed, repeat=repeat, units=units, palette=palette, avoid=avoid, steps=steps, guidance=guidance
+        seed=seed,
+        repeat=repeat,
+        units=units,
+        palette=palette,
+        avoid=avoid,
+        steps=steps,
+        guidance=guidance,
+        model=model,
+        loras=lora or (),
     )
     printing = PrintOptions(
         repeat_mm=repeat_mm or None,

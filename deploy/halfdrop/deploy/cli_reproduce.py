@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from halfdrop.contracts.errors import InvalidInput, PermanentError
+from halfdrop.deploy.cli_options import DEFAULT_MODELS_DIR, ModelsDir, quiet_diffusers
 
 
 def reproduce(
@@ -22,9 +23,14 @@ def reproduce(
     profile: Annotated[
         Path | None, typer.Option(help="ICC profile that the order named.", exists=True, dir_okay=False)
     ] = None,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="What to refine on.")] = "cpu",
+    models_dir: ModelsDir = DEFAULT_MODELS_DIR,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="What to refine or paint on.")] = "cpu",
 ) -> None:
-    """Make an order's files again from its manifest alone; exit status 1 if any differs."""
+    """Make an order's files again from its manifest alone; exit status 1 if any differs.
+
+    An order that an imported model painted needs that model in the store.
+    """
+    quiet_diffusers()
     try:
         from halfdrop.hub.printing.reproducing import reproduce as make_again  # noqa: PLC0415  seconds
     except ImportError as error:
@@ -41,6 +47,7 @@ def reproduce(
         into=into,
         device=device,
         profile=profile.read_bytes() if profile is not None else b"",
+        models_dir=models_dir,
     )
     for name in made.equal:
         typer.echo(f"equal    {name}")

@@ -52,6 +52,7 @@ class DataFolder:
         self.valkey = root / "valkey"
         self.objects = root / "objects"
         self.edge = root / "edge"
+        self.models = root / "models"
         self.logs = root / "logs"
         self.lock = root / "up.lock"
         self.ledger = root / "up.json"

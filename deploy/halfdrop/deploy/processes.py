@@ -71,8 +71,9 @@ def make_hub(
     log_path: Path,
     metrics_port: int = 0,
     region: str = LOCAL_REGION,
+    models_dir: Path | None = None,
 ) -> Part:
-    """Return a hub worker, not started."""
+    """Return a hub worker, not started. models_dir: the store of users' models."""
     settings = {
         "HALFDROP_HUB_NAME": name,
         "HALFDROP_HUB_REGION": region,
@@ -80,6 +81,8 @@ def make_hub(
         "HALFDROP_HUB_NATS_URL": nats_url,
         "HALFDROP_HUB_OBJECTS_URL": objects_url,
     }
+    if models_dir is not None:
+        settings["HALFDROP_HUB_MODELS_DIR"] = str(models_dir)
     process = _make_python(name=name, module="halfdrop.hub", settings=settings, log_path=log_path)
     return Part(
         process,

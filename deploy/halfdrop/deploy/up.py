@@ -7,6 +7,7 @@ Ctrl-C, SIGTERM or a closed terminal stops in order; a second Ctrl-C kills what 
 import asyncio
 import importlib.util
 import json
+import os
 import shlex
 import shutil
 import signal
@@ -237,6 +238,7 @@ def plan_stages(settings: UpSettings, folder: DataFolder, port: int) -> list[lis
             log_path=folder.logs / f"{_hub_name(region, place)}.log",
             metrics_port=settings.metrics_port and settings.metrics_port + number,
             region=region,
+            models_dir=Path(os.environ.get("HALFDROP_MODELS_DIR", "") or folder.models),
         )
         for number, (region, place) in numbered
     ]

@@ -29,7 +29,7 @@ from halfdrop.contracts.errors import (
     Unavailable,
 )  # fmt: skip
 from halfdrop.contracts.jobs import JobClass
-from halfdrop.contracts.patterns import PatternRequest, ReuseAllowed
+from halfdrop.contracts.patterns import LoraWish, PatternRequest, ReuseAllowed
 from halfdrop.contracts.printing import PrintFormat, PrintOptions
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.edge.client_answers import Prediction, PredictionPage, Preview, translate_problem
@@ -62,6 +62,7 @@ class PatternOptions(TypedDict, total=False):
     num_inference_steps: int
     guidance_scale: float
     model: str
+    loras: tuple[LoraWish, ...]
 
 
 class HalfdropClient:
@@ -314,6 +315,8 @@ def _encode_pattern(prompt: str, size_px: int | None, pattern: PatternOptions) -
     encoded: dict[str, Any] = msgspec.to_builtins(PatternRequest(prompt=prompt, **pattern))
     if encoded["repeat"] is None:
         del encoded["repeat"]
+    if not encoded["loras"]:  # which older edges do not know
+        del encoded["loras"]
     return encoded if size_px is None else encoded | {"size_px": size_px}
 
 

@@ -22,6 +22,7 @@ from halfdrop.edge.access import Access, access_of, needs
 from halfdrop.edge.image_answers import COMPLETED, PARTIAL, Image, ImageEvent, Images, count_usage, say_pattern
 from halfdrop.edge.image_requests import ImageRequest, PatternMembers, Wanted, check_images
 from halfdrop.edge.limits import QuotaExceeded, find_exceeded, limit_headers
+from halfdrop.edge.painted_orders import refuse_preview
 from halfdrop.edge.prediction_routes import base_url
 from halfdrop.edge.previews import Pattern, Previews
 from halfdrop.edge.problems import encode_problem, problem_of
@@ -37,6 +38,7 @@ async def create_images(request: Request[Any, Any, Any], edge: EdgeServices) -> 
     body = await read_body(request, ImageRequest)
     wanted = check_images(body, model=edge.previews.bundle.name)
     previews = edge.previews.of(access_of(request).tenant)
+    refuse_preview(previews, edge.pools.imported(), wanted.patterns[0])
     patterns = [_understand(previews, pattern) for pattern in wanted.patterns]
     headers = {**HEADERS, **await _count_pictures(edge, access_of(request), len(patterns))}
     if body.stream:

@@ -9,6 +9,7 @@ import msgspec
 from litestar import MediaType, Request, Response, get, post
 
 from halfdrop.contracts.errors import NotFound
+from halfdrop.contracts.imported import ImportedModel, find_imported, say_models
 from halfdrop.edge.access import access_of, needs
 from halfdrop.edge.model_answers import ListedModel, ModelList
 from halfdrop.edge.prediction_routes import answer_new_prediction
@@ -16,6 +17,9 @@ from halfdrop.edge.predictions import OWNER
 from halfdrop.edge.schemas import describe_model
 from halfdrop.edge.services import EdgeServices
 from halfdrop.models.bundle import MANIFEST_NAME
+
+HOUSE_IS = "Seamless repeats for textiles, wallpaper and print, from a prompt."
+IMPORTED_IS = "A user's checkpoint, family {family}, trained at {native_px} px: paints seamless repeats on a hub."
 
 
 class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,31 +64,35 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 
 @get("/v1/models", guards=[needs(None)])
 async def list_models(edge: EdgeServices) -> Response[bytes]:
-    """List the names of the model that this edge draws with, in OpenAI's shape."""
+    """List the names of the model that this edge draws with, and those that hubs have of their users, in OpenAI's
+    shape."""
     names = (edge.previews.bundle.name, f"{edge.previews.bundle.name}-{edge.previews.bundle.version}")
-    models = ModelList(data=[_list_model(edge, name) for name in names])
+    imported = [_list_imported(model) for model in edge.pools.imported()]
+    models = ModelList(data=[*(_list_model(edge, name) for name in names), *imported])
     return Response(msgspec.json.encode(models), media_type=MediaType.JSON)
 
 
 @get("/v1/models/{name:str}", guards=[needs(None)])
 async def get_listed_model(edge: EdgeServices, name: str) -> Response[bytes]:
     """Describe a model by any of its names, in OpenAI's shape."""
-    _check_name(edge, OWNER, name)
-    return Response(msgspec.json.encode(_list_model(edge, name)), media_type=MediaType.JSON)
+    model = _find_model(edge, OWNER, name)
+    listed = _list_model(edge, name) if model is None else _list_imported(model)
+    return Response(msgspec.json.encode(listed), media_type=MediaType.JSON)
 
 
 @get("/v1/models/{owner:str}/{name:str}", guards=[needs(None)])
 async def get_model(request: Request[Any, Any, Any], edge: EdgeServices, owner: str, name: str) -> Response[bytes]:
-    """Describe the model that this edge draws with."""
-    _check_name(edge, owner, name)
+    """Describe a model that can be ordered here."""
+    model = _find_model(edge, owner, name)
+    called = edge.previews.bundle.name if model is None else model.name
     found = Model(
-        url=f"{str(request.base_url).rstrip('/')}/v1/models/{OWNER}/{edge.previews.bundle.name}",
+        url=f"{str(request.base_url).rstrip('/')}/v1/models/{OWNER}/{called}",
         owner=OWNER,
-        name=edge.previews.bundle.name,
-        description="Seamless repeats for textiles, wallpaper and print, from a prompt.",
+        name=called,
+        description=HOUSE_IS if model is None else IMPORTED_IS.format(family=model.family, native_px=model.native_px),
         visibility="public",
         run_count=edge.orders.count(access_of(request).tenant),
-        latest_version=_describe_version(edge),
+        latest_version=_describe_version(edge, model),
     )
     return Response(msgspec.json.encode(found), media_type=MediaType.JSON, headers={"Cache-Control": "no-store"})
 
@@ -92,8 +100,7 @@ async def get_model(request: Request[Any, Any, Any], edge: EdgeServices, owner: 
 @get("/v1/models/{owner:str}/{name:str}/versions", guards=[needs(None)])
 async def list_model_versions(edge: EdgeServices, owner: str, name: str) -> Response[bytes]:
     """List the versions that can be ordered here."""
-    _check_name(edge, owner, name)
-    page = ModelVersionPage(results=[_describe_version(edge)])
+    page = ModelVersionPage(results=[_describe_version(edge, _find_model(edge, owner, name))])
     return Response(msgspec.json.encode(page), media_type=MediaType.JSON)
 
 
@@ -102,37 +109,58 @@ async def create_model_prediction(
     request: Request[Any, Any, Any], edge: EdgeServices, owner: str, name: str
 ) -> Response[bytes]:
     """Accept an order for a model named in the path."""
-    _check_name(edge, owner, name)
-    return await answer_new_prediction(request, edge)
+    model = _find_model(edge, owner, name)
+    return await answer_new_prediction(request, edge, model=None if model is None else model.digest)
 
 
 @get("/v1/models/{owner:str}/{name:str}/versions/{version:str}", guards=[needs(None)])
 async def get_model_version(edge: EdgeServices, owner: str, name: str, version: str) -> Response[bytes]:
     """Describe a version of the model: its inputs and outputs."""
-    _check_name(edge, owner, name)
-    if not edge.previews.bundle.answers_to(version):
-        raise NotFound(f"model {owner}/{name} has no version {version[:80]!r}; it has {edge.previews.bundle.digest}")
-    return Response(msgspec.json.encode(_describe_version(edge)), media_type=MediaType.JSON)
+    model = _find_model(edge, owner, name)
+    bundle = edge.previews.bundle
+    if not (bundle.answers_to(version) if model is None else model.answers_to(version)):
+        digest = bundle.digest if model is None else model.digest
+        raise NotFound(f"model {owner}/{name} has no version {version[:80]!r}; it has {digest}")
+    return Response(msgspec.json.encode(_describe_version(edge, model)), media_type=MediaType.JSON)
 
 
-def _describe_version(edge: EdgeServices) -> ModelVersion:
+def _describe_version(edge: EdgeServices, model: ImportedModel | None) -> ModelVersion:
     return ModelVersion(
-        id=edge.previews.bundle.digest,
+        id=edge.previews.bundle.digest if model is None else model.digest,
         created_at=datetime.fromtimestamp(_placed_s(edge), UTC).isoformat(timespec="seconds"),
         cog_version="",
-        openapi_schema=describe_model(),
+        openapi_schema=describe_model(is_imported=model is not None),
     )
 
 
 def _list_model(edge: EdgeServices, name: str) -> ListedModel:
-    return ListedModel(id=name, created=int(_placed_s(edge)))
+    return ListedModel(id=name, created=int(_placed_s(edge)), digest=edge.previews.bundle.digest)
+
+
+def _list_imported(model: ImportedModel) -> ListedModel:
+    return ListedModel(
+        id=model.name,
+        created=0,
+        owned_by="user",
+        digest=model.digest,
+        kind=model.kind,
+        family=model.family,
+        has_previews=False,
+        native_px=model.native_px or None,
+    )
 
 
 def _placed_s(edge: EdgeServices) -> float:
     return (edge.previews.bundle.directory / MANIFEST_NAME).stat().st_mtime
 
 
-def _check_name(edge: EdgeServices, owner: str, name: str) -> None:
-    bundle = edge.previews.bundle
-    if owner != OWNER or not bundle.answers_to(name):
-        raise NotFound(f"no model is called {owner[:40]}/{name[:40]}; this edge has {OWNER}/{bundle.name}")
+def _find_model(edge: EdgeServices, owner: str, name: str) -> ImportedModel | None:
+    """Return the imported model of that name; None for the one that this edge draws with. Raises NotFound."""
+    bundle, known = edge.previews.bundle, edge.pools.imported()
+    if owner == OWNER and bundle.answers_to(name):
+        return None
+    model = find_imported(known, name) if owner == OWNER else None
+    if model is None:
+        there_are = f"this edge has {OWNER}/{bundle.name}; imported, as pools tell now: {say_models(known)}"
+        raise NotFound(f"no model is called {owner[:40]}/{name[:40]}; {there_are}")
+    return model

@@ -99,13 +99,15 @@ async def get_openapi(edge: EdgeServices) -> Response[bytes]:
     """This description."""
     bundle = edge.previews.bundle
     names = (bundle.name, f"{bundle.name}-{bundle.version}", bundle.digest)
-    description = describe_api(models=names, asks_keys=not edge.door.is_open)
+    checkpoints = tuple(sorted({m.name for m in edge.pools.imported() if m.kind == "checkpoint"}))
+    description = describe_api(models=names, imported=checkpoints, asks_keys=not edge.door.is_open)
     return Response(msgspec.json.encode(description), media_type=MediaType.JSON)
 
 
 @lru_cache(maxsize=4)
-def describe_api(*, models: tuple[str, ...] = (), asks_keys: bool = False) -> Json:
-    """Return the OpenAPI document. models: what the edge's model may be called, if that is known."""
+def describe_api(*, models: tuple[str, ...] = (), imported: tuple[str, ...] = (), asks_keys: bool = False) -> Json:
+    """Return the OpenAPI document. models: what the edge's model may be called, if that is known; imported: names of
+    users' models that pools have."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -162,7 +164,7 @@ def describe_api(*, models: tuple[str, ...] = (), asks_keys: bool = False) -> Js
             },
         },
         "components": {
-            "schemas": make_schemas(_STRUCTS, models),
+            "schemas": make_schemas(_STRUCTS, models, imported),
             "securitySchemes": {
                 "key": {"type": "http", "scheme": "bearer", "description": "An API key"},
                 "address": {"type": "apiKey", "in": "query", "name": "signature", "description": "A signed address"},

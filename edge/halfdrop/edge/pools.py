@@ -15,6 +15,7 @@ import structlog
 from nats.aio.msg import Msg
 
 from halfdrop.contracts.errors import InvalidInput
+from halfdrop.contracts.imported import ImportedModel
 from halfdrop.contracts.jobs import JobClass
 from halfdrop.contracts.pools import DEFAULT_WEIGHTS, STATE_KEPT_S, Pace, WorkerState, decode_state
 from halfdrop.contracts.subjects import worker_state
@@ -48,6 +49,7 @@ class Pools:
         """Given each state that is taken."""
 
         self._heard: OrderedDict[tuple[str, str], Heard] = OrderedDict()
+        self._imported: dict[str, ImportedModel] = {}
         self.refused = 0
         """States that were malformed or too large."""
 
@@ -116,6 +118,16 @@ class Pools:
             newcomers=states[0].newcomers if states else 0.0,
         )
 
+    def imported(self) -> list[ImportedModel]:
+        """Return the models of their users that the pools have; with no pool heard, those that were heard of last.
+
+        An order that is taken while no pool is heard waits for one, as any other.
+        """
+        heard = [heard.state for heard in self.workers()]
+        if heard:
+            self._imported = {model.digest: model for state in heard for model in state.imported}
+        return list(self._imported.values())
+
     def check_runnable(self, *, size_px: int, model_digest: str, has_plates: bool) -> None:
         """Refuse what no pool that is heard can do; with none heard everything passes. Raises InvalidInput."""
         states = [heard.state for heard in self.workers()]
@@ -125,8 +137,11 @@ class Pools:
         if size_px > largest_px and all(state.size_max_px for state in states):
             allowed = f"up to {largest_px} px, the largest that any pool makes now (GET /v1/pools)"
             raise InvalidInput("input.size_px", got=size_px, allowed=allowed)
+        imported = self.imported()
+        if any(model.digest == model_digest for model in imported):
+            return
         if not has_plates and not any(model_digest in state.models for state in states):
-            models = sorted({model[:12] for state in states for model in state.models})
+            models = sorted({model[:12] for state in states for model in state.models} | {m.name for m in imported})
             allowed = f"a model that a pool has now: {', '.join(models) or 'none'} (GET /v1/pools)"
             raise InvalidInput("input.model", got=model_digest, allowed=allowed)
 

@@ -20,11 +20,11 @@ from halfdrop.edge.idempotency import HEADER
 from halfdrop.edge.listeners import Listener
 from halfdrop.edge.names import is_order_id, new_order_id
 from halfdrop.edge.order_terms import CANCEL_AFTER, read_cancel_after, read_wait, read_webhook
+from halfdrop.edge.painted_orders import understand_order
 from halfdrop.edge.predictions import Prediction, PredictionPage, make_prediction, sign_files
-from halfdrop.edge.previews import Pattern, Previews
 from halfdrop.edge.requests import PredictionRequest, read_body
 from halfdrop.edge.services import EdgeServices
-from halfdrop.edge.template_orders import Fitted, fit_order, within_input
+from halfdrop.edge.template_orders import DEFAULT_MODEL
 from halfdrop.runtime.semantics import messaging
 
 PAGE_SIZE = 50
@@ -36,10 +36,17 @@ async def create_prediction(request: Request[Any, Any, Any], edge: EdgeServices)
     return await answer_new_prediction(request, edge)
 
 
-async def answer_new_prediction(request: Request[Any, Any, Any], edge: EdgeServices) -> Response[bytes]:
-    """Accept the order in the body, wait as its client prefers, and answer with the prediction."""
+async def answer_new_prediction(
+    request: Request[Any, Any, Any], edge: EdgeServices, *, model: str | None = None
+) -> Response[bytes]:
+    """Accept the order in the body, wait as its client prefers, and answer with the prediction.
+
+    model: what the path names, if that is not the edge's own; the body may name it too, and then counts.
+    """
     asked = time.monotonic()
     body = await read_body(request, PredictionRequest)
+    if model is not None and body.version is None and body.input.model == DEFAULT_MODEL:
+        body = msgspec.structs.replace(body, version=model)
     cancel_after_s = read_cancel_after(request.headers.get(CANCEL_AFTER))
     key = request.headers.get(HEADER)
     if key is None:
@@ -112,9 +119,10 @@ async def submit_order(
     """
     webhook = read_webhook(body.webhook, body.webhook_events_filter, edge.webhooks.policy, edge_url)
     previews = edge.previews.of(access.tenant)
-    order = _fit(edge, body)
-    pattern = _understand(previews, body, order)
-    plates = await previews.plates(pattern)
+    known = edge.pools.imported()
+    understood = understand_order(previews, edge.templates, known, body.input, version=body.version)
+    pattern, order = understood.pattern, understood.order
+    plates = await previews.plates(pattern) if understood.model is None else None
     edge.pools.check_runnable(
         size_px=order.size_px, model_digest=pattern.spec.model_digest, has_plates=plates is not None
     )
@@ -125,7 +133,7 @@ async def submit_order(
         job_class=body.job_class or "standard",
         origin=edge.name,
         spec=pattern.spec,
-        model=edge.previews.bundle.name,
+        model=edge.previews.bundle.name if understood.model is None else understood.model.name,
         size_px=order.size_px,
         formats=order.formats,
         colourways=order.colourways,
@@ -200,18 +208,6 @@ async def get_file(request: Request[Any, Any, Any], edge: EdgeServices, order_id
     return Stream(edge.objects.stream(artifact.path), media_type=artifact.media_type, headers=headers)
 
 
-def _fit(edge: EdgeServices, body: PredictionRequest) -> Fitted:
-    with within_input():
-        return fit_order(edge.templates, body.input)
-
-
-def _understand(previews: Previews, body: PredictionRequest, order: Fitted) -> Pattern:
-    if body.version is not None:
-        previews.check_model("version", body.version)
-    with within_input():
-        return previews.understand(order.input)
-
-
 async def _wait_for_end(
     request: Request[Any, Any, Any], edge: EdgeServices, status: JobStatus, wait_s: float
 ) -> JobStatus:
@@ -264,7 +260,7 @@ def _describe_unsigned(request: Request[Any, Any, Any], edge: EdgeServices, stat
     estimate = edge.estimates.estimate(status, hub_away=away_since is not None)
     return make_prediction(
         status,
-        model=edge.previews.bundle.name,
+        model=_model_name(edge, status),
         base_url=base_url(request),
         queue_position=estimate.queue_position,
         now=time.time(),
@@ -272,6 +268,15 @@ def _describe_unsigned(request: Request[Any, Any, Any], edge: EdgeServices, stat
         hub_away_since=away_since,
         why_waiting=edge.regions.why_waiting(status),
     )
+
+
+def _model_name(edge: EdgeServices, status: JobStatus) -> str:
+    """Return what the order's model is called; the edge's own name where no pool tells of it any more."""
+    digest = status.spec.model_digest
+    if digest == edge.previews.bundle.digest:
+        return edge.previews.bundle.name
+    known = next((model for model in edge.pools.imported() if model.digest == digest), None)
+    return edge.previews.bundle.name if known is None else known.name
 
 
 def _sign(request: Request[Any, Any, Any], edge: EdgeServices, prediction: Prediction) -> Prediction:

@@ -9,6 +9,7 @@ from halfdrop.contracts.patterns import PatternSpec
 from halfdrop.edge.access import Access, access_of, needs
 from halfdrop.edge.degradation import note_reduced
 from halfdrop.edge.names import picture_key, plates_key
+from halfdrop.edge.painted_orders import refuse_preview
 from halfdrop.edge.picture_files import PictureForm, read_address
 from halfdrop.edge.previews import Picture
 from halfdrop.edge.requests import PreviewRequest, check_preview_size, read_body
@@ -53,6 +54,7 @@ async def create_preview(request: Request[Any, Any, Any], edge: EdgeServices) ->
     size_px = check_preview_size(body.size_px)
     access = access_of(request)
     previews = edge.previews.of(access.tenant)
+    refuse_preview(previews, edge.pools.imported(), body)
     asked = previews.understand(body)
     pattern, reuse = await choose_pattern(edge.reuse, previews, access.tenant, asked, body)
     picture = await previews.preview_pattern(pattern, size_px)

@@ -102,11 +102,24 @@ class Previews:
         self.check_model("model", request.model)
         return understand_request(request, self._previewer.read_words, model_digest=self._bundle.digest)
 
+    def answers_to(self, model: str) -> bool:
+        """True if `model` means the bundle that this edge has."""
+        return self._bundle.answers_to(model)
+
+    @property
+    def names(self) -> str:
+        """What the edge's bundle may be called."""
+        return f'"{self._bundle.name}", "{self._bundle.name}-{self._bundle.version}" or "{self._bundle.digest}"'
+
+    @property
+    def model_name(self) -> str:
+        """The name of the edge's bundle."""
+        return self._bundle.name
+
     def check_model(self, field: str, model: str) -> None:
         """Raise InvalidInput unless `model` means the bundle that this edge has."""
-        if not self._bundle.answers_to(model):
-            names = f'"{self._bundle.name}", "{self._bundle.name}-{self._bundle.version}" or "{self._bundle.digest}"'
-            raise InvalidInput(field, got=model, allowed=names)
+        if not self.answers_to(model):
+            raise InvalidInput(field, got=model, allowed=self.names)
 
     async def preview_pattern(self, pattern: Pattern, size_px: int) -> Picture:
         """Return the picture, drawn if no tier has it; smaller than asked for while much is being drawn.

@@ -9,14 +9,17 @@ from typing import Any
 
 import msgspec
 
+from halfdrop.contracts.imported import LORAS_MAX, PAINTED_GUIDANCE_MAX, PAINTED_STEPS_MAX
 from halfdrop.contracts.patterns import (
     GUIDANCE_MAX,
+    GUIDANCE_SCALE,
     PALETTE_MAX,
     PREVIEW_SIZES_PX,
     PROMPT_MAX_CHARS,
     SEED_MAX,
     SIZE_MAX_PX,
     SIZE_MIN_PX,
+    STEPS,
     STEPS_MAX,
 )
 from halfdrop.contracts.repeats import DROP_DENOMINATOR_MAX, UNITS_MAX
@@ -55,9 +58,18 @@ _PATTERN_LIMITS: dict[str, Json] = {
     "negative_prompt": {"maxLength": PROMPT_MAX_CHARS, "pattern": _TEXT},
     "seed": {"minimum": 0, "maximum": SEED_MAX, "default": 0},
     "palette": {"maxItems": PALETTE_MAX, "items": {"type": "string", "pattern": "^#[0-9a-fA-F]{6}$"}},
-    "num_inference_steps": {"minimum": 1, "maximum": STEPS_MAX},
-    "guidance_scale": {"minimum": 0, "maximum": GUIDANCE_MAX},
+    "num_inference_steps": {"minimum": 1, "maximum": STEPS_MAX, "default": STEPS},
+    "guidance_scale": {"minimum": 0, "maximum": GUIDANCE_MAX, "default": GUIDANCE_SCALE},
+    "loras": {"maxItems": 0},
 }
+
+_PAINTED_LIMITS: dict[str, Json] = {
+    "num_inference_steps": {"minimum": 1, "maximum": PAINTED_STEPS_MAX},
+    "guidance_scale": {"minimum": 0, "maximum": PAINTED_GUIDANCE_MAX},
+    "loras": {"maxItems": LORAS_MAX},
+}
+"""Of orders where pools have users' models; the house's own limits are narrower, which a schema cannot say of one
+member by another."""
 
 _TEMPLATE: Json = {"pattern": r"^([a-z][a-z0-9-]{0,39}(@[1-9][0-9]{0,6})?)?$"}
 """GET /v1/templates lists them; what each allows beside it, a schema cannot say."""
@@ -126,8 +138,11 @@ _IMAGES: list[Json] = [
 """Which members of an images request go together."""
 
 
-def make_schemas(structs: Iterable[type[msgspec.Struct]], models: Sequence[str] = ()) -> Json:
-    """Return the schemas of `structs` and of all that they hold, by name. models: names that the edge's bundle has."""
+def make_schemas(
+    structs: Iterable[type[msgspec.Struct]], models: Sequence[str] = (), imported: Sequence[str] = ()
+) -> Json:
+    """Return the schemas of `structs` and of all that they hold, by name. models: names that the edge's bundle has.
+    imported: those of users' models that pools have."""
     _, schemas = msgspec.json.schema_components(structs, ref_template=REFERENCE)
     for name, limits in _LIMITS.items():
         for member, limit in limits.items() if name in schemas else ():
@@ -139,14 +154,30 @@ def make_schemas(structs: Iterable[type[msgspec.Struct]], models: Sequence[str] 
     if models:
         for name in (PreviewRequest.__name__, PredictionInput.__name__):
             schemas[name]["properties"]["model"]["enum"] = list(models)
+        schemas[PredictionInput.__name__]["properties"]["model"]["enum"] = [*models, *imported]
         for name in (PredictionRequest.__name__, LineRequest.__name__):
             schemas[name]["properties"]["version"]["enum"] = [*models, None]
+        schemas[PredictionRequest.__name__]["properties"]["version"]["enum"] = [*models, *imported, None]
         schemas[ImageRequest.__name__]["properties"]["model"]["enum"] = [*models, None]
+    if imported:
+        _widen(schemas)
     return schemas
 
 
-def describe_model() -> Json:
+def _widen(schemas: Json) -> None:
+    members = schemas[PredictionInput.__name__]["properties"]
+    for member, limit in _PAINTED_LIMITS.items():
+        members[member].pop("default", None)
+        members[member].update(limit)
+
+
+def describe_model(*, is_imported: bool = False) -> Json:
     """Return the schemas of one model's input and output, under the names that Cog gives them."""
     schemas = make_schemas((PredictionInput, Output))
+    if is_imported:
+        _widen(schemas)
     names = {"Input": schemas[PredictionInput.__name__], "Output": schemas[Output.__name__]}
-    return {"openapi": "3.1.0", "components": {"schemas": {**names, "Repeat": schemas["Repeat"]}}}
+    return {
+        "openapi": "3.1.0",
+        "components": {"schemas": {**names, "Repeat": schemas["Repeat"], "LoraWish": schemas["LoraWish"]}},
+    }

@@ -62,7 +62,7 @@ def within_input() -> Iterator[None]:
 
 def fit_preview(shelf: TemplateShelf, asked: PreviewRequest) -> PreviewRequest:
     """Return what to draw for a preview. Raises InvalidInput for what its template does not allow."""
-    return fit_pattern(_find(shelf, asked.template), asked) if asked.template else asked
+    return fit_pattern(find_template(shelf, asked.template), asked) if asked.template else asked
 
 
 def fit_order(shelf: TemplateShelf, asked: PredictionInput) -> Fitted:
@@ -77,7 +77,7 @@ def fit_order(shelf: TemplateShelf, asked: PredictionInput) -> Fitted:
             printing=asked.chosen_printing(size_px),
             finishing=msgspec.UNSET,
         )
-    template = _find(shelf, asked.template)
+    template = find_template(shelf, asked.template)
     _check_members(template, asked)
     size_px, repeat_mm = fit_size(template, asked)
     check_size_px(size_px)
@@ -208,6 +208,8 @@ def _fit_colourways(template: Template, asked: PredictionInput) -> PredictionInp
 
 
 def _fit_model(template: Template, asked: str) -> str:
+    if template.model == DEFAULT_MODEL:  # it says nothing of a model: an imported one may draw for the same press
+        return asked
     if asked not in (DEFAULT_MODEL, template.model):
         raise InvalidInput("model", got=asked, allowed=_by(template, f"{template.model}, or nothing"))
     return template.model
@@ -218,7 +220,8 @@ def _check_count(template: Template, field: str, got: int, low: int, high: int) 
         raise InvalidInput(field, got=f"{got} colours", allowed=_by(template, f"{low} to {high} colours"))
 
 
-def _find(shelf: TemplateShelf, reference: str) -> Template:
+def find_template(shelf: TemplateShelf, reference: str) -> Template:
+    """Return the template that is named. Raises InvalidInput, with the names there are."""
     try:
         return shelf.find(reference)
     except NotFound as error:

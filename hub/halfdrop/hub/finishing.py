@@ -1,5 +1,5 @@
-"""Plates to print files: the master, its separations, the vector drawing, the proof and what was asked for beside them,
-each stored as it is done; the manifest of all of them last.
+"""A design to print files: the master, its separations, the vector drawing, the proof and what was asked for beside
+them, each stored as it is done; the manifest of all of them last.
 
 What the layers cover is computed once, for all files and colourways. The seams are measured before any file is made,
 because every file carries that report. Then files are encoded side by side, each in its own thread, because encoders
@@ -19,23 +19,21 @@ from typing import TypeVar
 import msgspec
 from msgspec import UNSET
 
-from halfdrop.contracts.jobs import Artifact, Job, colourways_of, formats_of, merges_inks, printing_of, usual_of
+from halfdrop.contracts.jobs import Artifact, Job, colourways_of, formats_of, printing_of, usual_of
 from halfdrop.contracts.patterns import pattern_key
-from halfdrop.contracts.plates import Plates
 from halfdrop.contracts.printing import count_more_files
 from halfdrop.contracts.subjects import artifact_path
 from halfdrop.hub.engine.seams import Stopped
+from halfdrop.hub.gates.seams import measure_seams
 from halfdrop.hub.gating import AnotherSeed, GateFailed, Gatekeeper
 from halfdrop.hub.printing.artwork import Artwork
+from halfdrop.hub.printing.design import Design
 from halfdrop.hub.printing.manifest import write_manifest
 from halfdrop.hub.printing.plan import MANIFEST_NAME, PlannedFile, plan_files
 from halfdrop.hub.printing.profiles import find_profile
 from halfdrop.hub.printing.separations import check_press
 from halfdrop.hub.progress import Progress
 from halfdrop.hub.reporting import Report
-from halfdrop.models.fields import Fields
-from halfdrop.models.merged_inks import merge_inks, recolour_inks
-from halfdrop.models.seams import seam_ratio
 from halfdrop.runtime.objects import ObjectStore
 from halfdrop.runtime.semantics import FILE_NAME
 
@@ -70,8 +68,7 @@ class _Bench:
         self,
         job: Job,
         *,
-        fields: Fields,
-        palette: Sequence[str],
+        design: Design,
         objects: ObjectStore,
         threads: Executor,
         report: Report,
@@ -80,9 +77,7 @@ class _Bench:
     ) -> None:
         self.gatekeeper = gatekeeper
         self.job = job
-        self.fields = fields
-        self.palette = palette
-        self.repeat = job.spec.repeat
+        self.design = design
         self.report = report
         self.made: dict[str, Artifact] = {}
         """Files that an earlier delivery stored: they are not made again."""
@@ -95,7 +90,7 @@ class _Bench:
 
     async def look_for_made(self) -> None:
         """Find the files that an earlier delivery stored."""
-        self.made = await self._progress.begin_files(self.fields, self.palette)
+        self.made = await self._progress.begin_files(self.design.fields, self.design.origin)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._unless_called_off, work)
@@ -150,8 +145,7 @@ class _Bench:
 
 async def finish(
     job: Job,
-    plates: Plates,
-    fields: Fields,
+    design: Design,
     *,
     objects: ObjectStore,
     threads: Executor,
@@ -163,24 +157,17 @@ async def finish(
 ) -> tuple[Artifact, ...]:
     """Make and store every file of the job, and return them: master, separations, drawing, proof, others, manifest.
 
-    plates: what was previewed. fields: what files are made of, the same or refined, on any grid. device: what they
-    were refined on. profiles: the folder of ICC profiles that jobs may name. Raises Unavailable when the store is away,
-    PermanentError for what the press cannot print. With a `gatekeeper`, AnotherSeed or GateFailed for what does not
-    pass; the files of that attempt are removed then, and of one that failed for good the report is stored. When the
-    caller is cancelled, threads stop at their next strip or file; what was stored stays, and is not made again by the
-    next delivery if `progress` was saved.
+    design: what files are made of; fields on any grid. device: what they were refined on. profiles: the folder of ICC
+    profiles that jobs may name. Raises Unavailable when the store is away, PermanentError for what the press cannot
+    print. With a `gatekeeper`, AnotherSeed or GateFailed for what does not pass; the files of that attempt are removed
+    then, and of one that failed for good the report is stored. When the caller is cancelled, threads stop at their next
+    strip or file; what was stored stays, and is not made again by the next delivery if `progress` was saved.
     """
     name = printing_of(job).profile
     profile = await asyncio.to_thread(find_profile, profiles, name) if name else b""
-    palette, asked, colourways = plates.palette, job.spec.palette, colourways_of(job)
-    if merges_inks(job):
-        fields, palette = merge_inks(fields, plates.palette)
-        asked = palette if asked else ()
-        colourways = tuple(recolour_inks(plates.palette, palette, colours) for colours in colourways)
     bench = _Bench(
         job,
-        fields=fields,
-        palette=palette,
+        design=design,
         objects=objects,
         threads=threads,
         report=report,
@@ -189,13 +176,10 @@ async def finish(
     )
     await bench.look_for_made()
     refiner = report.status.refiner_digest
-    artwork = Artwork(
-        fields=fields,
-        palette=palette,
-        asked=asked,
-        spec=job.spec,
-        size_px=job.size_px,
-        options=printing_of(job),
+    artwork = design.artwork(
+        job.spec,
+        job.size_px,
+        printing_of(job),
         refiner_digest="" if refiner is UNSET else refiner,
         profile=profile,
         on_rows=_CountEighths(bench),
@@ -205,7 +189,7 @@ async def finish(
         artwork = await _measure(bench, artwork)
         if gatekeeper is not None:
             artwork = await _pass_gates(bench, gatekeeper, artwork)
-        plan = plan_files(artwork, formats_of(job), colourways, usual_of(job))
+        plan = plan_files(artwork, formats_of(job), design.colourways, usual_of(job))
         async with asyncio.TaskGroup() as tasks:
             groups = [tasks.create_task(_make_group(bench, files)) for files in plan.groups()]
             groups.append(tasks.create_task(_make_others(bench, plan.others)))
@@ -213,7 +197,7 @@ async def finish(
         found = () if gatekeeper is None else await bench.store_report(gatekeeper)
         if gatekeeper is not None:
             await gatekeeper.remember(job.tenant, pattern_key(job.spec))
-        return (*made, *found, await _write_manifest(bench, plates, artwork, made, device=device))
+        return (*made, *found, await _write_manifest(bench, artwork, made, device=device))
     except (ExceptionGroup, AnotherSeed, GateFailed) as error:
         cause = gravest(error) if isinstance(error, ExceptionGroup) else error
         if isinstance(cause, (AnotherSeed, GateFailed)):
@@ -230,7 +214,10 @@ async def _measure(bench: _Bench, artwork: Artwork) -> Artwork:
 
     def paint() -> Artwork:
         tile = artwork.tile()
-        seams = seam_ratio(tile, bench.fields, bench.palette, bench.repeat)
+        if artwork.shows_painting:
+            artwork.coverage.get()  # what its separations cover is counted as a part of composing, too
+        fields = None if artwork.shows_painting else artwork.fields
+        seams = measure_seams(tile, artwork.spec.repeat, fields, artwork.palette)
         return artwork.with_gates(msgspec.json.encode({"seams": round(seams, 3)}).decode(), painted=tile)
 
     with bench.report.stage("composing"):
@@ -290,11 +277,9 @@ async def _make_file(bench: _Bench, file: PlannedFile) -> Artifact:
     return await bench.store(await bench.in_thread(make))
 
 
-async def _write_manifest(
-    bench: _Bench, plates: Plates, artwork: Artwork, made: Sequence[Artifact], *, device: str
-) -> Artifact:
+async def _write_manifest(bench: _Bench, artwork: Artwork, made: Sequence[Artifact], *, device: str) -> Artifact:
     def write() -> _File:
-        data = write_manifest(bench.job, plates, artwork, made, device=device)
+        data = write_manifest(bench.job, bench.design, artwork, made, device=device)
         return _file(MANIFEST_NAME, "application/json", data, None)
 
     return await bench.store(await bench.in_thread(write))

@@ -30,7 +30,7 @@ from halfdrop.hub.gates.checking import (
 from halfdrop.hub.gates.copies import take_print
 from halfdrop.hub.gates.copy_index import CopyIndex
 from halfdrop.hub.gates.size import read_measure
-from halfdrop.hub.gates.specimen import Bytes, Specimen, take_specimen
+from halfdrop.hub.gates.specimen import Bytes, Specimen, take_painting, take_specimen
 from halfdrop.hub.printing.artwork import Artwork
 from halfdrop.hub.printing.plan import PROOF_NAME, plate_name
 from halfdrop.models.provenance import describe_provenance
@@ -88,7 +88,11 @@ class Gatekeeper:
     def look(self, artwork: Artwork) -> None:
         """Look at the pattern, before files are made of it. Raises AnotherSeed or GateFailed; in a thread."""
         spec, size_px = artwork.spec, artwork.size_px
-        self._specimen = take_specimen(artwork.fields, artwork.palette, spec.repeat, size_px=size_px, dpi=artwork.dpi)
+        if artwork.shows_painting:
+            self._specimen = take_painting(artwork.tile(), spec.repeat, dpi=artwork.dpi)
+        else:
+            fields, palette = artwork.fields, artwork.palette
+            self._specimen = take_specimen(fields, palette, spec.repeat, size_px=size_px, dpi=artwork.dpi)
         self._print = take_print(self._specimen.cell)
         self._note(check_pattern(self._specimen, self._finishing.gates, retried=self.retried))
 

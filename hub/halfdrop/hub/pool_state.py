@@ -8,6 +8,7 @@ import structlog
 from nats.errors import Error as NatsError
 
 from halfdrop.contracts.errors import Unavailable
+from halfdrop.contracts.imported import ImportedModel
 from halfdrop.contracts.patterns import SIZE_MAX_PX
 from halfdrop.contracts.pools import STATE_EVERY_S, Pace, WorkerState, encode_state
 from halfdrop.contracts.subjects import worker_state
@@ -63,7 +64,7 @@ async def tell_state(
     settings: HubSettings,
     queue: JobQueue,
     meter: PaceMeter,
-    models: Callable[[], tuple[str, ...]],
+    models: Callable[[], tuple[tuple[str, ...], tuple[ImportedModel, ...]]],
     *,
     rests_s: Callable[[Pace | None], tuple[float, ...]],
     bound: asyncio.Event,
@@ -71,7 +72,8 @@ async def tell_state(
 ) -> None:
     """Count the lanes and tell the state every STATE_EVERY_S, from `bound` (there are lanes) until cancelled.
 
-    An outage is logged and waited out: in it the last counts are told, as nobody knows better ones.
+    models: digests of what it samples with, and what its users imported. An outage is logged and waited out: in it the
+    last counts are told, as nobody knows better ones.
     """
     await bound.wait()
     while True:
@@ -80,6 +82,7 @@ async def tell_state(
         except Unavailable as error:
             log.warning("lanes_unknown", error=error.detail)
         pace = meter.pace
+        own, imported = models()
         lanes, other_work = queue.lanes.describe(queue.news.running(time.monotonic()))
         state = WorkerState(
             region=settings.region,
@@ -88,7 +91,8 @@ async def tell_state(
             slots=settings.slots,
             busy=queue.in_hand,
             classes=settings.taken_classes,
-            models=models(),
+            models=own,
+            imported=imported,
             size_max_px=SIZE_MAX_PX,
             units_per_s=meter.units_per_s,
             pace=pace,

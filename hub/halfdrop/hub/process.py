@@ -62,6 +62,7 @@ async def _run(settings: HubSettings, tracing: Tracing) -> None:
             threads=settings.threads,
             models_bytes=settings.models_mib * 2**20,
             precision=settings.precision,
+            models_dir=Path(settings.models_dir) if settings.models_dir else None,
         ) as sampler,
         PlateRefiner(refiner_dir, bundle_dir, device=settings.device, enabled=settings.refine) as refiner,
     ):

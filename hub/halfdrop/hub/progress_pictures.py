@@ -13,18 +13,21 @@ from functools import partial
 import numpy as np
 import pyvips
 import structlog
+from numpy.typing import NDArray
 
 from halfdrop.contracts.errors import TransientError
 from halfdrop.contracts.jobs import Job, ProgressPicture
 from halfdrop.contracts.subjects import artifact_path
 from halfdrop.hub.reporting import Report
-from halfdrop.hub.saved_work import SamplerState, TakeState
+from halfdrop.hub.saved_work import SamplerState
 from halfdrop.models.fields import choose_palette
 from halfdrop.models.hex_colours import read_hex
 from halfdrop.models.renderer import compose_tile
 from halfdrop.runtime.objects import ObjectStore
 
 log = structlog.get_logger()
+
+DrawPicture = Callable[[], bytes]
 
 PICTURE_NAME = "progress.webp"
 PICTURE_PX = 128
@@ -54,18 +57,19 @@ class ProgressPictures:
         self._clock = clock
         self._last_s = clock()
 
-    def offer(self, take: TakeState, step: int) -> None:
-        """Have a picture made of the state after `step`, if it is time for one. In the sampler's thread."""
+    def offer(self, take: Callable[[], DrawPicture], step: int) -> None:
+        """Have a picture made of the state after `step`, if it is time for one. In the sampler's thread, where `take`
+        copies what it needs and returns what draws it, to be called in another."""
         now_s = self._clock()
         if step >= self._steps or now_s - self._last_s < EVERY_S:
             return  # the finished plates are drawn anyway
         self._last_s = now_s
         self._report.show_from_thread(partial(self._make, take(), step))
 
-    async def _make(self, state: SamplerState, step: int) -> ProgressPicture | None:
+    async def _make(self, draw: DrawPicture, step: int) -> ProgressPicture | None:
         path = artifact_path(self._job.tenant, self._job.id, PICTURE_NAME)
         try:
-            data = await asyncio.to_thread(draw_picture, state, self._job)
+            data = await asyncio.to_thread(draw)
             async with asyncio.timeout(STORE_MAX_S):
                 await self._objects.put(path, data, media_type="image/webp")
         except (TransientError, TimeoutError) as error:
@@ -82,6 +86,13 @@ def draw_picture(state: SamplerState, job: Job) -> bytes:
     fields = np.clip(state.latents[0], -1, 1).astype(np.float32)
     _, substitutions = read_hex(job.spec.prompt)
     palette = choose_palette(state.palettes[0], job.spec.palette, substitutions)
-    tile = np.ascontiguousarray(compose_tile(fields, palette, job.spec.repeat, PICTURE_PX))
-    image = pyvips.Image.new_from_memory(tile, PICTURE_PX, PICTURE_PX, 3, "uchar").copy(interpretation="srgb")
+    return encode_progress(compose_tile(fields, palette, job.spec.repeat, PICTURE_PX))
+
+
+def encode_progress(tile: NDArray[np.uint8]) -> bytes:
+    """Return a small tile, [size, size, 3] sRGB, as a WebP of PICTURE_PX."""
+    side, pixels = len(tile), np.ascontiguousarray(tile)
+    image = pyvips.Image.new_from_memory(pixels, side, side, 3, "uchar").copy(interpretation="srgb")
+    if side != PICTURE_PX:
+        image = image.resize(PICTURE_PX / side)
     return bytes(image.write_to_buffer(".webp", Q=75, effort=2))

@@ -1,12 +1,14 @@
 """Which plates a job is finished from: its own, else those stored under its key, else newly sampled ones."""
 
+from functools import partial
+
 from halfdrop.contracts.jobs import Job
 from halfdrop.contracts.plates import Plates, decode_plates, encode_plates
 from halfdrop.contracts.subjects import plates_path
 from halfdrop.hub.finishing import finishing_steps
 from halfdrop.hub.leaving import JobPace
 from halfdrop.hub.progress import Progress
-from halfdrop.hub.progress_pictures import ProgressPictures
+from halfdrop.hub.progress_pictures import ProgressPictures, draw_picture
 from halfdrop.hub.reporting import Report
 from halfdrop.hub.sampler import Resumption, Sampler
 from halfdrop.hub.saved_work import TakeState
@@ -48,7 +50,7 @@ async def render(
 
     def keep(take: TakeState, step: int) -> None:
         progress.keep_state(take, step)
-        pictures.offer(take, step)
+        pictures.offer(lambda: partial(draw_picture, take(), job), step)
 
     resumption = Resumption(state=progress.state, on_resumed=skip, keep=keep)
     with report.stage("sampling", **generating(job.spec.model_digest, job.spec.seed)):

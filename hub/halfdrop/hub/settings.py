@@ -49,6 +49,10 @@ class HubSettings(Struct, frozen=True, kw_only=True):
     bundle_dir: str = ""
     """The model bundle, for jobs that come without plates; empty means the one that is shipped."""
 
+    models_dir: str = ""
+    """The store of users' models (`halfdrop models import`), of which this worker tells and with which it draws what is
+    ordered of them; looked at anew every 5 seconds. Empty: none. `halfdrop up` names its own."""
+
     refine: bool = True
     """Draw each unit exactly, on a grid twice as fine, before files are made of it: about 50 ms of one core a job, for
     edges that are straight at 4096 px. Off means files of exactly what was previewed."""

@@ -31,10 +31,13 @@ from halfdrop.hub.delivery import Delivery
 from halfdrop.hub.demand import HubDemand
 from halfdrop.hub.finishing import finish, finishing_steps
 from halfdrop.hub.gating import AnotherSeed, GateFailed, Gatekeeper, next_seed
+from halfdrop.hub.imported import keep_looking
 from halfdrop.hub.leaving import FinishingPace, JobPace, leave_in_time
 from halfdrop.hub.metrics import ABANDONED, UNREADABLE, Tally
 from halfdrop.hub.outcomes import Outcome, Verdict
+from halfdrop.hub.painting import design_unit, paint
 from halfdrop.hub.pool_state import PaceMeter, tell_state
+from halfdrop.hub.printing.design import Design, design_job
 from halfdrop.hub.progress import Progress
 from halfdrop.hub.reading import check_job, read_job
 from halfdrop.hub.refining import PlateRefiner, refine
@@ -105,7 +108,7 @@ async def run_worker(hub: Hub, stop: asyncio.Event, handle: Handle | None = None
             hub.settings,
             queue,
             meter,
-            lambda: hub.models,
+            lambda: (hub.models, hub.sampler.imported.models),
             rests_s=lambda pace: rests_s(hub, pace),
             bound=hub.bound,
             clock=hub.clock,
@@ -113,6 +116,7 @@ async def run_worker(hub: Hub, stop: asyncio.Event, handle: Handle | None = None
         background = [
             tasks.create_task(queue.keep_up()),
             tasks.create_task(telling),
+            tasks.create_task(keep_looking(hub.sampler.imported)),
             tasks.create_task(_wake_at(stop, queue)),
         ]
         async with asyncio.TaskGroup() as jobs, aclosing(queue.collect(stop, hub.bound)) as deliveries:
@@ -284,19 +288,11 @@ async def _make_files(hub: Hub, job: Job, report: Report, progress: Progress, pa
     gatekeeper = None if job.finishing is UNSET else Gatekeeper(job.finishing, hub.objects)
     while True:
         key = check_job(job)
-        plates = await render(
-            job, key, objects=hub.objects, sampler=hub.sampler, report=report, progress=progress, pace=pace
-        )
-        pace.finish(report.part_done(finishing_steps(job)))
-        if gatekeeper is None or gatekeeper.needs_refining:
-            fields = await refine(plates, job.spec, refiner=hub.refiner, report=report)
-        else:
-            fields = decode_fields(plates)
+        design = await _draw(hub, job, key, report=report, progress=progress, pace=pace, gatekeeper=gatekeeper)
         try:
             return await finish(
                 job,
-                plates,
-                fields,
+                design,
                 objects=hub.objects,
                 threads=hub.threads,
                 report=report,
@@ -314,6 +310,31 @@ async def _make_files(hub: Hub, job: Job, report: Report, progress: Progress, pa
             await keep_spec(hub.objects, job, key)
             report.turn_to(job.spec, key)
             progress.turn_to(job, key)
+
+
+async def _draw(
+    hub: Hub,
+    job: Job,
+    key: str,
+    *,
+    report: Report,
+    progress: Progress,
+    pace: JobPace,
+    gatekeeper: Gatekeeper | None,
+) -> Design:
+    """Return what the job's files are made of: plates, or a unit that a user's checkpoint painted."""
+    model = hub.sampler.imported.find(job.spec.model_digest) if job.plates is None else None
+    if model is not None:
+        painted = await paint(job, key, model=model, objects=hub.objects, sampler=hub.sampler, report=report, pace=pace)
+        pace.finish(report.part_done(finishing_steps(job)))
+        return await design_unit(job, painted, model=model, report=report)
+    plates = await render(
+        job, key, objects=hub.objects, sampler=hub.sampler, report=report, progress=progress, pace=pace
+    )
+    pace.finish(report.part_done(finishing_steps(job)))
+    if gatekeeper is None or gatekeeper.needs_refining:
+        return design_job(job, plates, await refine(plates, job.spec, refiner=hub.refiner, report=report))
+    return design_job(job, plates, decode_fields(plates))
 
 
 async def keep_spec(objects: ObjectStore, job: Job, key: str) -> None:

@@ -34,9 +34,9 @@ PATH_MAX_BYTES = 100
 
 _CHUNK_BYTES = 1024 * 1024
 
-Kind = Literal["house-preview", "house-render", "checkpoint", "checkpoint-edge"]
+Kind = Literal["house-preview", "house-render", "checkpoint", "checkpoint-edge", "lora"]
 """What draws with a bundle: the house model at the edge; its refiner on the hub; a user's diffusers checkpoint on the
-hub; the same, quantised, at an edge."""
+hub; the same, quantised, at an edge; a checkpoint to which it is added."""
 
 OnProgress = Callable[[str, int, int], None]
 """Told (what is being done, bytes done, bytes in all); may raise to stop the work."""

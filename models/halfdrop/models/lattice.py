@@ -162,6 +162,8 @@ def _shear(fields: Fields, shift: Fraction) -> Fields:
 
 def _lower(columns: Fields, by_px: float) -> Fields:
     """Return [..., grid, n] periodic columns, all moved down by the same number of samples, whole or not."""
+    if float(by_px).is_integer():  # the matrix would have ones and zeros alone, and be as large as a fine grid squared
+        return np.roll(columns, int(by_px), axis=-2)
     lowered: Fields = _lowering(columns.shape[-2], by_px) @ columns
     return lowered
 

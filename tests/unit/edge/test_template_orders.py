@@ -41,7 +41,8 @@ outputs = ["plates", "pdf", "tiff-trapped", "proof"]
 [gates.blank]
 min = 0.02
 """
-SHELF = TemplateShelf([parse_template(MILL), *open_shelf().newest()])
+OWN = MILL.replace('name = "mill"', 'name = "own"').replace("[prompt]", 'model = "mine"\n[prompt]')
+SHELF = TemplateShelf([parse_template(MILL), parse_template(OWN), *open_shelf().newest()])
 
 
 def order(**members: Any) -> PredictionInput:
@@ -67,6 +68,11 @@ def test_what_an_order_leaves_open_the_template_fills_in() -> None:
     assert fitted.printing == PrintOptions(repeat_mm=320, trap_mm=0.3), "the roller's very length"
     assert fitted.finishing is not msgspec.UNSET
     assert (fitted.finishing.template, fitted.finishing.outputs[0]) == ("mill@1", "plates")
+
+
+def test_a_template_that_names_no_model_serves_any() -> None:
+    assert fit_order(SHELF, order(model="mine")).input.model == "mine"
+    assert fit_order(SHELF, order(template="own")).input.model == "mine"
 
 
 def test_what_an_order_asks_for_counts_within_the_limits() -> None:
@@ -106,7 +112,7 @@ def test_what_an_order_asks_for_counts_within_the_limits() -> None:
         ({"prompt": "red dots, brick"}, "repeat.layout", "brick", "half-drop, straight, drop"),
         ({"repeat": {"layout": "straight", "units": 9}}, "repeat.units", "9", "2 to 5"),
         ({"prompt": "micro red dots"}, "repeat.units", "12", "2 to 5"),
-        ({"model": "other"}, "model", "other", "house, or nothing"),
+        ({"template": "own", "model": "other"}, "model", "other", "mine, or nothing"),
     ],
 )
 def test_what_a_template_does_not_allow_is_refused(members: dict[str, Any], field: str, got: str, allowed: str) -> None:

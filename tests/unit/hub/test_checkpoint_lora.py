@@ -13,10 +13,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from halfdrop.contracts.errors import InvalidInput, PermanentError
+from halfdrop.contracts.imported import LORAS_MAX
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.hub.checkpoints.drawing import Checkpoint, load_checkpoint
 from halfdrop.hub.checkpoints.layout import check_layout
-from halfdrop.hub.checkpoints.lora import LORAS_MAX, METADATA_NAME, LoraChoice
+from halfdrop.hub.checkpoints.lora import METADATA_NAME
+from halfdrop.hub.checkpoints.lora_choice import LoraChoice
 from halfdrop.hub.checkpoints.lora_names import flat_names, parse_name
 from halfdrop.hub.checkpoints.trial import SHIFT_ERROR_MAX, shift_error
 

@@ -16,6 +16,7 @@ from halfdrop.contracts.patterns import PatternSpec, pattern_key
 from halfdrop.contracts.printing import PrintFormat, PrintOptions
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.hub.printing.artwork import Artwork
+from halfdrop.hub.printing.design import design_job
 from halfdrop.hub.printing.formats import FORMATS
 from halfdrop.hub.printing.manifest import read_manifest, write_manifest
 from halfdrop.hub.printing.plan import plan_files
@@ -65,7 +66,8 @@ def folder(units: dict[str, Fields], palette: tuple[str, ...], tmp_path_factory:
         artifacts.append(
             Artifact(name=file.name, path=path, media_type=file.media_type, size_bytes=len(data), sha256=digest)
         )
-    manifest = write_manifest(JOB, plates, artwork, artifacts, device="cpu")
+    design = design_job(JOB, plates, decode_fields(plates))
+    manifest = write_manifest(JOB, design, artwork, artifacts, device="cpu")
     (folder / "manifest.json").write_bytes(manifest)
     return folder
 

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from halfdrop.contracts.errors import InvalidInput
+from halfdrop.contracts.imported import PAINTED_GUIDANCE, PAINTED_GUIDANCE_MAX, PAINTED_STEPS, PAINTED_STEPS_MAX
 from halfdrop.contracts.patterns import SEED_MAX
 from halfdrop.contracts.repeats import Repeat
+from halfdrop.contracts.unit_sizes import check_unit_size_px, fit_size_px
 from halfdrop.hub.checkpoints.layout import Layout, check_layout
-from halfdrop.hub.checkpoints.lora import LoraChoice, Product, check_choices, merge, read_lora, restore
+from halfdrop.hub.checkpoints.lora import Product, check_choices, merge, read_lora, restore
+from halfdrop.hub.checkpoints.lora_choice import LoraChoice
 from halfdrop.hub.checkpoints.networks import check_networks, load_network, load_scheduler, load_tokenizer
-from halfdrop.hub.checkpoints.sizes import check_unit_size_px, fit_size_px
 from halfdrop.hub.checkpoints.torus import lay_on_torus
 from halfdrop.models.bundle import open_bundle
 
@@ -30,10 +32,8 @@ OnStep = Callable[[int, int], None]
 """Told (steps done, steps in all) after each step; may raise to stop the drawing."""
 
 BATCH_MAX = 16
-STEPS_MAX = 200
-GUIDANCE_MAX = 30.0
-NUM_INFERENCE_STEPS = 30
-GUIDANCE_SCALE = 7.0
+NUM_INFERENCE_STEPS, STEPS_MAX = PAINTED_STEPS, PAINTED_STEPS_MAX
+GUIDANCE_SCALE, GUIDANCE_MAX = PAINTED_GUIDANCE, PAINTED_GUIDANCE_MAX
 
 
 def open_checkpoint(bundle_dir: Path, device: Literal["auto", "cpu", "cuda"] = "auto") -> "Checkpoint":

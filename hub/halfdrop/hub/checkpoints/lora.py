@@ -16,26 +16,15 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from halfdrop.contracts.errors import InvalidInput, PermanentError
+from halfdrop.contracts.imported import LORA_WEIGHT_MAX, LORAS_MAX
+from halfdrop.hub.checkpoints.lora_choice import LoraChoice
+from halfdrop.hub.checkpoints.lora_importing import FILE_MAX_BYTES
 from halfdrop.hub.checkpoints.lora_names import Part, flat_names, parse_name
 from halfdrop.hub.checkpoints.refusals import refusal, shown
 from halfdrop.hub.checkpoints.safetensors_header import read_header
 
-LORAS_MAX = 8
-WEIGHT_MAX = 4.0
-FILE_MAX_BYTES = 2 * 2**30
-"""A LoRA of rank 128 for all of SDXL, convolutions too, is 1.7 GB in float16."""
-
 METADATA_NAME = "lora_adapter_metadata"
 """Where diffusers writes the scale of a LoRA that was trained with peft."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LoraChoice:
-    """A file and how strongly it counts."""
-
-    file: Path
-    weight: float = 1.0
-    """-4 to 4; 1 is as it was trained, 0 is without it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,8 +111,8 @@ def check_choices(choices: Sequence[LoraChoice]) -> None:
     if len(choices) > LORAS_MAX:
         raise InvalidInput("loras", got=len(choices), allowed=f"up to {LORAS_MAX}")
     for choice in choices:
-        if not (isfinite(choice.weight) and abs(choice.weight) <= WEIGHT_MAX):
-            raise InvalidInput("lora.weight", got=choice.weight, allowed=f"-{WEIGHT_MAX:g} to {WEIGHT_MAX:g}")
+        if not (isfinite(choice.weight) and abs(choice.weight) <= LORA_WEIGHT_MAX):
+            raise InvalidInput("lora.weight", got=choice.weight, allowed=f"-{LORA_WEIGHT_MAX:g} to {LORA_WEIGHT_MAX:g}")
 
 
 class _Alphas:

@@ -1,8 +1,10 @@
-"""What is asked of the house model: a value, so that who asks needs no torch."""
+"""What is asked of the models: values, so that who asks needs no torch."""
 
 from dataclasses import dataclass
 
+from halfdrop.contracts.imported import PAINTED_GUIDANCE, PAINTED_STEPS
 from halfdrop.contracts.repeats import Repeat
+from halfdrop.hub.checkpoints.lora_choice import LoraChoice
 from halfdrop.hub.saved_work import SamplerState
 
 STRAIGHT = Repeat()
@@ -22,3 +24,17 @@ class HouseAsk:
     num_inference_steps: int = 2
     saved: SamplerState | None = None
     """Where an earlier try stood; what this model would not have come to itself is ignored."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnitAsk:
+    """One unit in pixels, of a user's checkpoint."""
+
+    prompt: str
+    size_px: int
+    seed: int = 0
+    negative_prompt: str = ""
+    repeat: Repeat = STRAIGHT
+    guidance_scale: float = PAINTED_GUIDANCE
+    num_inference_steps: int = PAINTED_STEPS
+    loras: tuple[LoraChoice, ...] = ()

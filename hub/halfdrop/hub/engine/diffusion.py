@@ -22,36 +22,27 @@ from diffusers.utils.torch_utils import randn_tensor
 from numpy.typing import NDArray
 from torch import Tensor
 
-from halfdrop.contracts.repeats import Repeat
-from halfdrop.hub.checkpoints.drawing import GUIDANCE_SCALE, NUM_INFERENCE_STEPS, Checkpoint, check_draw
-from halfdrop.hub.checkpoints.lora import LoraChoice, Product
-from halfdrop.hub.checkpoints.sizes import check_unit_size_px
+from halfdrop.contracts.unit_sizes import check_unit_size_px
+from halfdrop.hub.checkpoints.drawing import Checkpoint, check_draw
+from halfdrop.hub.checkpoints.lora import Product
+from halfdrop.hub.checkpoints.lora_choice import LoraChoice
 from halfdrop.hub.checkpoints.torus import Torus, lay_on_torus
+from halfdrop.hub.engine.asks import STRAIGHT, UnitAsk
 from halfdrop.hub.engine.planning import Group
 from halfdrop.hub.engine.rows import ROWS_USEFUL, RowThreads, free_weights, one_by_one
 
-STRAIGHT = Repeat()
 LORAS_KEPT_BYTES = 512 * 2**20
 """LoRAs that were read and checked are kept so far, so that taking turns between a few costs a sum, not a file."""
 
 LARGE_BYTES = 2**30
 """Weights of a UNet whose samples are calls of their own on a CPU: SD 1.5 has 3.2 GiB in float32."""
 
+SWATCH_PX, SWATCHES, SWATCH_LEVELS = 128, 8, (0, 85, 170, 255)
+"""A picture of 8 x 8 patches, in which each level of each channel meets each of the others: what latents are told
+colours by."""
+
 Bytes = NDArray[np.uint8]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class UnitAsk:
-    """What to draw."""
-
-    prompt: str
-    size_px: int
-    seed: int = 0
-    negative_prompt: str = ""
-    repeat: Repeat = STRAIGHT
-    guidance_scale: float = GUIDANCE_SCALE
-    num_inference_steps: int = NUM_INFERENCE_STEPS
-    loras: tuple[LoraChoice, ...] = ()
+Colours = NDArray[np.float32]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -95,6 +86,17 @@ class CheckpointModel:
         self._loras: tuple[LoraChoice, ...] = ()
         self._torus: Torus | None = None
         self._read: dict[tuple[Path, int, int], list[Product]] = {}
+        self._colours: Colours | None = None
+
+    @property
+    def device(self) -> str:
+        """ "cpu" or "cuda"."""
+        return str(self._unet.device.type)
+
+    @property
+    def dtype(self) -> str:
+        """What the denoiser computes in: "float32"."""
+        return str(self._unet.dtype).removeprefix("torch.")
 
     @property
     def size_bytes(self) -> int:
@@ -120,7 +122,7 @@ class CheckpointModel:
         return Group(
             model=self.digest,
             shape=(self._unet.config.in_channels, side, side),
-            dtype=str(self._unet.dtype).removeprefix("torch."),
+            dtype=self.dtype,
             form=(Torus.of(ask.repeat), ask.loras),
         )
 
@@ -217,6 +219,18 @@ class CheckpointModel:
         [unit] = self.checkpoint.decode(state.latents, state.ask.repeat)
         return np.ascontiguousarray(unit)
 
+    @torch.no_grad()
+    def sketch(self, state: UnitState) -> Bytes:
+        """Return what the latents show now, [H / f, W / f, 3] sRGB, noise included: a sum for each pixel, where
+        decoding would take as long as a step."""
+        if self._colours is None:
+            self._colours = _fit_colours(self.checkpoint)
+        latents = state.latents[0].float().cpu().numpy()
+        flat = latents.reshape(len(latents), -1).T / max(1.0, float(latents.std()))
+        levels = np.concatenate([flat, np.ones((len(flat), 1), np.float32)], axis=1) @ self._colours
+        pixels: Bytes = np.clip(levels, 0, 255).astype(np.uint8)
+        return pixels.reshape(*latents.shape[1:], 3)
+
     def _is_guided(self, ask: UnitAsk) -> bool:
         return ask.guidance_scale > 1 and self._guidance_width is None
 
@@ -253,6 +267,23 @@ class CheckpointModel:
         while len(self._read) > 1 and sum(map(_products_bytes, self._read.values())) > LORAS_KEPT_BYTES:
             del self._read[next(iter(self._read))]
         return products
+
+
+def _fit_colours(checkpoint: Checkpoint) -> Colours:
+    """Return [C + 1, 3]: levels of sRGB for each latent channel and for 1, fitted to the checkpoint's own encoder.
+
+    An autoencoder's latents are colours to first order, each family's in another way; so it is asked, once.
+    """
+    side = checkpoint.fit_size_px(SWATCH_PX, STRAIGHT)
+    channels = np.stack(np.meshgrid(*[SWATCH_LEVELS] * 3, indexing="ij"), axis=-1).reshape(SWATCHES, SWATCHES, 3)
+    patch = side // SWATCHES
+    swatches = channels.astype(np.uint8).repeat(patch, axis=0).repeat(patch, axis=1)
+    latents = checkpoint.encode(swatches[None], STRAIGHT)[0].float().cpu().numpy()
+    by = side // latents.shape[-1]
+    seen = swatches.reshape(side // by, by, side // by, by, 3).mean(axis=(1, 3)).reshape(-1, 3)
+    flat = np.concatenate([latents.reshape(len(latents), -1).T, np.ones((len(seen), 1), np.float32)], axis=1)
+    fitted: Colours = np.linalg.lstsq(flat, seen.astype(np.float32), rcond=None)[0]
+    return fitted
 
 
 def _products_bytes(products: Sequence[Product]) -> int:

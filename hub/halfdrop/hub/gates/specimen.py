@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfdrop.contracts.repeats import Repeat
+from halfdrop.hub.checkpoints.tiles import lay_tile, reduce_unit
 from halfdrop.models.fields import Fields
 from halfdrop.models.renderer import compose_layers, compose_tile
 
@@ -56,6 +57,14 @@ def take_specimen(fields: Fields, palette: Sequence[str], repeat: Repeat, *, siz
     look_px = max(1, round(min(size_px, LOOK_PX) / lattice.units)) * lattice.units
     tile = compose_tile(fields, palette, lattice, look_px)
     return Specimen(tile=tile, repeat=lattice, size_px=size_px, dpi=dpi, fields=fields, palette=tuple(palette))
+
+
+def take_painting(tile: Bytes, repeat: Repeat, *, dpi: float) -> Specimen:
+    """Return what the gates look at of a painted tile, [size, size, 3]: its pixels, reduced by whole numbers."""
+    lattice = repeat.normalise()
+    unit_px = len(tile) // lattice.units
+    unit = reduce_unit(tile[:unit_px, :unit_px], -(-LOOK_PX // lattice.units))
+    return Specimen(tile=lay_tile(unit, lattice), repeat=lattice, size_px=len(tile), dpi=dpi)
 
 
 def period_of(repeat: Repeat) -> int:

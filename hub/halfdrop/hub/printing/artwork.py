@@ -10,12 +10,24 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Self
 
+import numpy as np
+from PIL import Image
+
 from halfdrop.contracts.patterns import PatternSpec
 from halfdrop.contracts.printing import MM_PER_INCH, PrintOptions, dpi_of
 from halfdrop.hub.printing.spot_inks import Ink, name_inks
 from halfdrop.models.fields import Fields
 from halfdrop.models.provenance import describe_in_svg, describe_provenance
-from halfdrop.models.renderer import Bytes, Covered, OnRows, cover_tile, layer_of, paint_tile, used_layers
+from halfdrop.models.renderer import (
+    Bytes,
+    Covered,
+    OnRows,
+    compose_tile,
+    cover_tile,
+    layer_of,
+    paint_tile,
+    used_layers,
+)
 
 NO_WISHES = PrintOptions()
 """Of an order that says nothing of a mill."""
@@ -66,6 +78,12 @@ class Artwork:
     painted: Bytes | None = None
     """The tile, if somebody has painted it already."""
 
+    is_painting: bool = False
+    """The fields are inks that a painting was taken apart into: outlines are traced from their pixels."""
+
+    shows_painting: bool = False
+    """`painted` is the painting itself, in more colours than the inks."""
+
     coverage: Coverage = field(init=False, compare=False)
     notes: dict[str, object] = field(init=False, compare=False, default_factory=dict)
     """What several files ask for and one of them has found out, such as what each ink covers."""
@@ -75,9 +93,8 @@ class Artwork:
 
     def in_colours(self, palette: Sequence[str]) -> Self:
         """Return the same in other colours, of which the last ones stay if fewer are given; nothing is rendered."""
-        recoloured = replace(
-            self, palette=(*palette, *self.palette[len(palette) :]), asked=tuple(palette), painted=None
-        )
+        colours = (*palette, *self.palette[len(palette) :])
+        recoloured = replace(self, palette=colours, asked=tuple(palette), painted=None, shows_painting=False)
         object.__setattr__(recoloured, "coverage", self.coverage)
         return recoloured
 
@@ -117,6 +134,14 @@ class Artwork:
         if self.painted is not None:
             return self.painted
         return paint_tile(self.coverage.get(), self.palette, on_rows=self.on_rows)
+
+    def shown(self, size_px: int) -> Bytes:
+        """Return the tile in another size: a painting is reduced, what is made of fields is composed."""
+        if not self.shows_painting:
+            return compose_tile(self.fields, self.palette, self.spec.repeat, size_px)
+        image = Image.fromarray(self.tile())
+        # Means of what each pixel covers: nothing reaches over the tile's edge, so it still wraps.
+        return np.array(image.resize((size_px, size_px), Image.Resampling.BOX))
 
     def plane(self, place: int) -> Bytes:
         """Return what the layer `layers[place]` covers, [size, size], whatever lies above it."""

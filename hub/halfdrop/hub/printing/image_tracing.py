@@ -42,22 +42,42 @@ def trace_picture(
     tracer: Tracer = "vtracer",
     title: str = "Halfdrop pattern",
     metadata: str = "",
+    copies: int = 1,
+    side: str = "",
 ) -> str:
     """Return an SVG of a tile, [height, width] places in the palette: a group "ink-n" for each, the ground below.
 
-    Raises PermanentError where potrace is asked for and not installed.
+    copies: how often the tile lies beside and below itself; it is traced once. side: what the whole
+    measures, "640mm" say; left out, its pixels. Raises
+    PermanentError where potrace is asked for and not installed.
     """
     height, width = indices.shape
     rim = min(RIM_PX, height, width)
     wide = np.pad(indices, rim, mode="wrap")
     trace = _trace_with_vtracer if tracer == "vtracer" else _trace_with_potrace
     groups = trace(wide, palette)
+    whole_width, whole_height = width * copies, height * copies
+    long, high = side or whole_width, side or whole_height
+    drawn = f'<g transform="translate({-rim} {-rim})">\n{groups}</g>\n'
+    if copies > 1:
+        drawn = _lay_copies(drawn, palette[0], width, height, over=rim // 2, copies=copies)
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-        f' width="{width}" height="{height}" viewBox="0 0 {width} {height}">\n<title>{escape(title)}</title>\n'
-        f"<metadata>{metadata}</metadata>\n"
-        f'<rect id="ground" width="{width}" height="{height}" fill="{palette[0]}"/>\n'
-        f'<g transform="translate({-rim} {-rim})">\n{groups}</g>\n</svg>\n'
+        f' width="{long}" height="{high}" viewBox="0 0 {whole_width} {whole_height}">\n'
+        f"<title>{escape(title)}</title>\n<metadata>{metadata}</metadata>\n"
+        f'<rect id="ground" width="{whole_width}" height="{whole_height}" fill="{palette[0]}"/>\n{drawn}</svg>\n'
+    )
+
+
+def _lay_copies(drawn: str, ground: str, width: int, height: int, *, over: int, copies: int) -> str:
+    """Return a traced cell laid beside and below itself. Each copy reaches over the next by `over`, where both show the
+    same: what meets exactly would leave a hairline."""
+    box = f'x="{-over}" y="{-over}" width="{width + 2 * over}" height="{height + 2 * over}"'
+    places = [(across * width, down * height) for down in range(copies) for across in range(copies)]
+    uses = "".join(f'<use xlink:href="#cell" x="{across}" y="{down}"/>\n' for across, down in places)
+    return (
+        f'<defs><clipPath id="around"><rect {box}/></clipPath>\n'
+        f'<g id="cell" clip-path="url(#around)"><rect {box} fill="{ground}"/>\n{drawn}</g></defs>\n{uses}'
     )
 
 

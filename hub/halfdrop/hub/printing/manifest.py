@@ -1,8 +1,9 @@
 """The manifest of an order: digests of all its files, and everything that is needed to make them again.
 
 The plates are in it, 32 KiB, because a picture is made of those and a model's plates differ in the last bit from one
-kind of device to another. What they were made on stands there too: the same bytes are promised on the same class of
-device with the same release, and `halfdrop reproduce` says what differs otherwise.
+kind of device to another. A painted unit is megabytes: the manifest names its model, and it is painted again. What they
+were made on stands there too: the same bytes are promised on the same class of device with the same release, and
+`halfdrop reproduce` says what differs otherwise.
 """
 
 import base64
@@ -21,10 +22,11 @@ from halfdrop.contracts.plates import Plates, decode_plates, encode_plates
 from halfdrop.contracts.printing import PrintFormat, PrintOptions
 from halfdrop.contracts.templates import USUAL_OUTPUTS, UsualOutput
 from halfdrop.hub.printing.artwork import Artwork
+from halfdrop.hub.printing.design import Design, Painting
 from halfdrop.hub.printing.profiles import profile_digest
 
 MANIFEST_MAX_BYTES = 4 * 2**20
-TOOLS = ("halfdrop", "numpy", "pyvips", "pyvips-binary", "pikepdf", "pillow", "contourpy", "scipy")
+TOOLS = ("halfdrop", "numpy", "pyvips", "pyvips-binary", "pikepdf", "pillow", "contourpy", "scipy", "vtracer")
 """Whose releases decide about bytes."""
 
 
@@ -76,11 +78,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, tag="manifest.v1"):
 
     made_on: MadeOn
     files: tuple[ManifestFile, ...]
-    plates: str
-    """MessagePack of the plates, base64."""
+    plates: str = ""
+    """MessagePack of the plates, base64; empty of a painting."""
+
+    painting: Painting | None = None
+    """How a user's checkpoint painted it; its unit is painted again to reproduce the order."""
 
 
-def write_manifest(job: Job, plates: Plates, artwork: Artwork, files: Sequence[Artifact], *, device: str) -> bytes:
+def write_manifest(job: Job, design: Design, artwork: Artwork, files: Sequence[Artifact], *, device: str) -> bytes:
     """Return the manifest of an order whose files are all made."""
     manifest = Manifest(
         spec=job.spec,
@@ -101,21 +106,28 @@ def write_manifest(job: Job, plates: Plates, artwork: Artwork, files: Sequence[A
             ManifestFile(name=file.name, media_type=file.media_type, size_bytes=file.size_bytes, sha256=file.sha256)
             for file in files
         ),
-        plates=base64.b64encode(encode_plates(plates)).decode(),
+        plates="" if design.plates is None else base64.b64encode(encode_plates(design.plates)).decode(),
+        painting=design.painting,
     )
     return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
 
 
-def read_manifest(data: bytes) -> tuple[Manifest, Plates]:
-    """Return the manifest in `data` and its plates. Raises PermanentError(bad-manifest) for anything else."""
+def read_manifest(data: bytes) -> tuple[Manifest, Plates | None]:
+    """Return the manifest in `data` and its plates, None of a painting.
+
+    Raises PermanentError(bad-manifest) for anything else.
+    """
     try:
         if len(data) > MANIFEST_MAX_BYTES:
             raise ValueError(f"got {len(data)} bytes; allowed: {MANIFEST_MAX_BYTES}")
         manifest = msgspec.json.decode(data, type=Manifest)
-        plates = decode_plates(base64.b64decode(manifest.plates, validate=True))
+        plates = None
+        if manifest.painting is None:
+            plates = decode_plates(base64.b64decode(manifest.plates, validate=True))
         key = pattern_key(manifest.spec)
-        if {manifest.pattern_key, plates.pattern_key} != {key}:
-            raise ValueError(f"its spec is that of {key}, its plates are those of {plates.pattern_key[:80]}")
+        drawn_for = key if plates is None else plates.pattern_key
+        if {manifest.pattern_key, drawn_for} != {key}:
+            raise ValueError(f"its spec is that of {key}, its plates are those of {drawn_for[:80]}")
     except (msgspec.MsgspecError, ValueError, PermanentError) as error:
         detail = f"not a manifest: {error}. Allowed: the manifest.json of an order, as it was fetched"
         raise PermanentError(detail, code="bad-manifest") from error

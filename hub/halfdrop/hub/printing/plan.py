@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from halfdrop.contracts.printing import PrintFormat
 from halfdrop.contracts.templates import USUAL_OUTPUTS, UsualOutput
 from halfdrop.hub.files import encode_coverage, encode_picture
 from halfdrop.hub.printing.artwork import Artwork
 from halfdrop.hub.printing.formats import FORMATS
 from halfdrop.hub.printing.svg_files import encode_svg
-from halfdrop.models.renderer import PROOF_TILE_MAX_PX, compose_proof
+from halfdrop.models.renderer import PROOF_TILE_MAX_PX
 
 MASTER_NAME, VECTOR_NAME, PROOF_NAME, MANIFEST_NAME = "master.png", "pattern.svg", "proof.png", "manifest.json"
 COLOURWAYS_STAGE = "colourways"
@@ -111,7 +113,7 @@ def encode_plate(artwork: Artwork, place: int) -> bytes:
 
 def encode_proof(artwork: Artwork) -> bytes:
     """Return three by three tiles as PNG."""
-    pixels = compose_proof(artwork.fields, artwork.palette, artwork.spec.repeat, artwork.size_px)
+    pixels = np.tile(artwork.shown(min(artwork.size_px, PROOF_TILE_MAX_PX)), (3, 3, 1))
     return encode_picture(pixels, artwork.xmp, dpi=artwork.dpi * len(pixels) / (3 * artwork.size_px))
 
 

@@ -24,6 +24,9 @@ BITS = 5
 FLAT_LEVELS = 12
 """A place is flat if it differs by no more than this from those to the right and below."""
 
+FLAT_SHARE_MIN = 0.2
+"""With fewer flat places a picture is of continuous tone: its flat places are its dullest, and all of it counts."""
+
 RARE_SHARE = 5e-4
 """A colour of less of the picture than this is no ink of its own."""
 
@@ -53,9 +56,10 @@ def quantise(pixels: Bytes, inks: int, *, palette: Sequence[str] = ()) -> Quanti
     if palette:
         centres = np.array([lab_of(colour) for colour in palette])
         return Quantised(_nearest(lab_of_levels(_kind_levels()), centres)[places], tuple(palette))
-    used, counts = np.unique(places[_flat(pixels)], return_counts=True)
+    is_flat = _flat(pixels)
+    used, counts = np.unique(places[is_flat], return_counts=True)
     is_common = counts >= RARE_SHARE * places.size
-    if not is_common.any():  # noise from edge to edge
+    if is_flat.mean() < FLAT_SHARE_MIN or not is_common.any():  # continuous tone, or noise from edge to edge
         used, counts = np.unique(places, return_counts=True)
         is_common = np.ones(len(used), np.bool_)
     used, counts = used[is_common], counts[is_common]

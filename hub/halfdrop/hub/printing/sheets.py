@@ -24,7 +24,7 @@ from halfdrop.hub.printing.canvas import (
     write_pages,
 )
 from halfdrop.hub.printing.separations import InkData, describe_inks
-from halfdrop.models.renderer import compose_layers, compose_proof, compose_tile
+from halfdrop.models.renderer import PROOF_TILE_MAX_PX, compose_layers
 from halfdrop.models.vector import describe_lattice
 
 Bytes = NDArray[np.uint8]
@@ -64,7 +64,7 @@ def draw_proof(artwork: Artwork) -> Page:
     """Return three by three tiles, with the bounds of the tile in the margin."""
     page = Page(SHORT_MM + 2 * RIM_MM, SHORT_MM + 2 * RIM_MM + 18)
     _head(page, artwork, "Proof, 3 x 3 tiles")
-    pixels = compose_proof(artwork.fields, artwork.palette, artwork.spec.repeat, min(PROOF_PX, artwork.size_px))
+    pixels = np.tile(artwork.shown(min(PROOF_PX, PROOF_TILE_MAX_PX, artwork.size_px)), (3, 3, 1))
     top = RIM_MM + 22
     side = page.height - top - RIM_MM
     left = (page.width - side) / 2
@@ -108,9 +108,7 @@ def draw_repeat(artwork: Artwork) -> Page:
     _head(page, artwork, "Repeat")
     side, left, top = DRAWN_MM, (SHORT_MM - DRAWN_MM) / 2, 62.0
     size_px = min(TILE_PX, artwork.size_px)
-    page.add(
-        Picture(left, top, side, side, compose_tile(artwork.fields, artwork.palette, artwork.spec.repeat, size_px))
-    )
+    page.add(Picture(left, top, side, side, artwork.shown(size_px)))
     page.add(Box(left, top, side, side, outline=INK))
     unit, unit_mm = side / lattice.units, artwork.side_mm / lattice.units
     _measure_across(page, left, left + side, top - 14, top, text=f"{artwork.side_mm:.1f} mm ({artwork.size_px} px)")

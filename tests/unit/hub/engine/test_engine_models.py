@@ -15,9 +15,9 @@ from halfdrop.contracts.errors import InvalidInput, PermanentError
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.hub.checkpoints.drawing import Checkpoint, load_checkpoint
 from halfdrop.hub.checkpoints.layout import check_layout
-from halfdrop.hub.checkpoints.lora import LoraChoice
-from halfdrop.hub.engine.asks import HouseAsk
-from halfdrop.hub.engine.diffusion import CheckpointModel, UnitAsk
+from halfdrop.hub.checkpoints.lora_choice import LoraChoice
+from halfdrop.hub.engine.asks import HouseAsk, UnitAsk
+from halfdrop.hub.engine.diffusion import CheckpointModel
 from halfdrop.hub.engine.house import HouseModel
 from halfdrop.hub.engine.rows import split_rows
 from halfdrop.hub.engine.seams import StepModel

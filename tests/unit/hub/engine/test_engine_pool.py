@@ -14,7 +14,8 @@ import pytest
 from halfdrop.contracts.errors import PermanentError, TransientError
 from halfdrop.hub.checkpoints.drawing import load_checkpoint
 from halfdrop.hub.checkpoints.layout import check_layout
-from halfdrop.hub.engine.diffusion import CheckpointModel, UnitAsk
+from halfdrop.hub.engine.asks import UnitAsk
+from halfdrop.hub.engine.diffusion import CheckpointModel
 from halfdrop.hub.engine.limits import Limits
 from halfdrop.hub.engine.planning import Group
 from halfdrop.hub.engine.pool import Loadable, ModelPool

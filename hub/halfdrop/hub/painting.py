@@ -1,0 +1,126 @@
+"""A job for a user's checkpoint: its unit, as it lies under the pattern's key, or newly painted by the engine.
+
+What an earlier delivery painted, or another order of the same pattern in the same size, is not painted again. Steps are
+not saved as the house model's are: schedulers have memories of their own kinds, and those are not written down. A job
+that is interrupted while it paints begins anew.
+"""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+import numpy as np
+import pyvips
+import structlog
+from numpy.typing import NDArray
+
+from halfdrop.contracts.imported import ImportedModel, is_inked, painted_unit_px
+from halfdrop.contracts.jobs import Job, colourways_of
+from halfdrop.contracts.subjects import unit_path
+from halfdrop.hub.checkpoints.tiles import lay_tile
+from halfdrop.hub.files import encode_picture
+from halfdrop.hub.finishing import finishing_steps
+from halfdrop.hub.leaving import JobPace
+from halfdrop.hub.printing.design import Design, describe_painting, design_painting
+from halfdrop.hub.progress_pictures import ProgressPictures, encode_progress
+from halfdrop.hub.reporting import Report
+from halfdrop.hub.sampler import Painted, Sampler
+from halfdrop.models.provenance import describe_provenance
+from halfdrop.runtime.objects import ObjectStore
+from halfdrop.runtime.semantics import FILE_NAME, generating
+
+log = structlog.get_logger()
+
+Bytes = NDArray[np.uint8]
+
+
+class StoredUnit(msgspec.Struct, frozen=True, kw_only=True, tag="unit.v1"):
+    """A painted unit at rest."""
+
+    png: bytes
+    device: str
+    dtype: str
+    """What it was painted on: a manifest says so, whoever finishes it."""
+
+
+async def paint(
+    job: Job,
+    key: str,
+    *,
+    model: ImportedModel,
+    objects: ObjectStore,
+    sampler: Sampler,
+    report: Report,
+    pace: JobPace,
+) -> Painted:
+    """Return the unit of the job's pattern, `key`. Raises InvalidInput for a size that the model cannot draw."""
+    unit_px = painted_unit_px(job.size_px, model, job.spec.repeat, inked=is_inked(job.finishing))
+    path = unit_path(key, unit_px)
+    finishing, steps = finishing_steps(job), job.spec.num_inference_steps
+    stored = await objects.get(path)
+    found = read_unit(stored, unit_px) if stored is not None else None
+    if found is not None:
+        drawn = max(0, report.status.steps - finishing)  # an earlier delivery painted it, and counted its steps
+        report.plan(drawn + finishing, done=drawn)
+        return found
+    report.plan(steps + finishing)
+    pace.sample(steps)
+    counted = 0
+
+    def end_step() -> None:
+        nonlocal counted
+        pace.step()
+        if counted < steps:  # a scheduler of second order takes more steps than it is asked for
+            counted += 1
+            report.advance_from_thread()
+
+    pictures = ProgressPictures(job, report, objects, steps=steps)
+
+    def sketch(take: Callable[[], Bytes], step: int) -> None:
+        pictures.offer(lambda: partial(draw_sketch, take(), job), step)
+
+    with report.stage("sampling", **generating(job.spec.model_digest, job.spec.seed)):
+        painted = await sampler.paint(job.spec, unit_px, on_step=end_step, on_sketch=sketch, job_class=job.job_class)
+        with report.timed("upload", **{FILE_NAME: path.rpartition("/")[2]}):
+            data = await asyncio.to_thread(encode_unit, painted, job)
+            await objects.put(path, data, media_type="application/msgpack")
+    return painted
+
+
+async def design_unit(job: Job, painted: Painted, *, model: ImportedModel, report: Report) -> Design:
+    """Return what the job's files are made of: the painting, and the inks that it is taken apart into."""
+
+    def take_apart() -> Design:
+        painting = describe_painting(job, painted.unit, family=model.family, device=painted.device, dtype=painted.dtype)
+        return design_painting(painted.unit, painting, job.spec, colourways=colourways_of(job))
+
+    with report.stage("inks"):
+        design = await asyncio.to_thread(take_apart)
+    shown = "the master shows them" if design.tile is None else "the master shows the painting"
+    report.note(f"taken apart into {len(dict.fromkeys(design.palette))} inks; {shown}")
+    return design
+
+
+def encode_unit(painted: Painted, job: Job) -> bytes:
+    """Return the unit as it lies in the store, with its provenance."""
+    png = encode_picture(painted.unit, describe_provenance(job.spec))
+    return msgspec.msgpack.encode(StoredUnit(png=png, device=painted.device, dtype=painted.dtype))
+
+
+def read_unit(data: bytes, unit_px: int) -> Painted | None:
+    """Return the unit in `data`; None, with a line in the log, for anything but a whole one of this size."""
+    try:
+        stored = msgspec.msgpack.decode(data, type=StoredUnit)
+        unit: Bytes = pyvips.Image.new_from_buffer(stored.png, "").numpy()
+        if unit.shape != (unit_px, unit_px, 3) or unit.dtype != np.uint8:
+            raise ValueError(f"got {unit.shape}; allowed: ({unit_px}, {unit_px}, 3)")
+    except (msgspec.MsgspecError, pyvips.Error, ValueError) as error:
+        log.warning("painted_unit_ignored", error=str(error))
+        return None
+    return Painted(unit=np.ascontiguousarray(unit), device=stored.device, dtype=stored.dtype)
+
+
+def draw_sketch(unit: Bytes, job: Job) -> bytes:
+    """Return a unit so far, a few dozen pixels across, as a small WebP of the tile."""
+    return encode_progress(lay_tile(unit, job.spec.repeat))
