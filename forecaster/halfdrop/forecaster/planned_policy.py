@@ -37,6 +37,9 @@ times as much, for the models that are fitted there."""
 HORIZONS_MIN = 3
 """However short a boot is: what the next nine minutes need is not given back."""
 
+UNKNOWN = -1
+"""Wanted where a forecast is no number."""
+
 SMOOTH_MINUTES = 3
 """What the plan's forecasts are the mean of. A queue carries the rest within the ten seconds that jobs may wait."""
 
@@ -52,12 +55,17 @@ def wanted_table(quantiles: FloatArray, *, policy: PlanPolicy, service_s: float)
 
     quantiles: [minutes, horizons, QUANTILES] of the work around each horizon, in mean GPUs.
     """
+    is_known = np.isfinite(quantiles).all(axis=2)
+    known = np.where(is_known[:, :, None], quantiles, 0.0)
     if policy.quantile is None:
-        return wanted_capacity(quantiles, service_s=service_s, prices=PRICES)
-    minutes, horizons, levels = quantiles.shape
-    stated = at_levels(quantiles.reshape(minutes * horizons, levels), (policy.quantile,))
-    whole = np.ceil(np.maximum(stated, 0.0) - 1e-9).astype(np.int64).reshape(minutes, horizons, 1)
-    return np.repeat(whole, len(PRICES), axis=2)
+        wanted = wanted_capacity(known, service_s=service_s, prices=PRICES)
+    else:
+        minutes, horizons, levels = known.shape
+        stated = at_levels(known.reshape(minutes * horizons, levels), (policy.quantile,))
+        whole = np.ceil(np.maximum(stated, 0.0) - 1e-9).astype(np.int64).reshape(minutes, horizons, 1)
+        wanted = np.repeat(whole, len(PRICES), axis=2)
+    wanted[~is_known] = UNKNOWN
+    return wanted
 
 
 class CapacityOrder:

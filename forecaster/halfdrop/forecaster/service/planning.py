@@ -15,6 +15,7 @@ from halfdrop.forecaster.plan import STALE_AFTER_S, PlanPoint, PlanPolicy
 from halfdrop.forecaster.planned_policy import (
     PLAN_HORIZONS_MINUTES,
     PRICES,
+    UNKNOWN,
     CapacityOrder,
     PriceSteering,
     at_price,
@@ -140,6 +141,8 @@ class PoolBook:
         fallback = self._judge(verdict, minute)
         if wanted is None:
             fallback = missing
+        elif (wanted == UNKNOWN).any():
+            fallback, wanted = "the forecast is no number", None
         elif age_s > STALE_AFTER_S:
             fallback, wanted = f"the newest minute is {age_s / MINUTE_S:.0f} min old", None
         if fallback:
@@ -155,15 +158,17 @@ class PoolBook:
             self._order.plan_nothing()
         before = self.planned.replicas if self.planned else 0
         decision = self._order.decide(floor=floor, total=before)
-        needs = self._need(by_horizon[: len(horizons)], floor, price=math.exp(log_price))
-        reason = self._say(decision, needs, before=before, most=max([0, *by_horizon[: len(horizons)]]), floor=floor)
-        reason = f"{reason}: {fallback}" if fallback else reason
-        points = [PlanPoint(minutes_ahead=0, replicas=decision.replicas, reason=reason)]
+        most = max([0, *by_horizon[: len(horizons)]])
+        full, brief = (
+            self._say(decision, needs, before=before, most=most, floor=floor) + (f": {fallback}" if fallback else "")
+            for needs in self._need(by_horizon[: len(horizons)], floor, price=math.exp(log_price))
+        )
+        points = [PlanPoint(minutes_ahead=0, replicas=decision.replicas, reason=full)]
         points += self._points(by_horizon, horizons, floor)
         self.planned = Planned(
             minute=minute,
             replicas=decision.replicas,
-            reason=reason,
+            reason=full,
             points=tuple(points),
             price=math.exp(log_price),
             price_reason=why,
@@ -174,7 +179,7 @@ class PoolBook:
             fallback=fallback,
         )
         if decision.replicas != before:
-            self.changes.append(Change(minute=minute, before=before, replicas=decision.replicas, reason=reason))
+            self.changes.append(Change(minute=minute, before=before, replicas=decision.replicas, reason=brief))
         return self.planned
 
     def _judge(self, verdict: Verdict, minute: int) -> str:
@@ -197,27 +202,31 @@ class PoolBook:
             found = Price(log_price=policy.log_price)
         else:
             days = found.blocks * BLOCK_MINUTES / 1440
-            why = f"shadow pools that served the last {days:.3g} days again, to be {policy.late_share_target:.2%} late"
+            why = (
+                f"shadow pools that served the last {days:.3g} days again, for {policy.late_share_target:.2%} late jobs"
+            )
         correction = self._steering.correction
         if abs(correction) >= STEERED_MIN:
             why = f"{why}; times {math.exp(correction):.2g} by this pool's own lateness"
         return _within_prices(found.log_price + correction), why
 
-    def _need(self, needed: list[int], floor: int, *, price: float) -> str:
-        """Say what the forecast asks for up to the boot's p95, or what stands in for it."""
+    def _need(self, needed: list[int], floor: int, *, price: float) -> tuple[str, str]:
+        """Say what the forecast asks for up to the boot's p95, or what stands in for it: in full, and for a list."""
         policy = self.policy
         least = max(floor, policy.replicas_min)
         at_least = f"reactive floor: {least} GPUs, the more of {floor} at work and the minimum of {policy.replicas_min}"
         if not needed:
-            return f"no usable forecast, {at_least}"
+            return f"no usable forecast, {at_least}", f"no usable forecast, reactive floor: {least}"
         most = max(needed)
         within = f"within {PLAN_HORIZONS_MINUTES[needed.index(most)]} min"
         if policy.quantile is not None:
-            said = f"the policy states the quantile {policy.quantile:g}: demand {within} asks for {most} GPUs"
+            brief = f"{most} {within}, by the stated quantile {policy.quantile:g}"
+            full = f"the policy states the quantile {policy.quantile:g}: demand {within} asks for {most} GPUs"
         else:
+            brief = f"{most} {within} are cheapest, late at {price:.3g} × idle"
             costs = f"late seconds cost {price:.3g} times an idle GPU second"
-            said = f"{costs}: {most} GPUs are cheapest for what is forecast {within}"
-        return said if most >= least else f"{at_least}; {said}"
+            full = f"{costs}: {most} GPUs are cheapest for what is forecast {within}"
+        return (full, brief) if most >= least else (f"{at_least}; {full}", f"reactive floor: {least}; {brief}")
 
     def _say(self, decision: ScalingDecision, needs: str, *, before: int, most: int, floor: int) -> str:
         """Return the reason for what was decided, in words. most: GPUs that the forecast asks for."""

@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from halfdrop.forecaster.calibration import QUANTILES
 from halfdrop.forecaster.honesty import Verdict
 from halfdrop.forecaster.plan import PlanPolicy
-from halfdrop.forecaster.planned_policy import PLAN_HORIZONS_MINUTES, PRICES
+from halfdrop.forecaster.planned_policy import PLAN_HORIZONS_MINUTES, PRICES, wanted_table
 from halfdrop.forecaster.service.planning import FALLBACK_HOLD_MINUTES, Planned, PoolBook
 from halfdrop.forecaster.shadow_pools import Price
 from halfdrop.forecaster.workload import IntArray
@@ -50,7 +51,7 @@ def test_the_reason_says_what_lateness_costs_and_where_that_comes_from() -> None
         "late seconds cost 3.1 times an idle GPU second: 14 GPUs are cheapest for what is forecast within 6 min"
     )
     assert found.price == pytest.approx(3.1)
-    assert found.price_reason == "shadow pools that served the last 5 days again, to be 0.80% late"
+    assert found.price_reason == "shadow pools that served the last 5 days again, for 0.80% late"
     assert [point.minutes_ahead for point in found.points] == [0, 3, 6, 9]
     assert found.wanted == (9, 14, 12, 30, 40)
 
@@ -86,7 +87,7 @@ def test_a_rise_is_planned_at_once_and_a_fall_after_the_hold() -> None:
     book = PoolBook(PlanPolicy(hold_minutes=3, is_margin_steered=False))
     assert plan_minutes(book, [10, 15, 9, 9, 9, 9]) == [10, 15, 15, 15, 9, 9]
     assert [(change.before, change.replicas) for change in book.changes] == [(0, 10), (10, 15), (15, 9)]
-    assert book.changes[1].reason.startswith("late seconds cost 19 times an idle GPU second: 15 GPUs are cheapest")
+    assert book.changes[1].reason == "15 within 3 min are cheapest, late at 19 × idle"
     assert book.changes[2].reason.startswith("given back, not wanted for 3 min")
 
 
@@ -112,6 +113,17 @@ def test_a_stale_forecast_plans_nothing() -> None:
     assert found.replicas == 3
     assert found.reason.startswith("no usable forecast, reactive floor: 3 GPUs")
     assert found.reason.endswith("the newest minute is 10 min old")
+
+
+@pytest.mark.parametrize("policy", [PlanPolicy(), PlanPolicy(quantile=0.9)])
+def test_a_forecast_that_is_no_number_plans_nothing_and_says_so(policy: PlanPolicy) -> None:
+    fan = np.full((1, len(PLAN_HORIZONS_MINUTES), len(QUANTILES)), 50.0)
+    fan[0, 2, 6] = math.nan
+    book = PoolBook(policy)
+    book.note(gpus=3.0, arrived=9, late=0, capacity=math.nan, boot_p95_s=420)
+    found = plan_once(book, wanted_table(fan, policy=policy, service_s=20.0)[0])
+    assert found.replicas == 3
+    assert found.fallback == "the forecast is no number"
 
 
 def test_a_forecast_that_was_too_high_plans_no_more_until_it_has_been_good_for_a_while() -> None:
