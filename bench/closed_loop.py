@@ -13,12 +13,11 @@ from capacity_traces import Trace, load_traces, stable_diffusion
 from measuring import report
 
 from halfdrop.deploy.closed_loop import FAULTS, OperatedPool, make_policy
-from halfdrop.forecaster.forecast import HORIZONS_MINUTES, SeriesForecaster
 from halfdrop.forecaster.plan import PlanPolicy
-from halfdrop.forecaster.quantile_policy import QuantilePolicy
+from halfdrop.forecaster.planned_policy import PLAN_HORIZONS_MINUTES, PlannedPolicy
 from halfdrop.forecaster.queue_simulator import PoolRules, Timeline, simulate
-from halfdrop.forecaster.replay import first_replicas
-from halfdrop.forecaster.workload import FloatArray, draw_jobs
+from halfdrop.forecaster.replay import LEARN_MINUTES, first_replicas, learn_plan, price_window
+from halfdrop.forecaster.workload import draw_jobs
 
 DAY_MINUTES = 1_440
 SEED = 20261127
@@ -67,10 +66,21 @@ def drawn_day() -> Trace:
 
 
 def serve(trace: Trace, faults: list[str]) -> dict[str, dict[str, float]]:
-    forecasts = forecast(trace)
-    timeline, rules = Timeline(trace.workload), PoolRules()
+    timeline, rules, policy = Timeline(trace.workload), PoolRules(), PlanPolicy()
     ready, boot_p95_s = first_replicas(trace.history), rules.boot_quantile_s(0.95)
-    ours = QuantilePolicy(forecasts, HORIZONS_MINUTES, policy=PlanPolicy(), boot_p95_s=boot_p95_s)
+    history, service_s = trace.history[-LEARN_MINUTES:], trace.workload.mean_service_s
+    window = np.where(np.isnan(trace.gaps), np.nan, trace.workload.work_per_minute())
+    learnt = learn_plan(
+        history,
+        window,
+        start_minute=trace.workload.start_minute - len(history),
+        service_s=service_s,
+        horizons=PLAN_HORIZONS_MINUTES,
+    )
+    wanted, log_prices = price_window(
+        history[learnt.known_from :], window, learnt=learnt, rules=rules, policy=policy, service_s=service_s
+    )
+    ours = PlannedPolicy(wanted, policy=policy, rules=rules, log_prices=log_prices, is_corrected=True)
     replay = simulate(timeline, ours, rules=rules, replicas=ready)
     found: dict[str, dict[str, float]] = {
         "replay": {"late_share": round(replay.late_share, 5), "gpu_hours": round(replay.gpu_hours, 1)}
@@ -78,7 +88,12 @@ def serve(trace: Trace, faults: list[str]) -> dict[str, dict[str, float]]:
     maximum = 4 * max(int(replay.replicas.max()), 1)
     for name in faults:
         pool = OperatedPool(
-            forecasts, HORIZONS_MINUTES, policy=make_policy(maximum), boot_p95_s=boot_p95_s, fault=FAULTS[name]
+            learnt.quantiles[-len(window) :],
+            wanted,
+            log_prices,
+            policy=make_policy(maximum),
+            boot_p95_s=boot_p95_s,
+            fault=FAULTS[name],
         )
         outcome = simulate(timeline, pool, rules=rules, replicas=ready)
         counted = pool.counted
@@ -93,14 +108,6 @@ def serve(trace: Trace, faults: list[str]) -> dict[str, dict[str, float]]:
             "decisions": counted.decisions,
         }
     return found
-
-
-def forecast(trace: Trace) -> FloatArray:
-    """Return the forecasts made at each minute of the window, by what had come by then."""
-    forecaster = SeriesForecaster(start_minute=trace.workload.start_minute - len(trace.history))
-    forecaster.extend(trace.history)
-    window = np.where(np.isnan(trace.gaps), np.nan, trace.workload.work_per_minute())
-    return forecaster.extend(window).quantiles
 
 
 if __name__ == "__main__":

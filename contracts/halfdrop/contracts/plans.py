@@ -42,6 +42,22 @@ class DemandSeries(msgspec.Struct, frozen=True, kw_only=True):
     busy: tuple[tuple[float, ...], ...]
     """busy[step][quantile]: busy slots on average during the step."""
 
+    capacity: tuple[float, ...] = ()
+    """capacity[step]: slots to have, by `capacity_for`; empty: the forecaster does not say."""
+
+
+class CapacityFor(msgspec.Struct, frozen=True, kw_only=True):
+    """By what the capacity of a plan was chosen."""
+
+    late_share: float | None = None
+    """The share of late jobs that the price of lateness is steered to; None: the price stands, or has no say."""
+
+    quantile: float | None = None
+    """Of demand, where the pool's own policy states one."""
+
+    price: float
+    """What a second of late work costs, against a second of an idle slot."""
+
 
 class DemandPlan(msgspec.Struct, frozen=True, kw_only=True, tag="plan.v1"):
     """What one pool is expected to be asked for, from `starts_at` on."""
@@ -63,6 +79,9 @@ class DemandPlan(msgspec.Struct, frozen=True, kw_only=True, tag="plan.v1"):
 
     note: str = ""
     """Why this is no forecast but what was busy of late, if so: it is missing, or has been bad."""
+
+    capacity_for: CapacityFor | None = None
+    """By what `capacity` of the series was chosen; None: they have none."""
 
 
 class AnnouncedDemand(msgspec.Struct, frozen=True, kw_only=True, tag="announced.v1"):
@@ -116,11 +135,23 @@ def _series_absurdity(plan: DemandPlan, series: DemandSeries) -> str:
     name = f"series {series.job_class!r}"
     if not 1 <= len(series.busy) <= STEPS_MAX:
         return f"{name} has {len(series.busy)} steps; allowed: 1 to {STEPS_MAX}"
+    if absurdity := _capacity_absurdity(plan, series):
+        return f"{name} {absurdity}"
     for step, row in enumerate(series.busy):
         if len(row) != len(plan.quantiles):
             return f"{name}, step {step} has {len(row)} values for {len(plan.quantiles)} quantiles"
         if not all(0 <= value <= BUSY_MAX for value in row):
             return f"{name}, step {step} holds a value that is no demand: {list(row)[:4]}"
+    return ""
+
+
+def _capacity_absurdity(plan: DemandPlan, series: DemandSeries) -> str:
+    if series.capacity and len(series.capacity) != len(series.busy):
+        return f"has capacity for {len(series.capacity)} of {len(series.busy)} steps"
+    if not all(0 <= slots <= BUSY_MAX for slots in series.capacity):
+        return f"holds a capacity that is none: {list(series.capacity)[:4]}"
+    if plan.capacity_for is not None and not 0 < plan.capacity_for.price < math.inf:
+        return f"was chosen at a price of lateness of {plan.capacity_for.price}"
     return ""
 
 

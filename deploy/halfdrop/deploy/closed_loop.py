@@ -13,22 +13,19 @@ import numpy as np
 from msgspec import Struct
 
 from halfdrop.contracts.errors import PermanentError
-from halfdrop.contracts.plans import DemandPlan, DemandSeries, decode_plan, encode_plan
+from halfdrop.contracts.plans import CapacityFor, DemandPlan, DemandSeries, decode_plan, encode_plan
 from halfdrop.forecaster.calibration import QUANTILES
-from halfdrop.forecaster.plan import PlanPolicy, at_score, score_of
-from halfdrop.forecaster.quantile_policy import MarginSteering
+from halfdrop.forecaster.plan import PlanPolicy
+from halfdrop.forecaster.planned_policy import PLAN_HORIZONS_MINUTES, PriceSteering, at_price
 from halfdrop.forecaster.scaling import Observation as PoolSeen
 from halfdrop.forecaster.scaling import ScalingDecision as Wanted
-from halfdrop.forecaster.workload import MINUTE_S, FloatArray
+from halfdrop.forecaster.workload import MINUTE_S, FloatArray, IntArray
 from halfdrop.operator.deciding import Observation, PoolFacts, decide_replicas
 from halfdrop.operator.policies import CapacityPolicySpec, Fallback, Objective, Reactive, ScaleDown
 from halfdrop.operator.stepping import DecisionMemory
 
 EPOCH_S = 1_767_225_600.0
 """When the virtual clock begins, so that plans have times as in life."""
-
-PUBLISHED = 0.95
-"""The quantile that the policy asks for; its column is steered by the lateness that came of it (ADR 25)."""
 
 STEPS = 20
 """Minutes of a plan: more than a boot and a cooldown, which is what decisions read."""
@@ -74,14 +71,14 @@ class Counted(Struct, kw_only=True):
 
 
 def make_policy(maximum: int, *, cooldown_s: int = 120, hysteresis: float = 0.04) -> CapacityPolicySpec:
-    """Return a CapacityPolicy that says what the replay's policy does: the same quantile, and as patient.
+    """Return a CapacityPolicy that says what the replay's policy does: the same share of late jobs, and as patient.
 
     The replay gives back what nothing wanted for three minutes; the operator waits two, and looks two further ahead.
     """
     return CapacityPolicySpec(
         min_replicas=1,
         max_replicas=maximum,
-        objective=Objective(quantile=PUBLISHED),
+        objective=Objective(late_share=PlanPolicy().late_share_target),
         scale_down=ScaleDown(hysteresis=hysteresis, cooldown_seconds=cooldown_s),
         reactive=Reactive(jobs_per_slot=1.0),
         fallback=Fallback(stale_after_seconds=300),
@@ -93,19 +90,21 @@ class OperatedPool:
 
     def __init__(
         self,
-        forecasts: FloatArray,
-        horizons: tuple[int, ...],
+        quantiles: FloatArray,
+        wanted: IntArray,
+        log_prices: FloatArray,
         *,
         policy: CapacityPolicySpec,
         boot_p95_s: float,
         fault: Fault,
     ) -> None:
-        """forecasts: [minutes, horizons, QUANTILES], row m made when minute m had ended."""
-        wishes = PlanPolicy()
-        self._forecasts, self._horizons = forecasts, horizons
+        """quantiles: [minutes, PLAN_HORIZONS_MINUTES, QUANTILES], row m made when minute m had ended; wanted: what is
+        cheapest at each price, [minutes, PLAN_HORIZONS_MINUTES, PRICES]; log_prices: that each minute is planned at."""
+        self._quantiles, self._wanted, self._log_prices = quantiles, wanted, log_prices
         self._policy, self._fault = policy, fault
         self._pool = PoolFacts(name="pool", boot_p95_s=boot_p95_s)
-        self._steering = MarginSteering(score=score_of(PUBLISHED), late_share_target=wishes.late_share_target)
+        self._late_share = PlanPolicy().late_share_target
+        self._steering = PriceSteering(late_share_target=self._late_share)
         self._memory = DecisionMemory()
         self._plan: DemandPlan | None = None
         self._checked = 0
@@ -133,7 +132,7 @@ class OperatedPool:
         """Take the newest plan that is out by now."""
         made_s = now_s - self._fault.late_s
         minute = made_s // MINUTE_S - 1
-        if not 0 <= minute < len(self._forecasts) or made_s > self._fault.stops_after_s:
+        if not 0 <= minute < len(self._wanted) or made_s > self._fault.stops_after_s:
             return  # what was published last stays in the bucket, and grows old
         plan = self._publish(minute, made_s)
         if self._checked < CHECKED_PLANS_MAX:
@@ -144,21 +143,21 @@ class OperatedPool:
         self._plan = plan
 
     def _publish(self, minute: int, made_s: int) -> DemandPlan:
-        """Return the forecast as a plan, a step a minute. Between two horizons it lies between: the hour's margin is
-        not that of the eleventh minute, which lowering asks for."""
-        table = self._forecasts[minute].tolist()
-        steered = [at_score(quantiles, self._steering.score) * self._fault.factor for quantiles in table]
-        medians = [min(row[0] * self._fault.factor, high) for row, high in zip(table, steered, strict=True)]
+        """Return the forecast as a plan, a step a minute, as the planner publishes it: between two horizons it lies
+        between them."""
+        log_price = float(self._log_prices[minute]) + self._steering.correction
+        by_horizon = [replicas * self._fault.factor for replicas in at_price(self._wanted[minute], log_price)]
+        medians = self._quantiles[minute, :, 0] * self._fault.factor
         steps = range(1, STEPS + 1)
-        columns = (np.interp(steps, self._horizons, column).tolist() for column in (medians, steered))
-        rows = zip(*columns, strict=True)
+        busy, capacity = (np.interp(steps, PLAN_HORIZONS_MINUTES, row).tolist() for row in (medians, by_horizon))
         return DemandPlan(
             region="local",
             pool="pool",
             made_at=EPOCH_S + made_s,
             starts_at=EPOCH_S + made_s,
-            quantiles=(QUANTILES[0], PUBLISHED),
-            series=(DemandSeries(busy=tuple(rows)),),
+            quantiles=QUANTILES[:1],
+            series=(DemandSeries(busy=tuple((value,) for value in busy), capacity=tuple(capacity)),),
+            capacity_for=CapacityFor(late_share=self._late_share, price=math.exp(log_price)),
         )
 
     def _count(self, *, before: int, after: int, jobs: float, reason: str, now_s: int) -> None:

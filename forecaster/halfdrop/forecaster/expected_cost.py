@@ -10,6 +10,7 @@ The waiting is Halfin and Whitt's, "Heavy-traffic limits for queues with many ex
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.special import ndtr, ndtri
@@ -40,7 +41,7 @@ def wanted_capacity(quantiles: FloatArray, *, service_s: float, prices: FloatArr
     for horizon in range(quantiles.shape[1]):
         for begin in range(0, len(quantiles), BLOCK_MINUTES):
             rows = slice(begin, begin + BLOCK_MINUTES)
-            intensities = _at_levels(np.asarray(quantiles[rows, horizon], dtype=np.float64))
+            intensities = at_levels(np.asarray(quantiles[rows, horizon], dtype=np.float64), LEVELS)
             least, most = intensities[:, :1], intensities[:, -1:]
             reach = 1.15 * most + 4 * np.sqrt(most + 1) + 3 - least
             capacities = np.ceil(least + reach * np.linspace(0, 1, CANDIDATES)[None, :] ** 1.5)
@@ -73,11 +74,11 @@ def _masses() -> FloatArray:
     return masses
 
 
-def _at_levels(quantiles: FloatArray) -> FloatArray:
-    """Interpolate [minutes, QUANTILES] at LEVELS, linear in the normal score, and on beyond the last one."""
+def at_levels(quantiles: FloatArray, levels: Sequence[float]) -> FloatArray:
+    """Interpolate [minutes, QUANTILES] at levels, linear in the normal score, and on beyond the last one."""
     scores = ndtri(np.array(QUANTILES))
-    found = np.empty((len(quantiles), len(LEVELS)))
-    for place, score in enumerate(ndtri(np.array(LEVELS))):
+    found = np.empty((len(quantiles), len(levels)))
+    for place, score in enumerate(ndtri(np.array(levels))):
         right = min(max(int(np.searchsorted(scores, score)), 1), len(scores) - 1)
         share = (score - scores[right - 1]) / (scores[right] - scores[right - 1])
         found[:, place] = quantiles[:, right - 1] + share * (quantiles[:, right] - quantiles[:, right - 1])

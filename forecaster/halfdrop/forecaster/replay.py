@@ -11,18 +11,17 @@ import msgspec
 import numpy as np
 
 from halfdrop.contracts.errors import InvalidInput
-from halfdrop.forecaster.expected_cost import wanted_capacity
 from halfdrop.forecaster.features import DAY_MINUTES
 from halfdrop.forecaster.forecast import SeriesForecaster
 from halfdrop.forecaster.oracle import find_oracle
 from halfdrop.forecaster.plan import PlanPolicy
-from halfdrop.forecaster.planned_policy import PLAN_HORIZONS_MINUTES, PRICES, SMOOTH_MINUTES, PlannedPolicy
+from halfdrop.forecaster.planned_policy import SMOOTH_MINUTES, PlannedPolicy, horizons_until, wanted_table
 from halfdrop.forecaster.queue_simulator import Outcome, PoolRules, Timeline, simulate
 from halfdrop.forecaster.rivals_predictive import AwsPredictive, CraneEhpa, DemandMeter, DynamoPlanner, PredictiveHpa
 from halfdrop.forecaster.rivals_reactive import HpaUtilisation, KedaQueue, KnativeKpa
 from halfdrop.forecaster.scaling import Policy
-from halfdrop.forecaster.shadow_pools import BLOCK_MINUTES, ShadowPools
-from halfdrop.forecaster.workload import FloatArray, draw_jobs
+from halfdrop.forecaster.shadow_pools import BLOCK_MINUTES, PriceBook
+from halfdrop.forecaster.workload import FloatArray, IntArray, as_kept, draw_jobs
 
 REACTIVE: dict[str, Callable[[float], Policy]] = {"HPA": HpaUtilisation, "KEDA": KedaQueue, "Knative": KnativeKpa}
 PREDICTIVE: dict[str, Callable[[float, DemandMeter], Policy]] = {
@@ -39,6 +38,9 @@ START_MARGIN = 1.3
 """GPUs that are ready at the first tick, over the demand of the hour before: the same for everybody."""
 
 SHORTEST_WINDOW_MINUTES = 60
+LEARN_MINUTES = 15 * DAY_MINUTES
+"""How much before its window our policy learns from: two weeks and a day to warm up."""
+
 SHADOW_MINUTES = 7 * DAY_MINUTES
 """How much of the history shadows are run over before a replay."""
 
@@ -46,6 +48,25 @@ SHADOW_WARM_MINUTES = DAY_MINUTES
 """A forecaster's first day says nothing about its later ones."""
 
 JOBS_SEED = 20261127
+
+
+Tell = Callable[[str, float], None]
+"""Is told what is being done, and how much of it is done, 0 to 1. May raise, which ends the replay."""
+
+
+class Learnt(msgspec.Struct, frozen=True, kw_only=True):
+    """What was forecast at each minute, and what is cheapest at each price: any policy may be replayed on it."""
+
+    known_from: int
+    """Place in the history at which it begins; it goes on to the end of the window."""
+
+    horizons: tuple[int, ...]
+    service_s: float
+    quantiles: FloatArray
+    """[minutes, horizons, QUANTILES] of three-minute demand, in mean GPUs."""
+
+    wanted: IntArray
+    """[minutes, horizons, PRICES]"""
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,16 +104,18 @@ def replay_demand(
     policy.check()
     if not SHORTEST_WINDOW_MINUTES <= window_minutes <= len(gpus):
         raise InvalidInput("window", got=f"{window_minutes} min", allowed=f"60 to the {len(gpus)} minutes of history")
+    gpus = as_kept(gpus)
+    rules = msgspec.structs.replace(rules, replicas_min=policy.replicas_min, replicas_max=policy.replicas_max)
     history, window = gpus[:-window_minutes], gpus[-window_minutes:]
     begin = start_minute + len(history)
-    workload = draw_jobs(window, seed=JOBS_SEED, mean_service_s=mean_service_s, start_minute=begin)
-    if not len(workload.arrivals_s):
+    timeline = draw_timeline(window, start_minute=begin, service_s=mean_service_s)
+    if not timeline.arrivals:
         raise InvalidInput("history", got="a window without any work", allowed="some demand to serve")
-    timeline = Timeline(workload)
     oracle = find_oracle(timeline, rules=rules, late_budget=late_budget)
-    replicas = first_replicas(history if len(history) else window[:SHORTEST_WINDOW_MINUTES])
+    replicas = max(policy.replicas_min, first_replicas(history if len(history) else window[:SHORTEST_WINDOW_MINUTES]))
+    recent = history[-LEARN_MINUTES:]
     planned = plan_replay(
-        history, window, start_minute=start_minute, service_s=mean_service_s, rules=rules, policy=policy
+        recent, window, start_minute=begin - len(recent), service_s=mean_service_s, rules=rules, policy=policy
     )
     ours = simulate(timeline, planned, rules=rules, replicas=replicas)
     served = [_row("halfdrop", None, ours, oracle)]
@@ -105,6 +128,11 @@ def replay_demand(
     return Replay(days=window_minutes / DAY_MINUTES, jobs=ours.jobs, work_hours=ours.work_hours, served=tuple(served))
 
 
+def draw_timeline(window: FloatArray, *, start_minute: int, service_s: float) -> Timeline:
+    """Return the jobs of a window: the same for everybody, on the command line and on the page."""
+    return Timeline(draw_jobs(window, seed=JOBS_SEED, mean_service_s=service_s, start_minute=start_minute))
+
+
 def plan_replay(
     history: FloatArray,
     window: FloatArray,
@@ -113,40 +141,69 @@ def plan_replay(
     service_s: float,
     rules: PoolRules,
     policy: PlanPolicy,
+    learnt: Learnt | None = None,
 ) -> PlannedPolicy:
     """Return our policy for a window, as it would have been had it run through the history before it.
 
     Every block of the window is planned at the price that shadows found in the blocks before, never in itself.
+    learnt: what `learn_plan` returned for the same minutes, at as many horizons as the boots need or more.
     """
-    forecaster = SeriesForecaster(
-        start_minute=start_minute, horizons=PLAN_HORIZONS_MINUTES, smooth_minutes=SMOOTH_MINUTES
-    )
-    shadows = ShadowPools(horizons=PLAN_HORIZONS_MINUTES, rules=rules, policy=policy, service_s=service_s)
-    known_from = max(0, min(SHADOW_WARM_MINUTES, len(history) - BLOCK_MINUTES), len(history) - SHADOW_MINUTES)
-    before = forecaster.extend(history).quantiles[known_from:]
-    for begin, end in _blocks(len(before)):
-        shadows.learn(
-            history[known_from + begin : known_from + end],
-            wanted_capacity(before[begin:end], service_s=service_s, prices=PRICES),
+    if learnt is None:
+        learnt = learn_plan(
+            history,
+            window,
+            start_minute=start_minute,
+            service_s=service_s,
+            horizons=horizons_until(rules.boot_quantile_s(0.95)),
         )
-    wanted = wanted_capacity(forecaster.extend(window).quantiles, service_s=service_s, prices=PRICES)
-    log_prices = []
-    for begin, end in _blocks(len(window)):
-        log_prices.append(shadows.log_price())
-        shadows.learn(window[begin:end], wanted[begin:end])
-    return PlannedPolicy(
-        wanted,
-        PLAN_HORIZONS_MINUTES,
-        policy=policy,
-        rules=rules,
-        log_prices=np.array(log_prices),
-        minutes_per_price=BLOCK_MINUTES,
-        is_corrected=policy.is_margin_steered,
+    wanted, log_prices = price_window(
+        history[learnt.known_from :], window, learnt=learnt, rules=rules, policy=policy, service_s=service_s
     )
+    return PlannedPolicy(wanted, policy=policy, rules=rules, log_prices=log_prices, is_corrected=policy.is_price_sought)
 
 
-def _blocks(minutes: int) -> list[tuple[int, int]]:
-    return [(begin, min(begin + BLOCK_MINUTES, minutes)) for begin in range(0, minutes, BLOCK_MINUTES)]
+def price_window(
+    before: FloatArray, window: FloatArray, *, learnt: Learnt, rules: PoolRules, policy: PlanPolicy, service_s: float
+) -> tuple[IntArray, FloatArray]:
+    """Return what is wanted at each price at each minute of the window, and the logarithm of the price that held then.
+
+    before: the history from `learnt.known_from` on.
+    """
+    wanted = learnt.wanted
+    if policy.quantile is not None:
+        wanted = wanted_table(learnt.quantiles, policy=policy, service_s=service_s)
+    book = PriceBook(policy=policy, rules=rules, service_s=service_s)
+    book.extend(before, wanted[: len(before)])
+    book.close_block()
+    return wanted[len(before) :], book.extend(window, wanted[len(before) :])
+
+
+def learn_plan(
+    history: FloatArray,
+    window: FloatArray,
+    *,
+    start_minute: int,
+    service_s: float,
+    horizons: tuple[int, ...],
+    tell: Tell = lambda doing, done_share: None,
+) -> Learnt:
+    """Forecast each minute by what had come by then, and work out what that makes of each price."""
+    forecaster = SeriesForecaster(start_minute=start_minute, horizons=horizons, smooth_minutes=SMOOTH_MINUTES)
+    known_from = max(0, min(SHADOW_WARM_MINUTES, len(history) - BLOCK_MINUTES), len(history) - SHADOW_MINUTES)
+    demand = np.concatenate([history, window])
+    quantiles, wanted = [], []
+    for begin in range(0, len(demand), DAY_MINUTES):
+        tell("learning the days before", begin / len(demand))
+        made = forecaster.extend(demand[begin : begin + DAY_MINUTES]).quantiles[max(0, known_from - begin) :]
+        quantiles.append(made)
+        wanted.append(wanted_table(made, policy=PlanPolicy(), service_s=service_s))
+    return Learnt(
+        known_from=known_from,
+        horizons=horizons,
+        service_s=service_s,
+        quantiles=np.concatenate(quantiles),
+        wanted=np.concatenate(wanted),
+    )
 
 
 def make_rival(name: str, knob: float, history: FloatArray, window_minutes: int) -> Policy:

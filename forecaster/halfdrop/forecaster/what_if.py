@@ -6,27 +6,27 @@ finished, as hub workers do within the notice that a spot instance gets.
 """
 
 import time
-from collections.abc import Callable
-from typing import TypeAlias
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from halfdrop.contracts.errors import InvalidInput
-from halfdrop.forecaster.calibration import QUANTILES
 from halfdrop.forecaster.features import DAY_MINUTES
-from halfdrop.forecaster.forecast import SeriesForecaster
 from halfdrop.forecaster.oracle import find_oracle
 from halfdrop.forecaster.plan import PlanPolicy
-from halfdrop.forecaster.quantile_policy import QuantilePolicy
-from halfdrop.forecaster.queue_simulator import Outcome, PoolRules, Timeline, simulate
-from halfdrop.forecaster.replay import JOBS_SEED, first_replicas
+from halfdrop.forecaster.planned_policy import PlannedPolicy, horizons_until
+from halfdrop.forecaster.queue_simulator import Outcome, PoolRules, simulate
+from halfdrop.forecaster.replay import (
+    SHORTEST_WINDOW_MINUTES,
+    Learnt,
+    Tell,
+    draw_timeline,
+    first_replicas,
+    learn_plan,
+    plan_replay,
+)
 from halfdrop.forecaster.scaling import DECISION_INTERVAL_S, Observation, Policy, ScalingDecision
-from halfdrop.forecaster.workload import DAY_S, MINUTE_S, FloatArray, IntArray, draw_jobs
-
-HORIZONS_MINUTES = (1, 3, 6, 9, 15, 30)
-"""Up to half an hour of boot; what is longer than that is planned for as if it were not."""
+from halfdrop.forecaster.workload import DAY_S, MINUTE_S, FloatArray, IntArray
 
 JOBS_MAX = 3_000_000
 """In one replay: a few hundred MB, and some ten seconds for each policy."""
@@ -35,10 +35,6 @@ LATE_BUDGET = 0.01
 SPOT_SEED = 11
 TELL_EVERY_S = 0.2
 POINTS = 480
-
-Float32Array: TypeAlias = NDArray[np.float32]
-Tell = Callable[[str, float], None]
-"""Is told what is being done, and how much of all is done, 0 to 1. May raise, which ends the replay."""
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,8 +73,30 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     scenario: Terms | None
     """None: only the present terms, beside hindsight."""
 
-    learnt: Float32Array | None = None
+    learnt: Learnt | None = None
     """What `learn` returned for the same minutes, to spare learning it again."""
+
+    @property
+    def history(self) -> FloatArray:
+        return self.gpus[: -self.window_minutes]
+
+    @property
+    def window(self) -> FloatArray:
+        return self.gpus[-self.window_minutes :]
+
+    @property
+    def horizons(self) -> tuple[int, ...]:
+        """How far ahead plans on these terms look."""
+        asked = (self.present, self.scenario or self.present)
+        return horizons_until(max(terms.rules().boot_quantile_s(0.95) for terms in asked))
+
+    @property
+    def usable(self) -> Learnt | None:
+        """What was learnt, if it serves this question: for boots as long, and jobs of these seconds."""
+        found = self.learnt
+        if found is None or found.service_s != self.mean_service_s or len(found.horizons) < len(self.horizons):
+            return None
+        return found
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,32 +134,41 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 def replay_question(question: Question, tell: Tell) -> Answer:
     """Serve the window by everybody. Raises InvalidInput where there is nothing to serve, or far too much."""
-    window = question.gpus[-question.window_minutes :]
-    history = question.gpus[: -question.window_minutes]
+    history, window = question.history, question.window
     jobs = float(np.nansum(window)) * MINUTE_S / question.mean_service_s
     if not 1 <= jobs <= JOBS_MAX:
         allowed = f"1 to {JOBS_MAX} jobs in the window; choose {'fewer' if jobs > 1 else 'other'} days"
         raise InvalidInput("days", got=f"{jobs:.0f} jobs", allowed=allowed)
-    forecasts = (learn(question, tell) if question.learnt is None else question.learnt).astype(np.float64)
+    learnt = question.usable or learn(question, tell)
     tell("drawing the jobs", 0.4)
     begin = question.start_minute + len(history)
-    timeline = Timeline(draw_jobs(window, seed=JOBS_SEED, mean_service_s=question.mean_service_s, start_minute=begin))
-    replicas = first_replicas(history if len(history) else window)
+    timeline = draw_timeline(window, start_minute=begin, service_s=question.mean_service_s)
+    replicas = first_replicas(history if len(history) else window[:SHORTEST_WINDOW_MINUTES])
     asked = question.scenario or question.present
 
-    def serve(name: str, terms: Terms, made: FloatArray, begin_share: float) -> Outcome:
-        planned = QuantilePolicy(
-            made, HORIZONS_MINUTES, policy=terms.policy, boot_p95_s=terms.rules().boot_quantile_s(0.95)
-        )
+    def serve(name: str, planned: Policy, terms: Terms, begin_share: float) -> Outcome:
         policy: Policy = _Watched(planned, name, tell, begin_share, timeline.workload.length_s)
         if terms.spot_share > 0:
             policy = _Spot(policy, terms)
         return simulate(timeline, policy, rules=terms.rules(), replicas=max(replicas, terms.policy.replicas_min))
 
-    present = serve("the present policy", question.present, forecasts, 0.42)
-    scenario = serve("the scenario", question.scenario, forecasts, 0.57) if question.scenario else None
-    nothing = np.full((1, len(HORIZONS_MINUTES), len(QUANTILES)), np.nan)
-    reactive = serve("reaction alone", asked, np.repeat(nothing, len(window), axis=0), 0.72)
+    def plan(name: str, terms: Terms, begin_share: float) -> Outcome:
+        tell(f"{name}: its shadow pools", begin_share)
+        planned = plan_replay(
+            history,
+            window,
+            start_minute=question.start_minute,
+            service_s=question.mean_service_s,
+            rules=terms.rules(),
+            policy=terms.policy,
+            learnt=learnt,
+        )
+        return serve(name, planned, terms, begin_share + 0.1)
+
+    present = plan("the present policy", question.present, 0.42)
+    scenario = plan("the scenario", question.scenario, 0.6) if question.scenario else None
+    reaction = PlannedPolicy(learnt.wanted[:0], policy=asked.policy, rules=asked.rules(), log_prices=np.zeros(1))
+    reactive = serve("reaction alone", reaction, asked, 0.78)
     tell("hindsight", 0.87)
     oracle = find_oracle(timeline, rules=asked.rules(), late_budget=LATE_BUDGET)
     return Answer(
@@ -158,14 +185,16 @@ def replay_question(question: Question, tell: Tell) -> Answer:
     )
 
 
-def learn(question: Question, tell: Tell) -> Float32Array:
-    """Return the forecasts made at each minute of the window: [minutes, horizons, QUANTILES]."""
-    forecaster = SeriesForecaster(start_minute=question.start_minute, horizons=HORIZONS_MINUTES)
-    made = []
-    for begin in range(0, len(question.gpus), DAY_MINUTES):
-        tell("learning the days before", 0.4 * begin / len(question.gpus))
-        made.append(forecaster.extend(question.gpus[begin : begin + DAY_MINUTES]).quantiles)
-    return np.concatenate(made)[-question.window_minutes :].astype(np.float32)
+def learn(question: Question, tell: Tell) -> Learnt:
+    """Return what was forecast at each minute of the question's days, and what it makes of each price."""
+    return learn_plan(
+        question.history,
+        question.window,
+        start_minute=question.start_minute,
+        service_s=question.mean_service_s,
+        horizons=question.horizons,
+        tell=lambda doing, share: tell(doing, 0.4 * share),
+    )
 
 
 class _Watched:
@@ -179,7 +208,7 @@ class _Watched:
     def decide(self, seen: Observation) -> ScalingDecision:
         if time.monotonic() - self._told_s > TELL_EVERY_S:
             self._told_s = time.monotonic()
-            self._tell(self._name, self._begin_share + 0.15 * seen.now_s / self._length_s)
+            self._tell(self._name, self._begin_share + 0.08 * seen.now_s / self._length_s)
         return self._policy.decide(seen)
 
 

@@ -68,6 +68,15 @@ def make_workload(
     )
 
 
+def as_kept(gpus: FloatArray) -> FloatArray:
+    """Return demand as precisely as the planner's table keeps it: GPU-seconds a minute in single precision.
+
+    A replay of a file and one on the page then draw the very same jobs.
+    """
+    kept: FloatArray = (gpus * MINUTE_S).astype(np.float32).astype(np.float64) / MINUTE_S
+    return kept
+
+
 def draw_jobs(
     gpus_per_minute: FloatArray, *, seed: int, mean_service_s: float = 20.0, spread: float = 0.6, start_minute: int = 0
 ) -> Workload:

@@ -15,9 +15,9 @@ import math
 
 from msgspec import Struct
 
-from halfdrop.contracts.plans import DemandPlan
+from halfdrop.contracts.plans import CapacityFor, DemandPlan
 from halfdrop.operator.policies import CapacityPolicySpec
-from halfdrop.operator.requirement import distrust, planned_replicas, stagger_of, wanted_quantile
+from halfdrop.operator.requirement import distrust, is_capacity_wanted, planned_replicas, stagger_of, wanted_quantile
 from halfdrop.operator.schedules import freeze_at, schedule_at, scheduled_minimum
 from halfdrop.operator.splitting import Part
 from halfdrop.operator.stepping import REPLICAS_MAX, Ask, Ceiling, DecisionMemory, changed, take_step
@@ -186,7 +186,8 @@ def _reactive_floor(policy: CapacityPolicySpec, pool: PoolFacts, observation: Ob
 
 def _plan(policy: CapacityPolicySpec, pool: PoolFacts, plan: DemandPlan | None, lead_s: float, now: float) -> Ask:
     assert plan is not None
-    quantile = wanted_quantile(policy.objective)
+    is_priced = is_capacity_wanted(plan, policy.objective, policy.job_classes)
+    quantile = None if is_priced else wanted_quantile(policy.objective)
 
     def read(ahead_s: float) -> int:
         return planned_replicas(
@@ -200,11 +201,19 @@ def _plan(policy: CapacityPolicySpec, pool: PoolFacts, plan: DemandPlan | None, 
 
     # What is given up now would have to boot again if it were needed within the next cooldown.
     replicas, to_lower = read(lead_s), read(lead_s + policy.scale_down.cooldown_seconds)
-    message = f"the plan asks for {replicas} within {lead_s:.0f} s at quantile {quantile:.3g}"
+    by = f"at quantile {quantile:.3g}" if quantile is not None else _words(plan.capacity_for)
+    message = f"the plan asks for {replicas} within {lead_s:.0f} s {by}"
     if pool.part is not None:
         message = f"{message}, of which {pool.part.of(replicas)} are {pool.part.capacity}"
         replicas, to_lower = pool.part.of(replicas), pool.part.of(to_lower)
     return Ask(replicas=replicas, to_lower=to_lower, reason="Plan", message=message)
+
+
+def _words(chosen_for: CapacityFor | None) -> str:
+    assert chosen_for is not None
+    if chosen_for.quantile is not None:
+        return f"at its pool's quantile {chosen_for.quantile:.3g}"
+    return f"where late work costs {chosen_for.price:.3g} times an idle replica"
 
 
 def _fallback(policy: CapacityPolicySpec, pool: PoolFacts, memory: DecisionMemory, reason: str) -> Ask:

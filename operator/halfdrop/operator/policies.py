@@ -33,7 +33,8 @@ class Costs(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Objective(Struct, frozen=True, kw_only=True, rename="camel"):
-    """How sure to be: one of the three. Without any, the quantile 0.99, which held on every trace that was tried."""
+    """How sure to be: one of the three. Without any, the capacity that the plan says is cheapest at its price of
+    lateness; where it says none, the quantile 0.99, which held on every trace that was tried."""
 
     quantile: Annotated[float, Meta(gt=0, lt=1)] | None = None
     late_share: Annotated[float, Meta(gt=0, lt=1)] | None = None

@@ -1,4 +1,4 @@
-"""From a plan to replicas: which quantile, how far ahead, and what of it is to be believed. Pure."""
+"""From a plan to replicas: its capacity or which quantile, how far ahead, and what of it is to be believed. Pure."""
 
 import math
 import zlib
@@ -11,7 +11,9 @@ from halfdrop.contracts.plans import DemandPlan, DemandSeries, find_absurdity
 from halfdrop.operator.policies import ALL_CLASSES, Fallback, Objective
 
 QUANTILE_DEFAULT = 0.99
-"""Held at most 1 % late jobs on every trace that was tried."""
+"""Held at most 1 % late jobs on every trace that was tried; for plans that say no capacity."""
+
+PRICE_TOLERANCE = 0.01
 
 BELIED_TIMES, BELIED_SLOTS = 10.0, 20.0
 """A plan whose median for this very minute is so many times what is seen, and so much in slots, is not believed.
@@ -35,6 +37,27 @@ def wanted_quantile(objective: Objective) -> float:
     if objective.late_share is not None:
         return 1.0 - objective.late_share
     return objective.quantile if objective.quantile is not None else QUANTILE_DEFAULT
+
+
+def is_capacity_wanted(plan: DemandPlan, objective: Objective, classes: Iterable[JobClass]) -> bool:
+    """Tell whether the capacity that the plan names is what a policy wants; otherwise it reads a quantile.
+
+    A policy that states a quantile has it. Otherwise the forecaster, which knows what comes of lateness, chose for a
+    share of late jobs or at a price: that holds if it is at least as strict as the policy, or the same price.
+    """
+    chosen_for = plan.capacity_for
+    series = _series_of(plan, frozenset(classes))
+    if chosen_for is None or not series or not all(each.capacity for each in series) or objective.quantile is not None:
+        return False
+    if objective.late_share is not None:
+        return chosen_for.late_share is not None and chosen_for.late_share <= objective.late_share * (
+            1 + PRICE_TOLERANCE
+        )
+    if objective.costs is not None:
+        price = objective.costs.late_replica_minute / objective.costs.idle_replica_minute
+        is_sought = chosen_for.late_share is not None or chosen_for.quantile is not None
+        return not is_sought and abs(chosen_for.price / price - 1) <= PRICE_TOLERANCE
+    return True
 
 
 def stagger_of(pool: str, stagger_s: float) -> float:
@@ -79,7 +102,7 @@ def planned_replicas(
     plan: DemandPlan,
     *,
     classes: Iterable[JobClass],
-    quantile: float,
+    quantile: float | None,
     jobs_per_replica: int,
     now: float,
     ahead_s: float,
@@ -87,11 +110,13 @@ def planned_replicas(
     """Return the most replicas that the plan asks for between now and `ahead_s` from now.
 
     plan: one that `distrust` let pass. The smallest of its quantiles that is not below `quantile` is read, or its
-    largest; a plan that ends too early is read as far as it goes.
+    largest; None: its capacity. A plan that ends too early is read as far as it goes.
     """
-    column = next(
-        (index for index, given in enumerate(plan.quantiles) if given >= quantile - 1e-9), len(plan.quantiles) - 1
-    )
+    column: int | None = None
+    if quantile is not None:
+        column = next(
+            (index for index, given in enumerate(plan.quantiles) if given >= quantile - 1e-9), len(plan.quantiles) - 1
+        )
     first = _step_at(plan, now)
     last = max(first, math.floor((now + ahead_s - plan.starts_at) / plan.step_s))
     chosen = _series_of(plan, frozenset(classes))
@@ -104,9 +129,9 @@ def _step_at(plan: DemandPlan, now: float) -> int:
     return max(0, math.floor((now - plan.starts_at) / plan.step_s))
 
 
-def _sum_at(plan: DemandPlan, classes: Iterable[JobClass], *, step: int, column: int) -> float:
-    chosen = _series_of(plan, frozenset(classes))
-    return sum(series.busy[step][column] for series in chosen if step < len(series.busy))
+def _sum_at(plan: DemandPlan, classes: Iterable[JobClass], *, step: int, column: int | None) -> float:
+    chosen = [series for series in _series_of(plan, frozenset(classes)) if step < len(series.busy)]
+    return sum(series.capacity[step] if column is None else series.busy[step][column] for series in chosen)
 
 
 def _series_of(plan: DemandPlan, classes: frozenset[JobClass]) -> list[DemandSeries]:

@@ -7,6 +7,7 @@ import pytest
 
 from halfdrop.contracts.plans import (
     AnnouncedDemand,
+    CapacityFor,
     DemandPlan,
     DemandSeries,
     decode_announced,
@@ -32,8 +33,13 @@ PLAN = DemandPlan(
 
 
 def test_a_plan_is_the_same_after_its_journey_and_bytes_of_the_first_release_still_are_one() -> None:
-    assert encode_plan(PLAN) == GOLDEN.removesuffix(b"}") + b',"note":""}'
+    now = GOLDEN.replace(b"9.0]]}", b'9.0]],"capacity":[]}').removesuffix(b"}") + b',"note":"","capacity_for":null}'
+    assert encode_plan(PLAN) == now
     assert decode_plan(encode_plan(PLAN)) == decode_plan(GOLDEN) == PLAN
+    series = msgspec.structs.replace(PLAN.series[0], capacity=(5.5, 6.0))
+    priced = msgspec.structs.replace(PLAN, series=(series,), capacity_for=CapacityFor(late_share=0.008, price=3.1))
+    assert decode_plan(encode_plan(priced)) == priced
+    assert find_absurdity(priced, now=1030.0) == ""
     assert plan_key("eu-1", "h100") == "eu-1.h100"
 
 
@@ -56,6 +62,9 @@ def test_a_sound_plan_is_believed() -> None:
     [
         ({"made_at": 2000.0}, "in the future"),
         ({"made_at": math.nan}, "no numbers"),
+        ({"capacity_for": CapacityFor(price=0.0)}, "price of lateness of 0.0"),
+        ({"series": (DemandSeries(busy=((3.0, 7.5),), capacity=(4.0, 4.0)),)}, "capacity for 2 of 1 steps"),
+        ({"series": (DemandSeries(busy=((3.0, 7.5),), capacity=(-4.0,)),)}, "capacity that is none"),
         ({"step_s": 0.0}, "step is 0.0"),
         ({"step_s": math.inf}, "step is inf"),
         ({"quantiles": (0.99, 0.5)}, "that rise between"),

@@ -5,31 +5,21 @@ import numpy as np
 import pytest
 
 from halfdrop.contracts.errors import InvalidInput
-from halfdrop.forecaster.plan import PlanPolicy, at_score, plan_capacity, score_of
+from halfdrop.forecaster.calibration import QUANTILES
+from halfdrop.forecaster.plan import PlanPolicy
 from halfdrop.forecaster.planned_policy import (
     CORRECTION_MAX,
     PRICES,
     PlannedPolicy,
     PriceSteering,
     at_price,
+    horizons_until,
+    wanted_table,
 )
-from halfdrop.forecaster.quantile_policy import MarginSteering
 from halfdrop.forecaster.queue_simulator import PoolRules
 from halfdrop.forecaster.scaling import Observation, reactive_floor
 
-HORIZONS = (1, 3, 6, 9, 60)
 FIXED = PlanPolicy(is_margin_steered=False)
-
-
-def quantiles(*medians: float) -> np.ndarray:
-    """Quantiles that rise by one GPU each from the medians on."""
-    return np.array(medians)[:, None] + np.arange(7.0)[None, :]
-
-
-def plan(found: np.ndarray, **known: float) -> tuple[int, str]:
-    settings = {"boot_p95_s": 468.0, "score": score_of(0.95), "reactive_floor": 0, "age_s": 0.0} | known
-    first = plan_capacity(found, HORIZONS, policy=FIXED, **settings)[0]  # type: ignore[arg-type]
-    return first.replicas, first.reason
 
 
 def see(now_s: int, **known: float) -> Observation:
@@ -40,38 +30,8 @@ def see(now_s: int, **known: float) -> Observation:
     return Observation(now_s=now_s, **(base | known))  # type: ignore[arg-type]
 
 
-def test_the_largest_need_up_to_the_boot_is_ordered_now() -> None:
-    assert plan(quantiles(10, 11, 30, 12, 99)) == (33, "forecast, in 6 min")
-    assert plan(quantiles(10, 11, 12, 40, 99)) == (43, "forecast, in 9 min")
-
-
-def test_what_lies_beyond_the_boot_waits() -> None:
-    assert plan(quantiles(10, 11, 12, 13, 99), boot_p95_s=120) == (14, "forecast, in 3 min")
-
-
-def test_a_forecast_adds_to_the_reactive_floor_and_never_takes_from_it() -> None:
-    assert plan(quantiles(1, 1, 1, 1, 1), reactive_floor=20) == (20, "reactive floor")
-
-
-def test_stale_and_broken_forecasts_leave_the_floor_and_say_so() -> None:
-    expected = (20, "no usable forecast: reactive floor")
-    assert plan(quantiles(90, 90, 90, 90, 90), reactive_floor=20, age_s=301) == expected
-    assert plan(quantiles(90, 90, np.nan, 90, 90), reactive_floor=20) == expected
-
-
-def test_the_limit_holds_and_says_what_it_cut() -> None:
-    policy = msgspec.structs.replace(FIXED, replicas_max=15)
-    first = plan_capacity(
-        quantiles(40, 1, 1, 1, 1), HORIZONS, boot_p95_s=400, score=0.0, policy=policy, reactive_floor=0
-    )[0]
-    assert (first.replicas, first.reason) == (15, "replicas_max, instead of 40")
-
-
-def test_the_quantile_is_the_newsvendors() -> None:
-    assert PlanPolicy(idle_cost=1, late_cost=99).quantile == pytest.approx(0.99)
-    ladder = quantiles(0)[0].tolist()
-    assert at_score(ladder, score_of(0.99)) == pytest.approx(5.0)
-    assert at_score(ladder, 3.0) > 6.0, "beyond the last quantile the plan goes on"
+def test_the_costs_say_where_the_price_begins() -> None:
+    assert np.exp(PlanPolicy(idle_cost=2, late_cost=38).log_price) == pytest.approx(19.0)
 
 
 @pytest.mark.parametrize(
@@ -84,20 +44,13 @@ def test_the_quantile_is_the_newsvendors() -> None:
         {"late_share_target": 0},
         {"hold_minutes": -1},
         {"hysteresis": 1.0},
+        {"quantile": 0.3},
+        {"quantile": 1.0},
     ],
 )
 def test_a_policy_that_contradicts_itself_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InvalidInput):
         msgspec.convert(wrong, PlanPolicy).check()
-
-
-def test_late_jobs_raise_the_margin_at_once_and_days_without_them_lower_it_slowly() -> None:
-    steering = MarginSteering(score=1.6, late_share_target=0.005)
-    for _ in range(5_760):
-        steering.note(20, 0)
-    assert steering.score == pytest.approx(1.35, abs=0.01)
-    steering.note(20, 20)
-    assert 1.35 < steering.score <= 1.6
 
 
 def wanted(*by_horizon: tuple[int, int, int], prices: int = len(PRICES)) -> np.ndarray:
@@ -106,9 +59,7 @@ def wanted(*by_horizon: tuple[int, int, int], prices: int = len(PRICES)) -> np.n
 
 
 def pool(table: np.ndarray, **known: bool) -> PlannedPolicy:
-    return PlannedPolicy(
-        table, (3, 6, 9), policy=FIXED, rules=PoolRules(), log_prices=np.array([np.log(20.0)]), **known
-    )
+    return PlannedPolicy(table, policy=FIXED, rules=PoolRules(), log_prices=np.array([np.log(20.0)]), **known)
 
 
 def test_what_was_wanted_a_moment_ago_is_held_then_given_back_in_one_go() -> None:
@@ -156,7 +107,21 @@ def test_no_plan_is_below_the_reactive_floor_or_above_the_limit() -> None:
     low = pool(wanted((1, 1, 1)))
     assert low.decide(see(60, ready=30, busy=25, mean_concurrency=25.0)).replicas >= 25
     limited = msgspec.structs.replace(FIXED, replicas_max=15)
-    policy = PlannedPolicy(
-        wanted((40, 40, 40)), (3, 6, 9), policy=limited, rules=PoolRules(), log_prices=np.array([3.0])
-    )
+    policy = PlannedPolicy(wanted((40, 40, 40)), policy=limited, rules=PoolRules(), log_prices=np.array([3.0]))
     assert policy.decide(see(60, queued=90, busy=10)).replicas == 15
+
+
+def test_a_stated_quantile_is_wanted_at_every_price() -> None:
+    fan = np.tile(np.arange(10.0, 10.0 + len(QUANTILES)), (1, 3, 1))  # q0.9 is 12, q0.99 is 15
+    for quantile, replicas in ((0.5, 10), (0.9, 12), (0.99, 15)):
+        table = wanted_table(fan, policy=PlanPolicy(quantile=quantile), service_s=20.0)
+        assert table.shape == (1, 3, len(PRICES))
+        assert (table == replicas).all()
+    beyond = wanted_table(fan, policy=PlanPolicy(quantile=0.9999), service_s=20.0)
+    assert beyond[0, 0, 0] > 16, "beyond the last quantile it goes on"
+
+
+def test_a_plan_looks_until_a_boot_is_over_and_nine_minutes_at_least() -> None:
+    assert horizons_until(30.0) == horizons_until(468.0) == (3, 6, 9)
+    assert horizons_until(541.0) == (3, 6, 9, 15)
+    assert horizons_until(7200.0) == (3, 6, 9, 15, 25)

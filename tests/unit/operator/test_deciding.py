@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from halfdrop.contracts.plans import DemandPlan, DemandSeries
+from halfdrop.contracts.plans import CapacityFor, DemandPlan, DemandSeries
 from halfdrop.operator.deciding import BudgetLeft, Observation, PoolFacts, ScalingDecision, decide_replicas
 from halfdrop.operator.policies import CapacityPolicySpec, Costs, Objective
 from halfdrop.operator.requirement import stagger_of, wanted_quantile
@@ -74,6 +74,36 @@ def test_the_quantile_follows_from_what_the_policy_wants() -> None:
     assert decide(policy(objective={"quantile": 0.5}), given=made).replicas == 3
     assert decide(policy(objective={"quantile": 0.9}), given=made).replicas == 8, "the next quantile that is given"
     assert decide(policy(objective={"quantile": 0.999}), given=made).replicas == 8, "the largest that is given"
+
+
+def priced(**chosen_for: object) -> DemandPlan:
+    """A plan whose quantiles ask for 20 and whose capacity asks for 14, then 16."""
+    series = DemandSeries(busy=((9.0, 20.0),) * 6, capacity=(13.2, 14.0, 14.0, 14.0, 14.0, 16.0))
+    return plan(series=(series,), capacity_for=msgspec.convert({"price": 3.1} | chosen_for, CapacityFor))
+
+
+@pytest.mark.parametrize(
+    ("objective", "chosen_for", "replicas"),
+    [
+        ({}, {"late_share": 0.008}, 16),
+        ({"lateShare": 0.008}, {"late_share": 0.008}, 16),
+        ({"lateShare": 0.02}, {"late_share": 0.008}, 16),  # stricter than it need be
+        ({"lateShare": 0.001}, {"late_share": 0.008}, 20),  # not strict enough: its own quantile
+        ({"lateShare": 0.008}, {}, 20),  # lateness had no say in that capacity
+        ({"costs": {"idleReplicaMinute": 1, "lateReplicaMinute": 3.1}}, {}, 16),
+        ({"costs": {"idleReplicaMinute": 1, "lateReplicaMinute": 3.1}}, {"late_share": 0.008}, 20),
+        ({"costs": {"idleReplicaMinute": 1, "lateReplicaMinute": 19}}, {}, 20),
+        ({"quantile": 0.5}, {"late_share": 0.008}, 9),  # stated: whatever is cheapest
+        ({}, {"quantile": 0.9}, 16),
+    ],
+)
+def test_the_plans_capacity_is_read_where_it_is_what_the_policy_wants(
+    objective: dict[str, object], chosen_for: dict[str, object], replicas: int
+) -> None:
+    decision = decide(policy(objective=objective), given=priced(**chosen_for))
+    assert decision.replicas == replicas
+    if replicas == 16 and "quantile" not in chosen_for:
+        assert "the plan asks for 16 within 300 s where late work costs 3.1 times an idle replica" in decision.message
 
 
 def test_classes_are_summed_unless_the_whole_is_asked_for() -> None:

@@ -37,7 +37,7 @@ function describePlan(plan) {
   return element("article", { class: "plan" }, head, now,
     element("p", { class: "why" }, ...flags, flags.length ? " " : "", sentence(planned.reason)),
     ladder,
-    element("p", { class: "note" }, `Planned at the quantile ${number(planned.quantile, 4)}, ${boots}, ${terms.currency}${number(terms.price_per_hour)} an hour${plan.is_assumed ? " (assumed)" : ""}. ${plan.published}`),
+    element("p", { class: "note" }, `${priced(planned)} ${boots}, ${terms.currency}${number(terms.price_per_hour)} an hour${plan.is_assumed ? " (assumed)" : ""}. ${plan.published}`),
     element("ol", { class: "changes", "aria-label": "Latest changes" }, ...plan.changes.slice(0, CHANGES_SHOWN).map(describeChange)));
 }
 
@@ -47,6 +47,11 @@ function describeChange(change) {
     element("time", {}, clock((change.minute + 1) * 60)),
     element("span", { class: isUp ? "up" : "down" }, `${change.before} → ${change.replicas}`),
     element("span", {}, change.reason));
+}
+
+function priced(planned) {
+  if (planned.quantile !== null) return `Planned at the quantile ${number(planned.quantile, 4)}, which the policy states;`;
+  return `A late second costs ${number(planned.price)} × an idle GPU second (${planned.price_reason});`;
 }
 
 function sentence(words) {

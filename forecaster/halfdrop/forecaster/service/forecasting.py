@@ -16,8 +16,9 @@ import structlog
 
 from halfdrop.contracts.errors import Unavailable
 from halfdrop.forecaster.features import DAY_MINUTES
+from halfdrop.forecaster.replay import SHADOW_MINUTES, SHADOW_WARM_MINUTES
 from halfdrop.forecaster.service.series import Choice, DemandTable, SeriesKey
-from halfdrop.forecaster.service.shards import NodeForecast, NodeMinutes, Shard
+from halfdrop.forecaster.service.shards import NodeForecast, NodeMinutes, PoolAsk, Shard
 
 log = structlog.get_logger()
 
@@ -39,6 +40,7 @@ BATCH_MAX = 256
 RETRY_S = 1.0
 
 TakeForecast = Callable[["Node", NodeMinutes, NodeForecast], None]
+AsksOf = Callable[["Node"], tuple[PoolAsk, ...]]
 
 
 class Node:
@@ -54,7 +56,14 @@ class Node:
         """From where it learns, and the first minute that it has not seen."""
 
         self.is_new = True
+        self.is_asked = False
+        """Whether prices are asked for, though no minute may be new: a policy is another."""
+
         self.newest: NodeForecast | None = None
+
+    @property
+    def is_asked_anew(self) -> bool:
+        return self.is_asked and not self.is_new
 
     def forget(self) -> None:
         """Begin again: what was learnt is gone."""
@@ -68,10 +77,12 @@ class Node:
 class Forecasting:
     """All nodes. Belongs to the loop; the arithmetic is in the shards."""
 
-    def __init__(self, table: DemandTable, shards: list[Shard], *, learn_days: int, take: TakeForecast) -> None:
+    def __init__(
+        self, table: DemandTable, shards: list[Shard], *, learn_days: int, take: TakeForecast, asks_of: AsksOf
+    ) -> None:
         self.table, self.shards = table, shards
         self._learn_minutes = learn_days * DAY_MINUTES
-        self._take = take
+        self._take, self._asks_of = take, asks_of
         self.nodes: list[Node] = []
         self._by_choice: dict[Choice, Node] = {}
         self._by_members: dict[frozenset[SeriesKey], Node] = {}
@@ -93,6 +104,12 @@ class Forecasting:
         """Tell of new minutes, and where series are new, make the nodes that are missing."""
         if has_new_series:
             self._name_nodes(pools)
+        for event in self._due:
+            event.set()
+
+    def ask_prices(self, node: Node) -> None:
+        """Have the prices of a node's pools found anew, by the policies that they have now."""
+        node.is_asked = True
         for event in self._due:
             event.set()
 
@@ -138,6 +155,8 @@ class Forecasting:
                 if not self._next_batch(place):
                     await due.wait()
                 continue
+            for node, _ in batch:
+                node.is_asked = False
             try:
                 found = await shard.extend([minutes for _, minutes in batch])
             except Unavailable as error:
@@ -154,7 +173,7 @@ class Forecasting:
     def _next_batch(self, place: int) -> list[tuple[Node, NodeMinutes]]:
         """Return new minutes for those that have learnt; if there are none, a day for one that has not."""
         end = self.table.end
-        behind = [node for node in self._share_of(place) if node.next_minute < end]
+        behind = [node for node in self._share_of(place) if node.next_minute < end or node.is_asked_anew]
         near = [node for node in behind if end - node.next_minute <= BEHIND_MINUTES_MAX and not node.is_new]
         if near:
             near.sort(key=lambda node: node.priority)
@@ -173,6 +192,8 @@ class Forecasting:
             judged_horizon=JUDGED_HORIZON,
             is_first=node.is_new,
             is_recorded=node.is_pool,
+            pools=self._asks_of(node) if node.is_pool else (),
+            shadows_from=max(node.begin + SHADOW_WARM_MINUTES, self.table.end - SHADOW_MINUTES),
         )
 
     def _share_of(self, place: int) -> Iterator[Node]:

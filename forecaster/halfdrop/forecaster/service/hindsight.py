@@ -6,17 +6,17 @@ import numpy as np
 import structlog
 
 from halfdrop.contracts.errors import HalfdropError, Overloaded
-from halfdrop.forecaster.service.planner import Hindsight, Planner, Pool
+from halfdrop.forecaster.replay import LEARN_MINUTES
+from halfdrop.forecaster.service.planner import Hindsight, Planner, Pool, measure_service
 from halfdrop.forecaster.service.policies import replay_terms
 from halfdrop.forecaster.service.replays import Replays, Run
-from halfdrop.forecaster.service.series import LATE, OFFERED, REQUESTS
+from halfdrop.forecaster.service.series import LATE, REQUESTS
 from halfdrop.forecaster.what_if import Question
 from halfdrop.forecaster.workload import MINUTE_S
 
 log = structlog.get_logger()
 
 WINDOW_MINUTES = 7 * 1440
-LEARN_MINUTES = 8 * 1440
 WINDOW_MIN_MINUTES = 360
 LOOK_EVERY_S = 5.0
 AGAIN_AFTER_MINUTES = 360
@@ -32,14 +32,11 @@ def make_question(planner: Planner, pool: Pool, *, window_minutes: int) -> Quest
     begin = max(table.first, end - window_minutes - LEARN_MINUTES)
     window = min(window_minutes, end - begin)
     seen = table.read(pool.terms.choice, end - window, end)
-    is_counted = ~np.isnan(seen[:, REQUESTS]) & ~np.isnan(seen[:, OFFERED])
-    jobs = float(seen[is_counted, REQUESTS].sum())
-    mean_service_s = float(seen[is_counted, OFFERED].sum()) / jobs if jobs else pool.terms.mean_service_s
     return Question(
         gpus=table.gpus(pool.terms.choice, begin, end),
         start_minute=begin,
         window_minutes=window,
-        mean_service_s=float(np.clip(mean_service_s, 1.0, 3600.0)),
+        mean_service_s=measure_service(seen, pool.terms.mean_service_s),
         present=replay_terms(pool.terms, boot_p95_s=pool.boot_p95_s if pool.are_boots_measured else None),
         scenario=None,
     )

@@ -17,6 +17,8 @@ from halfdrop.contracts.errors import NotFound
 from halfdrop.forecaster.calibration import QUANTILES
 from halfdrop.forecaster.honesty import Verdict
 from halfdrop.forecaster.plan import STALE_AFTER_S
+from halfdrop.forecaster.planned_policy import PLAN_HORIZONS_MINUTES, wanted_table
+from halfdrop.forecaster.queue_simulator import PoolRules
 from halfdrop.forecaster.service.calendars import Calendar, OwnCalendar
 from halfdrop.forecaster.service.forecasting import BEHIND_MINUTES_MAX, Forecasting, Node
 from halfdrop.forecaster.service.planning import Planned, PoolBook
@@ -25,15 +27,18 @@ from halfdrop.forecaster.service.series import (
     BOOT_S,
     COLD_STARTS,
     LATE,
+    OFFERED,
     REQUESTS,
     Choice,
     DemandTable,
+    Float32Array,
     MinuteTable,
 )
-from halfdrop.forecaster.service.shards import NodeForecast, NodeMinutes, Shard
+from halfdrop.forecaster.service.shards import NodeForecast, NodeMinutes, PoolAsk, PoolPriced, Shard
 from halfdrop.forecaster.service.sources import DemandSource
 from halfdrop.forecaster.service.uplift import Touch, touched, uplift_factors
-from halfdrop.forecaster.workload import MINUTE_S, FloatArray
+from halfdrop.forecaster.shadow_pools import Price
+from halfdrop.forecaster.workload import MINUTE_S, FloatArray, IntArray
 
 log = structlog.get_logger()
 
@@ -84,6 +89,10 @@ class Pool:
 
         self.horizons: tuple[int, ...] = ()
         self.verdict = Verdict(is_good=True)
+        self.price: Price | None = None
+        """What late work costs, as shadow pools found it. It is not stored: they serve the kept history again."""
+
+        self.service_s = terms.mean_service_s
         self.planned_at_s = 0.0
         self.boot_p95_s = float(terms.boot_max_s)
         self.are_boots_measured = False
@@ -115,7 +124,9 @@ class Planner:
     ) -> None:
         self.source = source
         self.table = DemandTable(days_kept=days_kept)
-        self.forecasting = Forecasting(self.table, shards, learn_days=learn_days, take=self._take)
+        self.forecasting = Forecasting(
+            self.table, shards, learn_days=learn_days, take=self._take, asks_of=self._asks_of
+        )
         self.pools: dict[str, Pool] = {}
         self.calendar: Calendar = calendar or OwnCalendar()
         self.events: tuple[DemandEvent, ...] = ()
@@ -190,6 +201,10 @@ class Planner:
         pool.terms, pool.is_assumed = terms, False
         pool.book.apply(terms.policy)
         self.replan(pool)
+        node = self.forecasting.find(terms.choice)
+        if node is not None:
+            # Till its shadow pools have served the last days by this policy, the price is that of the one before.
+            self.forecasting.ask_prices(node)
         self.tell()
 
     async def read_calendar(self) -> None:
@@ -204,9 +219,10 @@ class Planner:
     def replan(self, pool: Pool) -> None:
         """Plan a pool anew for the newest minute: its policy or the calendar is another."""
         node = self.forecasting.find(pool.terms.choice)
-        newest = node.newest if node else None
         pool.is_replanned = True
-        self._plan(pool, newest.quantiles if newest else None, newest.horizons if newest else (), self.table.end - 1)
+        quantiles = node.newest.plan_quantiles if node and node.newest else None
+        wanted = self._wanted(pool, quantiles, self.table.end - 1) if quantiles is not None else None
+        self._plan(pool, wanted, self.table.end - 1)
 
     def with_events(
         self, quantiles: FloatArray, horizons: tuple[int, ...], *, choice: Choice, minute: int
@@ -214,6 +230,23 @@ class Planner:
         """Return quantiles with what people announced for the minutes that they are of."""
         targets = minute + np.array(horizons, dtype=np.int64)
         return quantiles * uplift_factors(self.touches(choice), minute, targets)[:, None]
+
+    def _wanted(self, pool: Pool, quantiles: FloatArray, minute: int) -> IntArray:
+        """Return what is cheapest at each price, announced events included: [PLAN_HORIZONS_MINUTES, PRICES]."""
+        lifted = self.with_events(quantiles, PLAN_HORIZONS_MINUTES, choice=pool.terms.choice, minute=minute)
+        wanted: IntArray = wanted_table(lifted[None], policy=pool.terms.policy, service_s=pool.service_s)[0]
+        return wanted
+
+    def _asks_of(self, node: Node) -> tuple[PoolAsk, ...]:
+        """Return what a node's shard is to find the prices of."""
+        return tuple(
+            PoolAsk(key=pool.terms.key, policy=pool.terms.policy, rules=self._rules(pool), service_s=pool.service_s)
+            for pool in self.pools.values()
+            if self.forecasting.find(pool.terms.choice) is node
+        )
+
+    def _rules(self, pool: Pool) -> PoolRules:
+        return pool.terms.rules(boot_p95_s=pool.boot_p95_s if pool.are_boots_measured else None)
 
     def touches(self, choice: Choice) -> list[Touch]:
         """Return the events that touch the chosen series, each with the share of their demand of late."""
@@ -253,14 +286,19 @@ class Planner:
         for pool in self.pools.values():
             if self.forecasting.find(pool.terms.choice) is not node:
                 continue
-            if forecast.record is not None:
-                self._plan_all(pool, minutes, forecast)
+            priced = next((each for each in forecast.priced if each.key == pool.terms.key), None)
+            if priced is not None and forecast.record is not None:
+                self._plan_all(pool, minutes, forecast, priced)
+            if priced is not None:
+                pool.price = priced.price
             pool.verdict = forecast.verdict
+            if not len(minutes.gpus):
+                self.replan(pool)
         if node.next_minute == self.table.end:
             self.lag_s = time.monotonic() - self._taken_at_s
         self.tell()
 
-    def _plan_all(self, pool: Pool, minutes: NodeMinutes, forecast: NodeForecast) -> None:
+    def _plan_all(self, pool: Pool, minutes: NodeMinutes, forecast: NodeForecast, priced: PoolPriced) -> None:
         """Plan each of these minutes as it would have been then."""
         assert forecast.record is not None
         count = len(minutes.gpus)
@@ -271,7 +309,7 @@ class Planner:
             pool.book = PoolBook(pool.terms.policy)
         moments = np.arange(minutes.start_minute, minutes.start_minute + count)
         pool.record.put(moments, forecast.record.reshape(count, columns).astype(np.float64))
-        self._measure_boots(pool, minutes.start_minute + count)
+        self._measure(pool, minutes.start_minute + count)
         seen = self.table.read(pool.terms.choice, minutes.start_minute, minutes.start_minute + count)
         capacity = self.table.read_pools((pool.terms.region,), minutes.start_minute, minutes.start_minute + count)
         planned = np.empty((count, 1))
@@ -283,22 +321,23 @@ class Planner:
                 capacity=float(capacity[row, 0]),
                 boot_p95_s=pool.boot_p95_s,
             )
-            found = self._plan(
-                pool, forecast.record[row].astype(np.float64), forecast.horizons, minutes.start_minute + row
-            )
-            planned[row] = found.replicas
+            minute = minutes.start_minute + row
+            pool.price = msgspec.structs.replace(priced.price, log_price=float(priced.log_prices[row]))
+            wanted = priced.wanted[row]
+            if self.events and minute >= self.table.end - 1 and forecast.plan_quantiles is not None:
+                wanted = self._wanted(pool, forecast.plan_quantiles, minute)
+            planned[row] = self._plan(pool, wanted, minute).replicas
         pool.planned_minutes.put(moments, planned)
 
-    def _plan(self, pool: Pool, quantiles: FloatArray | None, horizons: tuple[int, ...], minute: int) -> Planned:
+    def _plan(self, pool: Pool, wanted: IntArray | None, minute: int) -> Planned:
         node = self.forecasting.find(pool.terms.choice)
         is_newest = minute >= self.table.end - 1
-        if quantiles is not None and self.events and is_newest:
-            quantiles = self.with_events(quantiles, horizons, choice=pool.terms.choice, minute=minute)
         is_learning = node is None or self.table.end - node.next_minute > BEHIND_MINUTES_MAX
         planned = pool.book.plan(
-            quantiles,
-            horizons,
+            wanted,
+            pool.price,
             minute=minute,
+            boot_p50_s=self._rules(pool).boot_quantile_s(0.5),
             boot_p95_s=pool.boot_p95_s,
             verdict=pool.verdict,
             age_s=self.age_s() if is_newest else 0.0,
@@ -308,9 +347,10 @@ class Planner:
             pool.planned_at_s = time.time()
         return planned
 
-    def _measure_boots(self, pool: Pool, end: int) -> None:
-        """Set the pool's boot p95 to that of its own boots of the last week, where there were enough."""
+    def _measure(self, pool: Pool, end: int) -> None:
+        """Set the pool's boot p95 and the seconds of its jobs to those of the last week, where enough is known."""
         seen = self.table.read(pool.terms.choice, end - BOOT_MINUTES, end)
+        pool.service_s = measure_service(seen, pool.terms.mean_service_s)
         boots = np.nan_to_num(seen[:, COLD_STARTS])
         is_known = (boots > 0) & ~np.isnan(seen[:, BOOT_S])
         if boots[is_known].sum() < BOOTS_MIN:
@@ -322,3 +362,10 @@ class Planner:
         place = int(np.searchsorted(reached, 0.95 * reached[-1]))
         pool.boot_p95_s = float(np.clip(means[order][min(place, len(order) - 1)], 1.0, 7200.0))
         pool.are_boots_measured = True
+
+
+def measure_service(seen: Float32Array, assumed_s: float) -> float:
+    """Return the mean GPU-seconds of a job. seen: [minutes, SUM_COLUMNS]; assumed_s: where nobody counted jobs."""
+    is_counted = ~np.isnan(seen[:, REQUESTS]) & ~np.isnan(seen[:, OFFERED])
+    jobs = float(seen[is_counted, REQUESTS].sum())
+    return float(np.clip(float(seen[is_counted, OFFERED].sum()) / jobs if jobs else assumed_s, 1.0, 3600.0))

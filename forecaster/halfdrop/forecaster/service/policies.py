@@ -53,10 +53,7 @@ class PolicyView(msgspec.Struct, frozen=True, kw_only=True):
 
 def replay_terms(terms: PoolTerms, *, boot_p95_s: float | None) -> Terms:
     """Return what a replay needs. boot_p95_s: as measured, if it was; the spread stays that of the terms."""
-    low, high = terms.boot_min_s, terms.boot_max_s
-    if boot_p95_s is not None:
-        factor = boot_p95_s / (low + 0.95 * (high - low))
-        low, high = (max(1, min(7200, round(bound * factor))) for bound in (low, high))
+    low, high = terms.boots_s(boot_p95_s=boot_p95_s)
     return Terms(
         policy=terms.policy,
         boot_min_s=low,
@@ -71,11 +68,11 @@ def replay_terms(terms: PoolTerms, *, boot_p95_s: float | None) -> Terms:
 def make_yaml(terms: PoolTerms, *, why: str = "") -> str:
     """Return the terms as a CapacityPolicy. Names and numbers alone: JSON's quoting is YAML's too."""
     policy = terms.policy
-    objective = (
-        f"lateShare: {policy.late_share_target:g}"
-        if policy.is_margin_steered
-        else f"costs: {{idleReplicaMinute: {policy.idle_cost:g}, lateReplicaMinute: {policy.late_cost:g}}}"
-    )
+    objective = f"lateShare: {policy.late_share_target:g}"
+    if policy.quantile is not None:
+        objective = f"quantile: {policy.quantile:g}"
+    elif not policy.is_margin_steered:
+        objective = f"costs: {{idleReplicaMinute: {policy.idle_cost:g}, lateReplicaMinute: {policy.late_cost:g}}}"
     classes = f"  jobClasses: {json.dumps(list(terms.classes))}\n" if terms.classes else ""
     comment = f"# {' '.join(why.split())[:200]}\n" if why else ""
     return (

@@ -74,14 +74,22 @@ class PoolTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """Of a GPU-hour, spot and on demand together."""
         return self.price_per_hour * (1 - self.spot_share * (1 - self.spot_price_factor))
 
-    def rules(self, *, seed: int = 7) -> PoolRules:
+    def boots_s(self, *, boot_p95_s: float | None) -> tuple[int, int]:
+        """Return the shortest and longest boot. boot_p95_s: as measured, if it was; the spread stays as described."""
+        low, high = self.boot_min_s, self.boot_max_s
+        if boot_p95_s is None:
+            return low, high
+        factor = boot_p95_s / (low + 0.95 * (high - low))
+        return max(1, min(7200, round(low * factor))), max(1, min(7200, round(high * factor)))
+
+    def rules(self, *, boot_p95_s: float | None = None) -> PoolRules:
         """Return the simulator's rules for this pool."""
+        low, high = self.boots_s(boot_p95_s=boot_p95_s)
         return PoolRules(
-            boot_min_s=self.boot_min_s,
-            boot_max_s=self.boot_max_s,
+            boot_min_s=low,
+            boot_max_s=high,
             replicas_min=self.policy.replicas_min,
             replicas_max=self.policy.replicas_max,
-            seed=seed,
         )
 
     def check(self) -> None:

@@ -10,9 +10,18 @@ from nats.errors import Error as NatsError
 from nats.js.kv import KeyValue
 
 from halfdrop.contracts.errors import HalfdropError
-from halfdrop.contracts.plans import PLANS_BUCKET, DemandPlan, DemandSeries, encode_plan, find_absurdity, plan_key
+from halfdrop.contracts.plans import (
+    PLANS_BUCKET,
+    CapacityFor,
+    DemandPlan,
+    DemandSeries,
+    encode_plan,
+    find_absurdity,
+    plan_key,
+)
 from halfdrop.contracts.subjects import hub_domain
 from halfdrop.forecaster.calibration import QUANTILES
+from halfdrop.forecaster.planned_policy import PLAN_HORIZONS_MINUTES
 from halfdrop.forecaster.service.planner import Planner, Pool
 from halfdrop.forecaster.workload import MINUTE_S, FloatArray
 from halfdrop.runtime.broker import open_broker
@@ -29,23 +38,38 @@ RECONNECT_S = 5.0
 def make_plan(pool: Pool, quantiles: FloatArray, horizons: tuple[int, ...], *, minute: int) -> DemandPlan:
     """Return what the operator is told: quantiles of busy GPUs minute by minute, from the end of `minute` on.
 
-    Between two horizons it is the straight line. A forecast that was bad is not passed on: the floor of the newest
-    minutes stands in its place, with the reason in `note`.
+    Between two horizons it is the straight line. Beside the quantiles stands the capacity that is cheapest at the price
+    of lateness; a policy that states a quantile has that one. A forecast that was bad is not passed on: the floor of
+    the newest minutes stands in its place, with the reason in `note`.
     """
     planned = pool.planned
     assert planned is not None
     ahead = np.arange(1, STEPS + 1)
     busy = np.column_stack([np.interp(ahead, horizons, quantiles[:, place]) for place in range(len(QUANTILES))])
+    wanted = planned.wanted or (planned.reactive_floor,) * len(PLAN_HORIZONS_MINUTES)
+    capacity = np.interp(ahead, PLAN_HORIZONS_MINUTES, wanted)
     if planned.fallback:
         floor = float(planned.reactive_floor)
-        busy = np.maximum(busy, floor) if pool.verdict.is_low else np.full_like(busy, floor)
+        busy = np.maximum(busy, floor) if planned.wanted else np.full_like(busy, floor)
+        capacity = np.maximum(capacity, floor)
+    policy = pool.terms.policy
     return DemandPlan(
         region=pool.terms.region,
         pool=pool.terms.name,
         made_at=float((minute + 1) * MINUTE_S),
         starts_at=float((minute + 1) * MINUTE_S),
         quantiles=QUANTILES,
-        series=(DemandSeries(busy=tuple(tuple(row) for row in np.round(busy, 4).tolist())),),
+        series=(
+            DemandSeries(
+                busy=tuple(tuple(row) for row in np.round(busy, 4).tolist()),
+                capacity=tuple(np.round(capacity, 4).tolist()),
+            ),
+        ),
+        capacity_for=CapacityFor(
+            late_share=policy.late_share_target if policy.is_price_sought else None,
+            quantile=policy.quantile,
+            price=planned.price,
+        ),
         note=planned.fallback,
     )
 

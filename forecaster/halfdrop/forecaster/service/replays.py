@@ -12,8 +12,9 @@ import msgspec
 import structlog
 
 from halfdrop.contracts.errors import HalfdropError, InvalidInput, NotFound, Overloaded
+from halfdrop.forecaster.replay import Learnt
 from halfdrop.forecaster.service.shards import leave_with_parent
-from halfdrop.forecaster.what_if import Answer, Float32Array, Question, learn, replay_question
+from halfdrop.forecaster.what_if import Answer, Question, learn, replay_question
 
 log = structlog.get_logger()
 
@@ -59,7 +60,7 @@ class Replays:
         self._process: multiprocessing.process.BaseProcess | None = None
         self._running: Run | None = None
         self._over = asyncio.Condition()
-        self._learnt: OrderedDict[tuple[str, int, int, int], Float32Array] = OrderedDict()
+        self._learnt: OrderedDict[tuple[str, int, int, int], Learnt] = OrderedDict()
 
     async def wait(self, run: Run) -> None:
         """Return when the run is over, however it ended."""
@@ -186,7 +187,7 @@ def work(connection: Connection, question: Question) -> None:
         connection.send(("progress", (doing, done_share)))
 
     try:
-        if question.learnt is None:
+        if question.usable is None:
             question = msgspec.structs.replace(question, learnt=learn(question, tell))
             connection.send(("learnt", question.learnt))
         connection.send(("answer", replay_question(question, tell)))

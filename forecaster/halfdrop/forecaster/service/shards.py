@@ -9,6 +9,7 @@ import asyncio
 import multiprocessing
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -19,13 +20,44 @@ import numpy as np
 from halfdrop.contracts.errors import Unavailable
 from halfdrop.forecaster.forecast import SeriesForecaster
 from halfdrop.forecaster.honesty import Drift, Judge, Score, Verdict
-from halfdrop.forecaster.workload import FloatArray
+from halfdrop.forecaster.plan import PlanPolicy
+from halfdrop.forecaster.planned_policy import PLAN_HORIZONS_MINUTES, SMOOTH_MINUTES, wanted_table
+from halfdrop.forecaster.queue_simulator import PoolRules
+from halfdrop.forecaster.replay import SHADOW_MINUTES
+from halfdrop.forecaster.shadow_pools import Price, PriceBook
+from halfdrop.forecaster.workload import FloatArray, IntArray
 
 DAY_HOURS, WEEK_HOURS = 24, 168
 
 
+class PoolAsk(msgspec.Struct, frozen=True, kw_only=True):
+    """A pool whose price is to be found beside the forecast of its demand."""
+
+    key: str
+    policy: PlanPolicy
+    rules: PoolRules
+    service_s: float
+
+
+class PoolPriced(msgspec.Struct, frozen=True, kw_only=True):
+    """What is cheapest at each price, at each of the minutes, and the price that held then."""
+
+    key: str
+    wanted: IntArray
+    """[minutes, PLAN_HORIZONS_MINUTES, PRICES]"""
+
+    log_prices: FloatArray
+    """[minutes]"""
+
+    price: Price
+    """That the next minute is planned at."""
+
+
 class NodeMinutes(msgspec.Struct, frozen=True, kw_only=True):
-    """The next minutes of a series. `is_first`: what was learnt of it before is thrown away."""
+    """The next minutes of a series, or none: then only prices are asked for anew, those of the last minute.
+
+    is_first: what was learnt of it before is thrown away.
+    """
 
     node: int
     start_minute: int
@@ -35,6 +67,10 @@ class NodeMinutes(msgspec.Struct, frozen=True, kw_only=True):
     is_first: bool = False
     is_recorded: bool = False
     """Whether all the forecasts made on the way are wanted back, for plans that are looked at afterwards."""
+
+    pools: tuple[PoolAsk, ...] = ()
+    shadows_from: int = 0
+    """Minutes since the epoch: shadow pools serve what comes after."""
 
 
 class HorizonScore(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,11 +103,70 @@ class NodeForecast(msgspec.Struct, frozen=True, kw_only=True):
     record: "np.ndarray | None" = None
     """[minutes, horizons, QUANTILES], float32: row m was made at the end of the m-th of the minutes."""
 
+    plan_quantiles: "np.ndarray | None" = None
+    """[PLAN_HORIZONS_MINUTES, QUANTILES] of three-minute demand, made at the last minute: what pools are planned by."""
+
+    priced: tuple[PoolPriced, ...] = ()
+
 
 class _Node:
     def __init__(self, minutes: NodeMinutes) -> None:
         self.forecaster = SeriesForecaster(start_minute=minutes.start_minute, horizons=minutes.horizons)
         self.judge = Judge(minutes.horizons)
+        self.plans = _Plans(minutes) if minutes.is_recorded else None
+        self.newest: NodeForecast | None = None
+
+
+class _Plans:
+    """What pools are planned by: the forecasts that are made for it, kept for as long as shadow pools look back."""
+
+    def __init__(self, minutes: NodeMinutes) -> None:
+        self._forecaster = SeriesForecaster(
+            start_minute=minutes.start_minute, horizons=PLAN_HORIZONS_MINUTES, smooth_minutes=SMOOTH_MINUTES
+        )
+        self._books: dict[str, PriceBook] = {}
+        self._gpus: deque[FloatArray] = deque()
+        self._quantiles: deque[FloatArray] = deque()
+        self._kept_minutes = 0
+
+    def extend(self, minutes: NodeMinutes) -> tuple[FloatArray, tuple[PoolPriced, ...]]:
+        """Return the newest forecast, and for each pool what is cheapest at each price."""
+        skipped = min(max(0, minutes.shadows_from - minutes.start_minute), len(minutes.gpus))
+        gpus = minutes.gpus[skipped:]
+        if not len(minutes.gpus):
+            return self._quantiles[-1][-1], tuple(
+                self._price(ask, gpus, self._quantiles[-1][-1:]) for ask in minutes.pools
+            )
+        made = self._forecaster.extend(minutes.gpus).quantiles
+        priced = tuple(self._price(ask, gpus, made) for ask in minutes.pools)
+        self._gpus.append(gpus)
+        self._quantiles.append(made[skipped:] if skipped < len(made) else made[-1:])
+        self._kept_minutes += len(gpus)
+        while self._kept_minutes - len(self._gpus[0]) >= SHADOW_MINUTES:
+            self._kept_minutes -= len(self._gpus.popleft())
+            self._quantiles.popleft()
+        return made[-1], priced
+
+    def _price(self, ask: PoolAsk, gpus: FloatArray, made: FloatArray) -> PoolPriced:
+        """gpus: those of the newest minutes that shadow pools serve; made: the forecasts of them all."""
+        book = self._books.get(ask.key)
+        if book is None or book.policy != ask.policy:
+            book = self._books[ask.key] = self._serve_again(ask)
+        book.renew(rules=ask.rules, service_s=ask.service_s)
+        wanted = wanted_table(made, policy=ask.policy, service_s=ask.service_s)
+        log_prices = np.full(len(made), book.price.log_price)
+        if len(gpus):
+            log_prices[-len(gpus) :] = book.extend(gpus, wanted[-len(gpus) :])
+        return PoolPriced(key=ask.key, wanted=wanted, log_prices=log_prices, price=book.price)
+
+    def _serve_again(self, ask: PoolAsk) -> PriceBook:
+        """Return a book for a pool that is new or has another policy: shadows serve what is kept once more."""
+        book = PriceBook(policy=ask.policy, rules=ask.rules, service_s=ask.service_s)
+        if ask.policy.is_price_sought and self._kept_minutes:
+            gpus = np.concatenate(self._gpus)
+            made = np.concatenate(self._quantiles)[-len(gpus) :]
+            book.extend(gpus, wanted_table(made, policy=ask.policy, service_s=ask.service_s))
+        return book
 
 
 _nodes: dict[int, _Node] = {}
@@ -87,6 +182,11 @@ def _extend(minutes: NodeMinutes) -> NodeForecast:
     if minutes.is_first:
         _nodes[minutes.node] = _Node(minutes)
     node = _nodes[minutes.node]
+    plan_quantiles, priced = node.plans.extend(minutes) if node.plans else (None, ())
+    if not len(minutes.gpus):
+        assert node.newest is not None
+        node.newest = msgspec.structs.replace(node.newest, priced=priced, record=None)
+        return node.newest
     made = node.forecaster.extend(minutes.gpus)
     node.judge.extend(minutes.gpus, made, start_minute=minutes.start_minute)
     scores = tuple(
@@ -99,7 +199,7 @@ def _extend(minutes: NodeMinutes) -> NodeForecast:
         )
         for horizon in minutes.horizons
     )
-    return NodeForecast(
+    found = NodeForecast(
         node=minutes.node,
         end_minute=minutes.start_minute + len(minutes.gpus),
         horizons=minutes.horizons,
@@ -108,7 +208,11 @@ def _extend(minutes: NodeMinutes) -> NodeForecast:
         scores=scores,
         verdict=node.judge.verdict(minutes.judged_horizon),
         record=made.quantiles.astype(np.float32) if minutes.is_recorded else None,
+        plan_quantiles=plan_quantiles,
+        priced=priced,
     )
+    node.newest = msgspec.structs.replace(found, record=None, priced=())
+    return found
 
 
 class Shard:
