@@ -1,4 +1,4 @@
-"""The chart's pools and edges as they become more and fewer: autoscalers, colours, and what the planner is told of them."""
+"""The chart's pools and edges as they become more and fewer: autoscalers, colours, what the planner is told of them."""
 
 from pathlib import Path
 from typing import Any
