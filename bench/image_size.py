@@ -1,4 +1,4 @@
-"""What an edge's image holds beside Python: installed as edge/Dockerfile does, slimmed, and seen to draw.
+"""What an edge's image holds beside Python: installed as deploy/install_part.sh does, slimmed, and seen to draw.
 
 `pip install --target` of the edge extra by the lock, `slim.py`, byte code; then the real edge is started from that
 directory alone, and must answer a preview. There is no Docker here, so the base image itself is not in the figure.

@@ -1,15 +1,18 @@
 """The NATS servers of the chart, run for real with what it renders: TLS both ways, accounts, and who is let in."""
 
 import asyncio
+import contextlib
 import datetime
 import os
 import re
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import helm_python
+import httpx
 import nats
 import nats.errors
 import pytest
@@ -71,13 +74,18 @@ class Authority:
         return made.sign(self._key, hashes.SHA256())
 
 
-def configuration(values: dict[str, Any], name: str) -> str:
-    """Return the nats.conf that the chart renders into the ConfigMap `name`."""
+def rendered(values: dict[str, Any], kind: str, name: str) -> dict[str, Any]:
+    """Return the object that the chart renders."""
     with helm_python.Chart.load(CHART) as chart:
         files = chart.render({"objects": {"url": "s3://x"}, **values}, name="halfdrop", namespace="halfdrop")
     objects = [one for path, text in files.items() if path.endswith(".yaml") for one in yaml.safe_load_all(text) if one]
-    [found] = [one for one in objects if one["kind"] == "ConfigMap" and one["metadata"]["name"] == name]
-    return str(found["data"]["nats.conf"])
+    [found] = [one for one in objects if one["kind"] == kind and one["metadata"]["name"] == name]
+    return dict(found)
+
+
+def configuration(values: dict[str, Any], name: str) -> str:
+    """Return the nats.conf that the chart renders into the ConfigMap `name`."""
+    return str(rendered(values, "ConfigMap", name)["data"]["nats.conf"])
 
 
 @asynccontextmanager
@@ -194,6 +202,64 @@ async def test_a_hubs_clients_need_tls_and_their_password(tmp_path: Path, truste
             plain, context = read_authority(wrong)
             with pytest.raises((nats.errors.Error, OSError)):
                 await nats.connect(plain, tls=context, allow_reconnect=False, connect_timeout=2)
+
+
+async def test_the_forecaster_runs_on_what_its_pod_is_told_and_answers_its_probes(
+    tmp_path: Path, trusted: Authority, wait_until: Any
+) -> None:
+    values = {"region": "eu", "hub": {"pools": {"gpu": {"pool": {"enabled": True}}}}, "forecaster": {"enabled": True}}
+    (tmp_path / "pools.toml").write_text(
+        rendered(values, "ConfigMap", "halfdrop-forecaster-pools")["data"]["pools.toml"]
+    )
+    pod = rendered(values, "Deployment", "halfdrop-forecaster")["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    async with run_hub(tmp_path, tmp_path / "tls-hub", values) as (url, _):
+        await wait_until(lambda: _answers(url))
+        page, metrics = choose_port(), choose_port()
+        there = {
+            "$(NATS_PASSWORD)@halfdrop-nats.halfdrop.svc:4222": url.removeprefix("tls://hub:").partition("?")[0],
+            "/etc/halfdrop/tls": str(tmp_path / "tls-hub"),
+            "/etc/halfdrop/pools": str(tmp_path),
+            "s3://x": (tmp_path / "objects").as_uri(),
+            "0.0.0.0": "127.0.0.1",
+            "8090": str(page),
+            "9464": str(metrics),
+        }
+        environ = {one["name"]: one["value"] for one in container["env"] if "value" in one}
+        for old, new in there.items():
+            assert any(old in value for value in environ.values()), f"{old} is not in the pod any more"
+            environ = {name: value.replace(old, new) for name, value in environ.items()}
+        with (tmp_path / "forecaster.log").open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "halfdrop.forecaster", env={**os.environ, **environ}, stdout=log, stderr=log
+            )
+        try:
+            async with httpx.AsyncClient(trust_env=False) as client:
+
+                async def asked(probe: str) -> int:
+                    get = container[probe]["httpGet"]
+                    headers = {one["name"]: one["value"] for one in get["httpHeaders"]}
+                    return (await client.get(f"http://127.0.0.1:{page}{get['path']}", headers=headers)).status_code
+
+                async def is_ready() -> bool:
+                    with contextlib.suppress(httpx.TransportError):
+                        return await asked("startupProbe") == 200
+                    return False
+
+                async def keeps_history() -> bool:
+                    text = (await client.get(f"http://127.0.0.1:{metrics}/metrics")).text
+                    written = re.search(r'written_timestamp_seconds\{region="eu"\} (\S+)', text)
+                    return "halfdrop_planner_build_info" in text and written is not None and float(written[1]) > 0
+
+                await wait_until(is_ready, timeout_s=60)
+                assert {await asked(probe) for probe in ("readinessProbe", "livenessProbe")} == {200}
+                strange = await client.get(f"http://127.0.0.1:{page}/healthz", headers={"Host": f"10.1.2.3:{page}"})
+                assert strange.status_code == 421, "why the probes say a name"
+                await wait_until(keeps_history, timeout_s=60)
+        finally:
+            process.terminate()
+            status = await asyncio.wait_for(process.wait(), pod["terminationGracePeriodSeconds"])
+        assert status == 0, (tmp_path / "forecaster.log").read_text()
 
 
 async def _answers(url: str) -> bool:

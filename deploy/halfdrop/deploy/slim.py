@@ -6,7 +6,7 @@ runs before anything is installed. `bench/image_size.py` sees that an edge still
 
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 UNREAD = (
@@ -17,13 +17,15 @@ UNREAD = (
     "onnxruntime/datasets",
     "numpy/_core/include",  # C headers
     "numpy/_core/lib",
-    "numpy/f2py",
     "faker",  # Litestar's optional made-up examples (through polyfactory); ours are written by hand
     "polyfactory",
     "**/tests",
     "**/*.pyi",
     "**/__pycache__",  # written anew, for the Python of the image
 )
+FORTRAN = "numpy/f2py"
+"""Unread, but where SciPy is: it looks at every name that NumPy has, and cannot be imported without."""
+
 MODELS = "halfdrop/models/weights"
 """20 MB that only an edge and a hub read."""
 
@@ -46,7 +48,8 @@ def main(arguments: list[str]) -> int:
 def slim(root: Path, *also: str) -> int:
     """Remove what is not read below `root`, and what matches `also`; return the bytes."""
     freed_bytes = 0
-    for path in sorted(set(_unread(root, (*UNREAD, *HUB_ONLY, *filter(None, also))))):
+    unread = (*UNREAD, *HUB_ONLY, "" if (root / "scipy").exists() else FORTRAN, *also)
+    for path in sorted(set(_unread(root, filter(None, unread)))):
         if path.is_dir():
             freed_bytes += sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
             shutil.rmtree(path)
@@ -56,7 +59,7 @@ def slim(root: Path, *also: str) -> int:
     return freed_bytes
 
 
-def _unread(root: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
+def _unread(root: Path, patterns: Iterable[str]) -> Iterator[Path]:
     for pattern in patterns:
         yield from root.glob(pattern)
 

@@ -62,6 +62,6 @@ async def settle_debts(edge: Services, *, settle_s: float) -> Debts:
         debts = count_debts(edge)
     if debts.are_none:
         log.info("edge_owes_nothing", after_s=round(time.monotonic() - began_s, 2))
-    else:
-        log.warning("edge_left_owing", **msgspec.structs.asdict(debts))
+    else:  # no news of an edge that is replaced: it is back soon
+        (log.warning if settle_s else log.info)("edge_left_owing", **msgspec.structs.asdict(debts))
     return debts
