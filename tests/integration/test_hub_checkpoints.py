@@ -194,6 +194,8 @@ async def test_an_imported_checkpoint_is_listed_ordered_finished_and_reproduced(
         assert done["status"] == "succeeded", done
         assert done["model"].endswith("mine")
         files = await files_of(objects, done)
+        picture = await edge.client.get(f"/p/{done['pattern_key']}.webp?px=256")
+        assert picture.status_code == 200, "painted once, a pattern has its picture under its key"
         inked = await finish(edge, {"prompt": "red peonies", "model": "mine", "template": "screens"}, wait_until)
         assert inked["status"] == "succeeded", inked
         check_inked(await files_of(objects, inked))

@@ -18,7 +18,7 @@ from halfdrop.contracts import subjects
 from halfdrop.contracts.jobs import Job, JobState, JobStatus, decode_status, encode_job
 from halfdrop.contracts.patterns import PatternSpec
 from halfdrop.deploy.servers import NatsServer
-from halfdrop.hub import progress_pictures
+from halfdrop.hub import progress_pictures, rendering
 from halfdrop.hub.refining import PlateRefiner
 from halfdrop.hub.sampler import Sampler
 from halfdrop.hub.settings import HubSettings
@@ -118,7 +118,7 @@ async def test_pictures_that_cannot_be_made_or_stored_fail_no_job(
         return b"not stored either"
 
     monkeypatch.setattr(progress_pictures, "EVERY_S", 0.05)
-    monkeypatch.setattr(progress_pictures, "draw_picture", fail)
+    monkeypatch.setattr(rendering, "draw_picture", fail)
     folder = Path(urlsplit(objects_url).path)
     (folder / "jobs/local/job1" / progress_pictures.PICTURE_NAME).mkdir(parents=True)  # a put there must fail
     statuses = await run_job(hub_nats, open_objects(objects_url), tmp_path, wait_until)

@@ -74,7 +74,13 @@ def say_models(models: Iterable[ImportedModel], *, kind: ImportedKind = "checkpo
 
 
 def resolve_painted(
-    request: PatternRequest, *, prompt: str, repeat: Repeat, model: ImportedModel, known: Sequence[ImportedModel]
+    request: PatternRequest,
+    *,
+    prompt: str,
+    repeat: Repeat,
+    unit_px: int,
+    model: ImportedModel,
+    known: Sequence[ImportedModel],
 ) -> PatternSpec:
     """Return the spec of a request that a user's checkpoint paints; known: what LoRAs may be named of.
 
@@ -94,6 +100,7 @@ def resolve_painted(
         guidance_scale=round(guidance, 2),
         model_digest=model.digest,
         loras=_resolve_loras(request, known) or msgspec.UNSET,
+        unit_px=unit_px,
     )
 
 

@@ -105,6 +105,10 @@ class PatternSpec(msgspec.Struct, frozen=True, kw_only=True, tag="pattern.v1"):
     loras: tuple[LoraUse, ...] | msgspec.UnsetType = msgspec.UNSET
     """Of a user's checkpoint, in the order in which they are added; unset where there are none."""
 
+    unit_px: int | msgspec.UnsetType = msgspec.UNSET
+    """Side of the unit that a user's checkpoint paints: at another size it paints another picture. Unset where plates
+    are drawn, which have no size."""
+
 
 class Wording(msgspec.Struct, frozen=True, kw_only=True):
     """How the words of a request were understood, where the model does not know them all."""

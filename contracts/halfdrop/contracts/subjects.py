@@ -141,6 +141,10 @@ def hot_pictures(region: str) -> str:
     return f"hot.{region}"
 
 
+LOCAL_TENANT = "local"
+"""Whose patterns lie where they lay before there were tenants."""
+
+
 def spec_path(pattern_key: str) -> str:
     """The canonical spec, which says how the plates repeat."""
     return f"patterns/{pattern_key[:2]}/{pattern_key}/spec.json"
@@ -155,9 +159,9 @@ def plates_path(pattern_key: str) -> str:
     return f"patterns/{pattern_key[:2]}/{pattern_key}/plates.msgpack"
 
 
-def unit_path(pattern_key: str, unit_px: int) -> str:
-    """What a user's checkpoint painted: at another size it paints another picture."""
-    return f"patterns/{pattern_key[:2]}/{pattern_key}/unit-{unit_px}.msgpack"
+def unit_path(pattern_key: str) -> str:
+    """What a user's checkpoint painted."""
+    return f"patterns/{pattern_key[:2]}/{pattern_key}/unit.msgpack"
 
 
 def preview_path(pattern_key: str, size_px: int) -> str:

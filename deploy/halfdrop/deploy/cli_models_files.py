@@ -136,9 +136,11 @@ def _import_users(
     quiet_diffusers()
     try:
         from halfdrop.hub.checkpoints.importing import import_checkpoint  # noqa: PLC0415  torch: seconds
-        from halfdrop.hub.checkpoints.lora_importing import import_lora  # noqa: PLC0415
+        from halfdrop.hub.checkpoints.lora_importing import check_lora, import_lora  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise _not_installed("importing a checkpoint", error) from error
+    if path.is_file():
+        check_lora(path)  # before a store is made for it
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     bring = import_lora if path.is_file() else import_checkpoint
     with store.incoming(size_bytes=sum(file.stat().st_size for file in files)) as room:

@@ -104,12 +104,12 @@ def _understand_painted(
     if order.input.prompt.strip() and not read.prompt:
         raise InvalidInput("prompt", got=asked.prompt, allowed="something to draw, beside its layout and scale")
     repeat = order.input.repeat or read.repeat
-    spec = resolve_painted(order.input, prompt=read.prompt, repeat=repeat, model=model, known=known)
     inked = is_inked(order.finishing)
     if asked.size_px is msgspec.UNSET and not inked and asked.printing.repeat_mm is None:
         # what the template prints by default, in whole units
-        size_px = fit_tile_px(order.size_px, model.grain_px, spec.repeat)
+        size_px = fit_tile_px(order.size_px, model.grain_px, repeat)
         order = fit_order(templates, msgspec.structs.replace(asked, size_px=size_px))
-    painted_unit_px(order.size_px, model, spec.repeat, inked=inked)
+    unit_px = painted_unit_px(order.size_px, model, repeat, inked=inked)
+    spec = resolve_painted(order.input, prompt=read.prompt, repeat=repeat, unit_px=unit_px, model=model, known=known)
     pattern = Pattern(spec=spec, key=pattern_key(spec), wording=Wording())
     return UnderstoodOrder(pattern=pattern, order=order, model=model)

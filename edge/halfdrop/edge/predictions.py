@@ -12,7 +12,7 @@ import msgspec
 
 from halfdrop.contracts.gate_reports import GATE_PREFIX, REPORT_NAME
 from halfdrop.contracts.jobs import JobState, JobStatus, WebhookEvent
-from halfdrop.contracts.patterns import PatternSpec, Wording
+from halfdrop.contracts.patterns import LoraUse, PatternSpec, Wording
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.edge.estimating import Course, Estimate, expect_rest
 
@@ -47,6 +47,11 @@ class RenderedInput(msgspec.Struct, frozen=True, kw_only=True):
     num_inference_steps: int
     guidance_scale: float
     size_px: int
+    loras: tuple[LoraUse, ...] | msgspec.UnsetType = msgspec.UNSET
+    """Added to a user's checkpoint, by the digests of their bundles."""
+
+    unit_px: int | msgspec.UnsetType = msgspec.UNSET
+    """Side of the unit that a user's checkpoint paints; its picture is under the pattern's key once it is painted."""
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -325,6 +330,8 @@ def _make_input(spec: PatternSpec, size_px: int) -> RenderedInput:
         num_inference_steps=spec.num_inference_steps,
         guidance_scale=spec.guidance_scale,
         size_px=size_px,
+        loras=spec.loras,
+        unit_px=spec.unit_px,
     )
 
 

@@ -14,12 +14,16 @@ import numpy as np
 import pyvips
 import structlog
 from numpy.typing import NDArray
+from PIL import Image
 
+from halfdrop.cache.seal import append_seal
+from halfdrop.contracts.errors import InvalidInput
 from halfdrop.contracts.imported import ImportedModel, is_inked, painted_unit_px
 from halfdrop.contracts.jobs import Job, colourways_of
-from halfdrop.contracts.subjects import unit_path
+from halfdrop.contracts.patterns import PREVIEW_SIZES_PX, canonical_bytes
+from halfdrop.contracts.subjects import LOCAL_TENANT, preview_path, spec_path, tenant_folder, unit_path
 from halfdrop.hub.checkpoints.tiles import lay_tile
-from halfdrop.hub.files import encode_picture
+from halfdrop.hub.files import encode_picture, encode_webp
 from halfdrop.hub.finishing import finishing_steps
 from halfdrop.hub.leaving import JobPace
 from halfdrop.hub.printing.design import Design, describe_painting, design_painting
@@ -55,8 +59,8 @@ async def paint(
     pace: JobPace,
 ) -> Painted:
     """Return the unit of the job's pattern, `key`. Raises InvalidInput for a size that the model cannot draw."""
-    unit_px = painted_unit_px(job.size_px, model, job.spec.repeat, inked=is_inked(job.finishing))
-    path = unit_path(key, unit_px)
+    unit_px = check_unit(job, model)
+    path = unit_path(key)
     finishing, steps = finishing_steps(job), job.spec.num_inference_steps
     stored = await objects.get(path)
     found = read_unit(stored, unit_px) if stored is not None else None
@@ -85,7 +89,31 @@ async def paint(
         with report.timed("upload", **{FILE_NAME: path.rpartition("/")[2]}):
             data = await asyncio.to_thread(encode_unit, painted, job)
             await objects.put(path, data, media_type="application/msgpack")
+            await _keep_previews(job, key, painted.unit, objects)
     return painted
+
+
+def check_unit(job: Job, model: ImportedModel) -> int:
+    """Return the size of the unit to paint. Raises InvalidInput for a master that cannot be made of it."""
+    wanted_px = painted_unit_px(job.size_px, model, job.spec.repeat, inked=is_inked(job.finishing))
+    if job.spec.unit_px != wanted_px:
+        allowed = f"{wanted_px} for a master of {job.size_px} px"
+        raise InvalidInput("spec.unit_px", got=job.spec.unit_px, allowed=allowed)
+    return wanted_px
+
+
+async def _keep_previews(job: Job, key: str, unit: Bytes, objects: ObjectStore) -> None:
+    """Store the spec and the pictures of a pattern that no edge can draw, where edges look for those of a key."""
+    is_local = job.tenant == LOCAL_TENANT
+    folder, owner = ("", "") if is_local else (f"{tenant_folder(job.tenant)}/", f"{job.tenant}:")
+    tile = Image.fromarray(lay_tile(unit, job.spec.repeat))
+    xmp = describe_provenance(job.spec)
+    for size_px in PREVIEW_SIZES_PX:
+        pixels = np.array(tile.resize((size_px, size_px), Image.Resampling.BOX))
+        webp = await asyncio.to_thread(encode_webp, pixels, xmp)
+        sealed = append_seal(f"{owner}{key}/{size_px}", webp)  # edges take a picture without one for damaged
+        await objects.put(folder + preview_path(key, size_px), sealed, media_type="image/webp")
+    await objects.put(folder + spec_path(key), canonical_bytes(job.spec), media_type="application/json")
 
 
 async def design_unit(job: Job, painted: Painted, *, model: ImportedModel, report: Report) -> Design:

@@ -22,7 +22,7 @@ from halfdrop.contracts.errors import PermanentError, TransientError, Unavailabl
 from halfdrop.contracts.jobs import Artifact, Job, JobState
 from halfdrop.contracts.patterns import canonical_bytes, pattern_key
 from halfdrop.contracts.pools import Pace
-from halfdrop.contracts.subjects import EVENTS_STREAM, JOBS_STREAM, spec_path, tenant_folder
+from halfdrop.contracts.subjects import EVENTS_STREAM, JOBS_STREAM, LOCAL_TENANT, spec_path, tenant_folder
 from halfdrop.hub import outcomes
 from halfdrop.hub.cancels import Cancels
 from halfdrop.hub.claiming import find_claimant
@@ -91,9 +91,6 @@ class Hub:
         """The way to EVENTS for news that must arrive."""
         return GroupPublisher(self.broker, self.broker.js, EVENTS_STREAM)
 
-
-LOCAL_TENANT = "local"
-"""Whose patterns lie where they lay before there were tenants."""
 
 Handle = Callable[[Hub, Delivery, asyncio.Event], Awaitable[Outcome | None]]
 """Does a delivery from its bytes to its answer, and says what became of it; None: it was no job."""

@@ -198,9 +198,14 @@ def test_aliases_are_set_listed_and_dropped(run: Run, roses: Path) -> None:
     ("arguments", "status", "words"),
     [
         (["show", "tulips"], 1, "no model 'tulips' in data/models; there are: house-"),
-        (["import", "nowhere"], 1, "nowhere does not exist; allowed: a bundle's directory, a .halfdrop.tar, or"),
-        (["import", "empty"], 2, "path: got 'empty'; allowed: a bundle's directory, a .halfdrop.tar, or"),
-        (["import", "model.safetensors"], 2, "path: got 'model.safetensors'; allowed: a bundle's directory"),
+        (
+            ["import", "nowhere"],
+            1,
+            "nowhere does not exist; allowed: a bundle's directory, a .halfdrop.tar, a",
+        ),
+        (["import", "empty"], 2, "path: got 'empty'; allowed: a bundle's directory, a .halfdrop.tar, a"),
+        (["import", "model.bin"], 2, "path: got 'model.bin'; allowed: a bundle's directory"),
+        (["import", "model.safetensors"], 1, "model.safetensors"),
         (["import", "roses", "--name", "tulips"], 2, "a bundle says itself what it is"),
         (["import", "checkpoint", "--name", "my roses"], 2, "--name: got 'my roses'; allowed: up to 64 letters"),
         (["export", "house", "house.zip"], 2, "a name that ends in .halfdrop.tar"),
@@ -222,7 +227,8 @@ def test_wrong_input_is_one_line_with_what_is_allowed(
     run: Run, tmp_path: Path, arguments: list[str], status: int, words: str
 ) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "model.safetensors").write_bytes(b"x")
+    for name in ("model.safetensors", "model.bin"):
+        (tmp_path / name).write_bytes(b"x")
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint/model_index.json").write_text("{}")
     before = sorted(tmp_path.rglob("*"))

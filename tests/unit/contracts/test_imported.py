@@ -25,7 +25,7 @@ KNOWN = [MINE, OTHER, CHINTZ]
 
 def resolve(**members: Any) -> PatternSpec:
     request = msgspec.convert({"prompt": "x", **members}, PatternRequest)
-    return resolve_painted(request, prompt="Red  Peonies", repeat=Repeat(), model=MINE, known=KNOWN)
+    return resolve_painted(request, prompt="Red  Peonies", repeat=Repeat(), unit_px=512, model=MINE, known=KNOWN)
 
 
 def test_what_an_order_leaves_open_is_the_checkpoints_usual() -> None:

@@ -137,7 +137,8 @@ function paintThumb(thumb, prediction) {
   const picture = prediction.progress?.picture;
   const address = picture ? new URL(picture, location.href) : null; // behind a proxy the edge may not know its own name
   const path = address ? address.pathname + address.search : `/p/${prediction.pattern_key}.webp?px=256`;
-  if (thumb.dataset.path === path) return;
+  const isUnpainted = prediction.input.unit_px && !prediction.output; // a user's model has no preview before its order
+  if (thumb.dataset.path === path || (isUnpainted && !picture)) return;
   thumb.dataset.path = path;
   const image = new Image();
   image.onload = () => { if (thumb.dataset.path === path) thumb.style.backgroundImage = `url("${path}")`; };

@@ -3,6 +3,7 @@
 import { Problem } from "./api.js";
 import { Batches } from "./batches.js";
 import { blankDesign, fromFragment, fromRequest, layoutOf, nameRepeat, toFragment, toRequest } from "./design.js";
+import { Models } from "./models.js";
 import { Orders } from "./orders.js";
 import { Palette } from "./palette.js";
 import { choosePreviewSize, drawPreview, fillPalette, findUsedColours, loadImage } from "./preview.js";
@@ -201,8 +202,9 @@ async function order() {
   button.disabled = true;
   note("order", "");
   try {
-    const input = { ...toRequest(design, await fillPalette(design)), size_px: Number(byId("order").elements.size.value) };
-    await orders.order(input);
+    const palette = models.chosen ? [] : await fillPalette(design);
+    const input = { ...toRequest(design, palette), size_px: Number(byId("order").elements.size.value) };
+    await orders.order(models.fit(input, design.overrides));
     shell.openOrders();
     announce("Ordered.");
   } catch (problem) {
@@ -238,6 +240,7 @@ const templates = new Templates({
   onChange: (template) => change({ template, leastColours: templates.leastColours(template) }),
   onSize: (sizePx, dpi) => stage.measureFor(sizePx, dpi),
 });
+const models = new Models();
 const batches = new Batches({ onChange: announce });
 const shell = wireShell({ stage, order, shuffle: () => setSeed(randomSeed()), announce });
 
@@ -256,4 +259,5 @@ templates.load().then(
   () => { if (design.template) change({ leastColours: templates.leastColours(design.template) }); },
   (problem) => note("template", problem.message, true),
 );
+models.load().catch((problem) => note("model", problem.message, true));
 Promise.all([orders.load(), batches.load()]).catch((problem) => note("order", problem.message, true));

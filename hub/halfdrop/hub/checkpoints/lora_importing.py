@@ -33,7 +33,7 @@ def import_lora(
     Stages: "check", "copy", "write". Raises PermanentError(bad-lora) for what is no plain LoRA, bundle-exists.
     """
     on_progress("check", 0, 1)
-    names = _check(source)
+    names = check_lora(source)
     on_progress("check", 1, 1)
     with building(bundle_dir) as staging:
         on_progress("copy", 0, 1)
@@ -53,8 +53,8 @@ def import_lora(
     on_progress("write", 1, 1)
 
 
-def _check(source: Path) -> int:
-    """Return how many weights the file has."""
+def check_lora(source: Path) -> int:
+    """Return how many weights the file has. Raises PermanentError(bad-lora, bad-checkpoint) for what is no LoRA."""
     size_bytes = source.stat().st_size
     if size_bytes > FILE_MAX_BYTES:
         raise _bad(source, f"{size_bytes:,} bytes", f"up to {FILE_MAX_BYTES:,}")
