@@ -55,7 +55,7 @@ def wanted_table(quantiles: FloatArray, *, policy: PlanPolicy, service_s: float)
 
     quantiles: [minutes, horizons, QUANTILES] of the work around each horizon, in mean GPUs.
     """
-    is_known = np.isfinite(quantiles).all(axis=2)
+    is_known = np.isfinite(quantiles.min(axis=2) + quantiles.max(axis=2))
     known = np.where(is_known[:, :, None], quantiles, 0.0)
     if policy.quantile is None:
         wanted = wanted_capacity(known, service_s=service_s, prices=PRICES)

@@ -4,7 +4,7 @@ import { call } from "./api.js";
 import { element, moment, number } from "./format.js";
 
 /** Wire the panel up. Returns show(events, scopes). `changed()` is called when the calendar is another. */
-export function wireEvents({ host, form, note, changed, announce }) {
+export function wireEvents({ host, form, note, learnt, changed, announce }) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const said = new FormData(form);
@@ -13,7 +13,7 @@ export function wireEvents({ host, form, note, changed, announce }) {
       const body = {
         name: said.get("name").trim(), kind: said.get("kind").trim() || "campaign",
         start: toSeconds(said.get("start")), end: toSeconds(said.get("end")),
-        uplift: Number(said.get("uplift")), region: said.get("region") || null,
+        uplift: said.get("uplift") === "" ? null : Number(said.get("uplift")), region: said.get("region") || null,
       };
       const missing = ["start", "end"].find((name) => Number.isNaN(body[name]));
       if (missing) throw Object.assign(new Error("When does it begin, and when does it end? Times are UTC."), { field: missing });
@@ -28,6 +28,17 @@ export function wireEvents({ host, form, note, changed, announce }) {
       say(error.message);
     }
   });
+
+  /** Say what past events of the chosen kind did: it is the uplift if none is given. */
+  async function tellLearnt() {
+    const kind = form.elements.kind.value.trim() || "campaign";
+    try {
+      learnt.textContent = (await call("/v1/events/learnt", { query: { kind } })).words;
+    } catch (error) {
+      learnt.textContent = error.message;
+    }
+  }
+  form.elements.kind.addEventListener("change", tellLearnt);
 
   function say(words) {
     note.textContent = words;
@@ -44,7 +55,13 @@ export function wireEvents({ host, form, note, changed, announce }) {
     }
   }
 
+  let told = null;
   return (events, now) => {
+    const known = JSON.stringify(events);
+    if (known !== told) {
+      told = known;
+      tellLearnt();
+    }
     if (!form.elements.start.value && now) {
       // Tomorrow morning for half a day: something to change is quicker than something to fill in.
       const morning = (Math.floor(now / 86400) + 1) * 86400 + 8 * 3600;

@@ -5,6 +5,7 @@ import { wireAccuracy } from "./accuracy.js";
 import { fetchDemand, wireDemand } from "./demand.js";
 import { age, element, moment, money, number, percent } from "./format.js";
 import { wireEvents } from "./events.js";
+import { wireParts } from "./parts.js";
 import { showPlans } from "./plans.js";
 import { wireShell } from "./shell.js";
 import { wireSpend } from "./spend.js";
@@ -26,7 +27,8 @@ const showAccuracy = wireAccuracy({
 
 const announce = (words) => { byId("announcer").textContent = words; };
 const showSpend = wireSpend({ host: byId("spend-chart"), note: byId("spend-note") });
-const showEvents = wireEvents({ host: byId("events"), form: byId("event-form"), note: byId("event-note"), changed: refresh, announce });
+const showEvents = wireEvents({ host: byId("events"), form: byId("event-form"), note: byId("event-note"), learnt: byId("event-learnt"), changed: refresh, announce });
+const parts = wireParts({ host: byId("parts"), by: byId("parts-by"), changed: refresh });
 const showWhatIf = wireWhatIf({
   form: byId("what-if-form"), pool: byId("what-if-pool"), days: byId("what-if-days"), sliders: byId("sliders"), outcome: byId("outcome"),
   run: byId("what-if-run"), reset: byId("what-if-reset"), applied: refresh, announce,
@@ -44,11 +46,12 @@ async function refresh() {
     state.scopes = await call("/v1/scopes", { signal });
     showScopes();
     const points = Math.round(byId("demand-chart").clientWidth * POINTS_PER_PX) || 800;
-    const [drawn, plans, accuracy, spends, events] = await Promise.all([
+    const [drawn, plans, accuracy, spends, made, events] = await Promise.all([
       fetchDemand(scope(), span(), Math.min(Math.max(points, 100), 4000), signal),
       call("/v1/plans", { signal }),
       call("/v1/accuracy", { query: scope(), signal }),
       call("/v1/spend", { query: { region: scope().region }, signal }),
+      parts.fetch(scope(), state.scopes, signal),
       call("/v1/events", { signal }).catch((error) => { if (error.name === "AbortError") throw error; return state.events; }),
     ]);
     state.events = events;
@@ -56,6 +59,7 @@ async function refresh() {
     demand.show({ ...drawn, now: state.scopes.now, range: state.zoom ? null : range(), events: state.events, to: state.zoom?.to });
     showPlans(byId("plans"), chosen);
     showAccuracy(accuracy);
+    parts.show(made);
     const spend = showSpend(spends, state.scopes.now);
     showEvents(events, state.scopes.now);
     showWhatIf(plans);

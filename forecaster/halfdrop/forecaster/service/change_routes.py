@@ -6,12 +6,13 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import delete, get, post, put
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from halfdrop.contracts.demand_events import DEFAULT_KIND, DemandEvent
 from halfdrop.contracts.errors import InvalidInput
 from halfdrop.forecaster.service.dependencies import ThePlanner, ThePolicies, TheReplays
 from halfdrop.forecaster.service.hindsight import make_question
+from halfdrop.forecaster.service.learning import LearntView, view_learnt
 from halfdrop.forecaster.service.policies import PolicyView, Wishes, replay_terms
 from halfdrop.forecaster.service.replays import Run, check_days
 from halfdrop.forecaster.service.routes import read_choice
@@ -20,13 +21,13 @@ from halfdrop.forecaster.service.views import pools_of
 
 
 class EventAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An event to announce. Times are Unix seconds; without an id it is given one."""
+    """An event to announce. Times are Unix seconds; without an id it is given one, without an uplift the learnt one."""
 
     name: str
     kind: str = DEFAULT_KIND
     start: float
     end: float
-    uplift: float
+    uplift: float | None = None
     region: str | None = None
     model: str | None = None
     ramp_s: float = 0.0
@@ -56,9 +57,23 @@ async def list_events(planner: ThePlanner) -> list[DemandEvent]:
     return await planner.calendar.list()
 
 
+@get("/v1/events/learnt")
+async def get_learnt(
+    planner: ThePlanner, *, kind: Annotated[str, QueryParameter(max_length=64)] = DEFAULT_KIND
+) -> LearntView:
+    """What past events of a kind did to demand, by the minutes that are kept; and what that rests on."""
+    return await view_learnt(planner, kind)
+
+
 @post("/v1/events")
 async def create_event(planner: ThePlanner, data: JSONBody[EventAsked]) -> DemandEvent:
     """Announce an event; forecasts and plans follow it at once."""
+    uplift, note = data.uplift, data.note
+    if uplift is None:
+        learnt = (await view_learnt(planner, data.kind)).learnt
+        if learnt is None:
+            raise InvalidInput("uplift", got="nothing", allowed=f"0.01 to 1000: no past {data.kind!r} to learn it from")
+        uplift, note = round(learnt.uplift, 3), note or f"uplift learnt from {learnt.events} past of its kind"
     event = DemandEvent(
         id=data.id or make_id(data.name),
         name=data.name,
@@ -67,9 +82,9 @@ async def create_event(planner: ThePlanner, data: JSONBody[EventAsked]) -> Deman
         end=data.end,
         region=data.region or None,
         model=data.model or None,
-        uplift=data.uplift,
+        uplift=uplift,
         ramp_s=data.ramp_s,
-        note=data.note,
+        note=note,
     )
     await planner.calendar.put(event)
     await planner.read_calendar()
@@ -152,6 +167,7 @@ def make_id(name: str) -> str:
 
 HANDLERS: list[Any] = [
     list_events,
+    get_learnt,
     create_event,
     delete_event,
     get_spend,

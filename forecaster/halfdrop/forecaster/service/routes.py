@@ -8,6 +8,7 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 
 from halfdrop.contracts.errors import InvalidInput
 from halfdrop.forecaster.service.dependencies import ThePlanner
+from halfdrop.forecaster.service.parts import By, PartsView, view_parts
 from halfdrop.forecaster.service.planner import Planner
 from halfdrop.forecaster.service.series import Choice
 from halfdrop.forecaster.service.views import (
@@ -110,6 +111,19 @@ async def get_forecasts(
     return view_fan(planner, read_choice(region, job_class, model), hours=hours)
 
 
+@get("/v1/forecasts/parts")
+async def get_parts(
+    planner: ThePlanner,
+    *,
+    region: Names = "",
+    job_class: ClassNames = "",
+    model: Names = "",
+    by: Annotated[By, QueryParameter(description="What the parts are: region, class or model.")] = "class",
+) -> PartsView:
+    """What the newest forecast is made of: parts that add up to the whole."""
+    return view_parts(planner, read_choice(region, job_class, model), by=by)
+
+
 @get("/v1/plans")
 async def get_plans(planner: ThePlanner) -> list[PlanView]:
     """The plan of every pool, with its age and its reasons."""
@@ -184,6 +198,7 @@ HANDLERS: list[Any] = [
     get_demand,
     get_demand_csv,
     get_forecasts,
+    get_parts,
     get_plans,
     get_plan,
     get_accuracy,

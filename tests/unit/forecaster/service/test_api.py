@@ -235,3 +235,32 @@ async def test_the_page_comes_with_a_policy_and_is_not_sent_twice(client: httpx.
 async def test_the_description_names_every_route(client: httpx.AsyncClient) -> None:
     paths = json.loads((await client.get("/schema/openapi.json")).text)["paths"]
     assert {"/v1/demand", "/v1/forecasts", "/v1/plans", "/v1/events", "/v1/accuracy", "/v1/what-if"} <= paths.keys()
+
+
+@pytest.mark.parametrize("by", ["region", "class", "model"])
+async def test_the_parts_of_a_forecast_add_up_to_the_whole(client: httpx.AsyncClient, by: str) -> None:
+    found = (await client.get("/v1/forecasts/parts", params={"by": by})).json()
+    assert found["is_ready"]
+    assert found["horizons"] == [1, 9, 60]
+    names = {"region": ["eu"], "class": ["bulk", "realtime"], "model": ["house"]}[by]
+    assert [part["name"] for part in found["parts"]] == names
+    sums = np.sum([part["point"] for part in found["parts"]], axis=0)
+    np.testing.assert_allclose(sums, found["whole"]["point"], rtol=1e-9)
+    assert found["whole"]["point"][1] == pytest.approx(8.0, abs=1.5)
+    for part in (*found["parts"], found["whole"]):
+        assert all(high >= point for high, point in zip(part["high"], part["point"], strict=True))
+    if by == "class":
+        alone = np.sum([part["alone"] for part in found["parts"]], axis=0)
+        assert not np.allclose(alone, found["whole"]["alone"], rtol=1e-6), "by themselves they do not add up"
+    answer = await client.get("/v1/forecasts/parts", params={"by": "colour"})
+    assert answer.status_code == 400
+
+
+async def test_an_uplift_is_learnt_from_past_events_of_the_kind_or_asked_for(client: httpx.AsyncClient) -> None:
+    next_one = {"name": "Next", "kind": "burst", "start": END + 600, "end": END + 1200, "region": "eu"}
+    unknown = (await client.get("/v1/events/learnt", params={"kind": "burst"})).json()
+    assert unknown["learnt"] is None
+    assert unknown["words"].startswith("No past burst to learn from")
+    refused = await client.post("/v1/events", json=next_one)
+    assert refused.status_code == 422
+    assert "no past 'burst' to learn it from" in refused.text
