@@ -98,6 +98,10 @@ def test_the_page_shows_demand_plan_and_reasons_and_follows_choices_by_keyboard(
     expect(page.locator("#coverage dd").first).to_contain_text("%")
     expect(page.locator("#spend-note")).to_contain_text("$2.00 (assumed)")
     assert colours_in(page, "#demand-chart") > 20
+    expect(page.locator(".plan .why")).to_contain_text("late seconds cost", ignore_case=True)
+    expect(page.locator(".plan .note").last).to_contain_text("× an idle GPU second (")
+    expect(page.locator("#parts tbody th")).to_have_text(["bulk", "realtime"])
+    expect(page.locator("#parts tfoot")).to_contain_text("Together")
     page.keyboard.press("1")
     expect(page.locator("input[value='6h']")).to_be_checked()
     assert page.url.endswith("range=6h")
@@ -132,6 +136,7 @@ def test_an_event_is_announced_shown_and_taken_out(page: Page) -> None:
     page.keyboard.press("e")
     expect(page.locator("#event-form [name=name]")).to_be_focused()
     page.keyboard.type("Autumn drop")
+    expect(page.locator("#event-learnt")).to_contain_text("No past campaign to learn from")
     page.locator("#event-form [name=uplift]").fill("5000")
     page.locator("#event-form button").click()
     expect(page.locator("#event-note")).to_contain_text("0.01 to 1000")

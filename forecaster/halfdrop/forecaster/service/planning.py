@@ -201,10 +201,9 @@ class PoolBook:
             why = "the policy's costs: fewer than six hours of this pool are kept for shadow pools to serve"
             found = Price(log_price=policy.log_price)
         else:
-            days = found.blocks * BLOCK_MINUTES / 1440
-            why = (
-                f"shadow pools that served the last {days:.3g} days again, for {policy.late_share_target:.2%} late jobs"
-            )
+            hours = found.blocks * BLOCK_MINUTES / 60
+            span = f"{hours:.0f} hours" if hours < 48 else f"{hours / 24:.3g} days"
+            why = f"shadow pools that served the last {span} again, for {policy.late_share_target:.2%} late jobs"
         correction = self._steering.correction
         if abs(correction) >= STEERED_MIN:
             why = f"{why}; times {math.exp(correction):.2g} by this pool's own lateness"

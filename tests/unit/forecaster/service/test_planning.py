@@ -51,7 +51,7 @@ def test_the_reason_says_what_lateness_costs_and_where_that_comes_from() -> None
         "late seconds cost 3.1 times an idle GPU second: 14 GPUs are cheapest for what is forecast within 6 min"
     )
     assert found.price == pytest.approx(3.1)
-    assert found.price_reason == "shadow pools that served the last 5 days again, for 0.80% late"
+    assert found.price_reason == "shadow pools that served the last 5 days again, for 0.80% late jobs"
     assert [point.minutes_ahead for point in found.points] == [0, 3, 6, 9]
     assert found.wanted == (9, 14, 12, 30, 40)
 
