@@ -17,6 +17,7 @@ from PIL import Image
 
 from halfdrop.edge.keys import Scope, create_key
 from halfdrop.edge.limits import POLICIES
+from halfdrop.models.bundle import SHIPPED_BUNDLE
 from halfdrop.runtime.objects import open_objects
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ async def test_the_client_draws_lists_and_streams_on_an_open_edge(edge: "LiveEdg
 
 def use_openai(edge: "LiveEdge") -> None:
     with connect(edge) as client:
-        assert [model.id for model in client.models.list()] == ["house", "house-3"]
+        assert [model.id for model in client.models.list()] == ["house", SHIPPED_BUNDLE]
         assert client.models.retrieve("house").owned_by == "halfdrop"
         check_b64(client)
         check_forms(client)
@@ -224,7 +225,7 @@ def check_bad_requests(edge: "LiveEdge") -> None:
             assert (error.param, error.type, error.code) == (field, "invalid_request_error", "invalid_value"), members
             assert "allowed: " in error.message, members
             assert len(error.message) < 600, members
-        with pytest.raises(openai.BadRequestError, match='allowed: "house", "house-3" or'):
+        with pytest.raises(openai.BadRequestError, match=f'allowed: "house", "{SHIPPED_BUNDLE}" or'):
             client.images.generate(prompt=PROMPT, model="gpt-image-1.5")
         with pytest.raises(openai.BadRequestError, match="'auto' or 'low' or 'medium'"):
             client.images.generate(prompt=PROMPT, quality="ultra")  # type: ignore[call-overload]
@@ -246,7 +247,7 @@ async def locked(start_edge: "StartEdge", objects_url: str) -> tuple["LiveEdge",
 async def test_with_keys_addresses_are_signed_and_tenants_kept_apart(locked: Any) -> None:
     edge, keys = locked
     async with openai.AsyncOpenAI(base_url=f"{edge.url}/v1", api_key=keys["mine"], max_retries=0) as client:
-        assert [model.id async for model in client.models.list()] == ["house", "house-3"]
+        assert [model.id async for model in client.models.list()] == ["house", SHIPPED_BUNDLE]
         answer = await client.images.generate(prompt=PROMPT, n=2, response_format="url", output_format="jpeg")
         stream = await client.images.generate(prompt=PROMPT, stream=True, partial_images=1, size="256x256")
         assert [event.type async for event in stream][-1] == "image_generation.completed"

@@ -14,7 +14,7 @@ import httpx
 import msgspec
 
 from halfdrop.contracts.patterns import PatternSpec, pattern_key
-from halfdrop.models.bundle import open_bundle, shipped_bundle_dir
+from halfdrop.models.bundle import SHIPPED_BUNDLE, open_bundle, shipped_bundle_dir
 from halfdrop.runtime.objects import open_objects
 
 if TYPE_CHECKING:
@@ -87,16 +87,16 @@ async def test_a_swap_and_a_rollback_under_load_fail_no_request_and_mix_no_model
     shipped = open_bundle(shipped_bundle_dir())
     edge = await start_edge(PREVIEW_THREADS=1)
     models(objects_url, tmp_path / "store", "publish", "house")
-    models(objects_url, tmp_path / "store", "import", change_bundle("4"))
-    models(objects_url, tmp_path / "store", "publish", "house-4")
-    other = open_bundle(tmp_path / "bundle-4").digest
+    models(objects_url, tmp_path / "store", "import", change_bundle("99"))
+    models(objects_url, tmp_path / "store", "publish", "house-99")
+    other = open_bundle(tmp_path / "bundle-99").digest
     order = {"input": {"prompt": "red dots on white", "seed": 1, "size_px": 256}}
     before = (await edge.client.post("/v1/predictions", json=order)).json()
     load = Load(edge.client, shipped.digest)
     async with asyncio.TaskGroup() as tasks:
         for _ in range(ASKING):
             tasks.create_task(load.ask())
-        for version, digest in (("house-4", other), ("house-3", shipped.digest), ("house-4", other)):
+        for version, digest in (("house-99", other), (SHIPPED_BUNDLE, shipped.digest), ("house-99", other)):
             await wait_until(lambda: load.by_digest.total() > 5)
             await asyncio.to_thread(models, objects_url, tmp_path / "store", "serve", "house@stable", version)
 
