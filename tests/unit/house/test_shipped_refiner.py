@@ -46,7 +46,7 @@ def test_refined_units_are_nearer_to_the_exact_ones_than_their_previews(
     enlarged = np.stack([refiner.enlarge(fields) for fields in units])
     before = displacement_px(torch.from_numpy(enlarged), pairs.fine)
     after = displacement_px(torch.from_numpy(refined), pairs.fine)
-    assert after.median() < 0.95 * before.median()
+    assert (after / before).median() < 0.95  # of each unit by itself: units differ more than refining changes them
     assert (after < before).float().mean() > 0.6
 
 
