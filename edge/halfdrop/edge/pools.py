@@ -99,13 +99,9 @@ class Pools:
         """
         workers = self.workers(region)
         states = [heard.state for heard in workers]
-        able = [state for state in states if job_class is None or job_class in state.classes]
-        rests_s = [
-            max(0.0, rest_s - self.age_s(heard))
-            for heard in workers
-            if heard.state in able
-            for rest_s in heard.state.rests_s
-        ]
+        fit = [heard for heard in workers if job_class is None or job_class in heard.state.classes]
+        able = [heard.state for heard in fit]
+        rests_s = [max(0.0, rest_s - self.age_s(heard)) for heard in fit for rest_s in heard.state.rests_s]
         taken = {name for state in able for name in state.classes}
         return PoolLoad(
             slots=sum(state.slots for state in able),

@@ -61,7 +61,7 @@ from halfdrop.models.template_shelf import open_shelf
 from halfdrop.runtime.bandwidth import Bandwidth
 from halfdrop.runtime.broker import open_broker
 from halfdrop.runtime.exposition import make_registry, serve_metrics
-from halfdrop.runtime.lifecycle import stop_on_signals
+from halfdrop.runtime.lifecycle import end_tasks, stop_on_signals
 from halfdrop.runtime.objects import open_objects
 from halfdrop.runtime.serving import claim_port
 from halfdrop.runtime.streams import IDEMPOTENCY_KEPT_S, ensure_bucket
@@ -172,8 +172,7 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
                 listeners.close()
                 batches.close()
             await settle_debts(services, settle_s=settings.settle_s)
-        for task in background:
-            task.cancel()
+        await end_tasks(background)
 
 
 def _background(edge: Services, settings: EdgeSettings, memory: MemoryTier) -> list[Coroutine[Any, Any, None]]:

@@ -18,7 +18,7 @@ from halfdrop.forecaster.service.settings import PlannerSettings
 from halfdrop.forecaster.settings import PREFIX, ForecasterSettings
 from halfdrop.runtime.broker import open_broker
 from halfdrop.runtime.exposition import make_registry, serve_metrics
-from halfdrop.runtime.lifecycle import stop_on_signals
+from halfdrop.runtime.lifecycle import end_tasks, stop_on_signals
 from halfdrop.runtime.objects import ObjectStore, open_objects
 from halfdrop.runtime.streams import ensure_demand_stream
 
@@ -53,8 +53,7 @@ async def run_forecaster(settings: ForecasterSettings, planner: PlannerSettings)
             log.info("forecaster_ready", regions=list(hubs), objects_url=settings.objects_url)
             await stop.wait()
             log.info("forecaster_stopping")
-            for task in compacting[: len(hubs)]:  # the planner ends by itself, in order
-                task.cancel()
+            await end_tasks(compacting[: len(hubs)])  # the planner ends by itself, in order
 
 
 async def compact_region(region: str, url: str, objects: ObjectStore, *, stats: CompactorStats, every_s: float) -> None:

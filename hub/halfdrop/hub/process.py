@@ -25,7 +25,7 @@ from halfdrop.models.bundle import Bundle, peek_bundle, shipped_bundle_dir, ship
 from halfdrop.runtime.broker import open_broker
 from halfdrop.runtime.exposition import make_registry, serve_metrics
 from halfdrop.runtime.health import serve_health
-from halfdrop.runtime.lifecycle import stop_on_signals
+from halfdrop.runtime.lifecycle import end_tasks, stop_on_signals
 from halfdrop.runtime.logs import configure_logs
 from halfdrop.runtime.objects import open_objects
 from halfdrop.runtime.settings import load_settings
@@ -109,9 +109,7 @@ async def _run(settings: HubSettings, tracing: Tracing) -> None:
                     withdrawing = tasks.create_task(withdraw_canceled(broker, objects, hub.clock))
                     telling = tasks.create_task(hub.demand.tell(broker)) if hub.demand else None
                     await run_worker(hub, stop)
-                    for task in (withdrawing, booting, telling):
-                        if task is not None:
-                            task.cancel()
+                    await end_tasks([task for task in (withdrawing, booting, telling) if task is not None])
     log.info("hub_stopped")
 
 

@@ -48,6 +48,7 @@ from halfdrop.hub.settings import HubSettings
 from halfdrop.hub.settling import bury_unreadable, find_result, settle
 from halfdrop.models.fields import decode_fields
 from halfdrop.runtime.broker import Broker
+from halfdrop.runtime.lifecycle import end_tasks
 from halfdrop.runtime.objects import ObjectStore
 from halfdrop.runtime.publishing import GroupPublisher
 from halfdrop.runtime.semantics import DELIVERY_ATTEMPT, OUTCOME, messaging
@@ -120,8 +121,7 @@ async def run_worker(hub: Hub, stop: asyncio.Event, handle: Handle | None = None
             async for delivery in deliveries:
                 work = _work_off(hub, delivery, stop, handle=handle or handle_delivery, queue=queue, meter=meter)
                 jobs.create_task(work)
-        for task in background:
-            task.cancel()
+        await end_tasks(background)
 
 
 async def _wake_at(stop: asyncio.Event, queue: JobQueue) -> None:

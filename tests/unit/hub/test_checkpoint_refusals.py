@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from halfdrop.contracts.errors import PermanentError
+from halfdrop.hub.checkpoints import importing
 from halfdrop.hub.checkpoints.layout import TEXT_MAX_BYTES, WEIGHTS_MAX_BYTES, Layout, check_layout
 from halfdrop.hub.checkpoints.networks import check_networks
 from halfdrop.hub.checkpoints.safetensors_header import read_header
@@ -210,3 +211,10 @@ def test_the_autoencoders_old_attention_names_are_understood(source: Path) -> No
     layout: Layout = check_layout(source)
     assert any(".query." in name for name in layout.tensors["vae"])
     check_networks(layout)
+
+
+def test_drawing_wants_no_more_than_a_hub_has_and_exporting_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "find_spec", lambda name: None if name in ("optimum", "onnx") else object())
+    importing.require_libraries()
+    with pytest.raises(PermanentError, match=r'optimum, onnx not installed; needed: .*"halfdrop\[checkpoints\]"'):
+        importing.require_libraries("optimum", "onnx", extra="checkpoints")

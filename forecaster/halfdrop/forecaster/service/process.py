@@ -27,7 +27,7 @@ from halfdrop.forecaster.service.shards import Shard, count_shards
 from halfdrop.forecaster.service.sources import DemandSource, FileSource, HistorySource
 from halfdrop.forecaster.service.streams import Streams
 from halfdrop.runtime.exposition import add_reader
-from halfdrop.runtime.lifecycle import stop_on_signals
+from halfdrop.runtime.lifecycle import end_tasks, stop_on_signals
 from halfdrop.runtime.objects import ObjectStore
 from halfdrop.runtime.serving import claim_port
 
@@ -98,8 +98,7 @@ async def run_planner(
                 log.info("planner_stopping")
                 looking.stopping = True
                 planner.tell()
-            for task in work:
-                task.cancel()
+            await end_tasks(work)
 
 
 def choose_source(settings: PlannerSettings, objects: ObjectStore | None) -> DemandSource:

@@ -62,7 +62,7 @@ def export_int8(bundle_dir: Path, out_dir: Path, *, on_progress: OnProgress, rep
 
     lattice = (repeat or Repeat()).normalise()
     on_progress("load", 0, 1)
-    require_libraries()
+    require_libraries("optimum", "onnx", extra="checkpoints")
     source = open_bundle(bundle_dir)
     layout = check_layout(bundle_dir)
     checkpoint = load_checkpoint(layout, "cpu")

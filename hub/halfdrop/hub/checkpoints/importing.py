@@ -59,12 +59,12 @@ def import_checkpoint(
     on_progress("write", 1, 1)
 
 
-def require_libraries() -> None:
-    """Raise PermanentError(not-installed) unless the libraries of the extra `checkpoints` are there."""
-    missing = [name for name in ("torch", "diffusers", "transformers", "optimum") if find_spec(name) is None]
+def require_libraries(*more: str, extra: str = "hub") -> None:
+    """Raise PermanentError(not-installed) unless what checkpoints are drawn with is there, and `more` of an extra."""
+    missing = [name for name in ("torch", "diffusers", "transformers", *more) if find_spec(name) is None]
     if missing:
-        raise PermanentError(f"users' checkpoints: {', '.join(missing)} not installed; needed: pip install "
-                             '"halfdrop[checkpoints]"', code="not-installed")  # fmt: skip
+        detail = f'users\' checkpoints: {", ".join(missing)} not installed; needed: pip install "halfdrop[{extra}]"'
+        raise PermanentError(detail, code="not-installed")
 
 
 @contextmanager
