@@ -67,7 +67,7 @@ def drawn_day() -> Trace:
 
 def serve(trace: Trace, faults: list[str]) -> dict[str, dict[str, float]]:
     timeline, rules, policy = Timeline(trace.workload), PoolRules(), PlanPolicy()
-    ready, boot_p95_s = first_replicas(trace.history), rules.boot_quantile_s(0.95)
+    ready = first_replicas(trace.history)
     history, service_s = trace.history[-LEARN_MINUTES:], trace.workload.mean_service_s
     window = np.where(np.isnan(trace.gaps), np.nan, trace.workload.work_per_minute())
     learnt = learn_plan(
@@ -92,7 +92,7 @@ def serve(trace: Trace, faults: list[str]) -> dict[str, dict[str, float]]:
             wanted,
             log_prices,
             policy=make_policy(maximum),
-            boot_p95_s=boot_p95_s,
+            rules=rules,
             fault=FAULTS[name],
         )
         outcome = simulate(timeline, pool, rules=rules, replicas=ready)

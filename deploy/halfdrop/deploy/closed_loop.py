@@ -17,6 +17,7 @@ from halfdrop.contracts.plans import CapacityFor, DemandPlan, DemandSeries, deco
 from halfdrop.forecaster.calibration import QUANTILES
 from halfdrop.forecaster.plan import PlanPolicy
 from halfdrop.forecaster.planned_policy import PLAN_HORIZONS_MINUTES, PriceSteering, at_price
+from halfdrop.forecaster.queue_simulator import PoolRules
 from halfdrop.forecaster.scaling import Observation as PoolSeen
 from halfdrop.forecaster.scaling import ScalingDecision as Wanted
 from halfdrop.forecaster.workload import MINUTE_S, FloatArray, IntArray
@@ -70,10 +71,10 @@ class Counted(Struct, kw_only=True):
     reasons: dict[str, int] = msgspec.field(default_factory=dict)
 
 
-def make_policy(maximum: int, *, cooldown_s: int = 120, hysteresis: float = 0.04) -> CapacityPolicySpec:
+def make_policy(maximum: int, *, cooldown_s: int = 60, hysteresis: float = 0.04) -> CapacityPolicySpec:
     """Return a CapacityPolicy that says what the replay's policy does: the same share of late jobs, and as patient.
 
-    The replay gives back what nothing wanted for three minutes; the operator waits two, and looks two further ahead.
+    Both give back what nothing wanted for a minute; the operator looks a minute further ahead before it does.
     """
     return CapacityPolicySpec(
         min_replicas=1,
@@ -95,14 +96,16 @@ class OperatedPool:
         log_prices: FloatArray,
         *,
         policy: CapacityPolicySpec,
-        boot_p95_s: float,
+        rules: PoolRules,
         fault: Fault,
     ) -> None:
         """quantiles: [minutes, PLAN_HORIZONS_MINUTES, QUANTILES], row m made when minute m had ended; wanted: what is
         cheapest at each price, [minutes, PLAN_HORIZONS_MINUTES, PRICES]; log_prices: that each minute is planned at."""
         self._quantiles, self._wanted, self._log_prices = quantiles, wanted, log_prices
         self._policy, self._fault = policy, fault
-        self._pool = PoolFacts(name="pool", boot_p95_s=boot_p95_s)
+        self._pool = PoolFacts(
+            name="pool", boot_p50_s=rules.boot_quantile_s(0.5), boot_p95_s=rules.boot_quantile_s(0.95)
+        )
         self._late_share = PlanPolicy().late_share_target
         self._steering = PriceSteering(late_share_target=self._late_share)
         self._memory = DecisionMemory()

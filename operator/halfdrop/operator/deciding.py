@@ -7,8 +7,9 @@ first:
 1. nothing observed, or a freeze: hold what was decided;
 2. the ceiling: the policy's maximum, the autoscaler's, the budget (which never goes below the minimum);
 3. the floor: the minimum, scheduled or not, and what observation alone asks for; no ramp slows it;
-4. the plan, as far ahead as a replica takes to boot; without one to be believed, the fallback;
-5. lowering: only if for the whole cooldown less was enough, and then to the most of it, in one go.
+4. the plan: what it asks for when a replica ordered now will have booted; without one to be believed, the fallback;
+5. lowering: only what nothing asks for from now to a cooldown after the boot, only if for the whole cooldown less was
+   enough, and then to the most of it, in one go.
 """
 
 import math
@@ -30,6 +31,9 @@ class PoolFacts(Struct, frozen=True, kw_only=True):
     jobs_per_replica: int = 1
     boot_p95_s: float
     """Measured, or assumed until it is."""
+
+    boot_p50_s: float = 0.0
+    """What is needed sooner, a boot begun now comes too late for. Zero until it is measured: nothing is given up."""
 
     cost_per_replica_hour: float = 1.0
     part: Part | None = None
@@ -189,7 +193,7 @@ def _plan(policy: CapacityPolicySpec, pool: PoolFacts, plan: DemandPlan | None, 
     is_priced = is_capacity_wanted(plan, policy.objective, policy.job_classes)
     quantile = None if is_priced else wanted_quantile(policy.objective)
 
-    def read(ahead_s: float) -> int:
+    def read(ahead_s: float, *, from_s: float = 0.0) -> int:
         return planned_replicas(
             plan,
             classes=policy.job_classes,
@@ -197,12 +201,19 @@ def _plan(policy: CapacityPolicySpec, pool: PoolFacts, plan: DemandPlan | None, 
             jobs_per_replica=pool.jobs_per_replica,
             now=now,
             ahead_s=ahead_s,
+            from_s=from_s,
         )
 
+    soonest_s = pool.boot_p50_s if 0 <= pool.boot_p50_s <= lead_s else 0.0
+    # The price of a capacity was found by pools that order for their boot's p50: to order for its p95 as well would pay
+    # for the same doubt twice. What a policy states beyond that, it has.
+    is_doubt_priced = is_priced and soonest_s > 0 and policy.prewarm.lead_seconds is None
+    until_s = soonest_s + stagger_of(pool.name, policy.prewarm.stagger_seconds) if is_doubt_priced else lead_s
     # What is given up now would have to boot again if it were needed within the next cooldown.
-    replicas, to_lower = read(lead_s), read(lead_s + policy.scale_down.cooldown_seconds)
+    replicas, to_lower = read(until_s, from_s=soonest_s), read(lead_s + policy.scale_down.cooldown_seconds)
     by = f"at quantile {quantile:.3g}" if quantile is not None else _words(plan.capacity_for)
-    message = f"the plan asks for {replicas} within {lead_s:.0f} s {by}"
+    when = f"in {soonest_s:.0f} to {until_s:.0f} s" if until_s > soonest_s > 0 else f"within {until_s:.0f} s"
+    message = f"the plan asks for {replicas} {when} {by}"
     if pool.part is not None:
         message = f"{message}, of which {pool.part.of(replicas)} are {pool.part.capacity}"
         replicas, to_lower = pool.part.of(replicas), pool.part.of(to_lower)

@@ -285,6 +285,7 @@ def _facts(name: str, pool: GPUPoolSpec, record: PoolRecord, part: Part | None) 
         name=name,
         jobs_per_replica=pool.jobs_per_replica,
         boot_p95_s=float(pool.boot_seconds_assumed if measured is None else measured),
+        boot_p50_s=float(record.boot.p50_seconds or 0),
         cost_per_replica_hour=pool.cost_per_replica_hour,
         part=part,
     )

@@ -106,8 +106,9 @@ def planned_replicas(
     jobs_per_replica: int,
     now: float,
     ahead_s: float,
+    from_s: float = 0.0,
 ) -> int:
-    """Return the most replicas that the plan asks for between now and `ahead_s` from now.
+    """Return the most replicas that the plan asks for between `from_s` and `ahead_s` from now.
 
     plan: one that `distrust` let pass. The smallest of its quantiles that is not below `quantile` is read, or its
     largest; None: its capacity. A plan that ends too early is read as far as it goes.
@@ -117,10 +118,10 @@ def planned_replicas(
         column = next(
             (index for index, given in enumerate(plan.quantiles) if given >= quantile - 1e-9), len(plan.quantiles) - 1
         )
-    first = _step_at(plan, now)
-    last = max(first, math.floor((now + ahead_s - plan.starts_at) / plan.step_s))
     chosen = _series_of(plan, frozenset(classes))
     longest = max((len(series.busy) for series in chosen), default=0)
+    first = min(_step_at(plan, now + from_s), max(_step_at(plan, now), longest - 1))
+    last = max(first, math.floor((now + ahead_s - plan.starts_at) / plan.step_s))
     sums = (_sum_at(plan, classes, step=step, column=column) for step in range(first, min(last + 1, longest)))
     return math.ceil(max(sums, default=0.0) / jobs_per_replica - 1e-9)
 

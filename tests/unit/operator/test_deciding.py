@@ -60,6 +60,27 @@ def test_the_plan_is_read_as_far_ahead_as_a_boot_takes() -> None:
     assert decide(policy(prewarm={"leadSeconds": 360}), given=made).replicas == 40
 
 
+def test_what_a_boot_comes_too_late_for_is_kept_and_not_ordered() -> None:
+    booted = msgspec.structs.replace(POOL, boot_p50_s=180.0)
+    made = plan(12, 12, 12, 5, 7, 6, 0, 0, 0)
+    decision = decide(given=made, pool=booted)
+    assert decision.replicas == 7, "the most from the fourth minute to the sixth"
+    assert "the plan asks for 7 in 180 to 300 s at quantile 0.99" in decision.message
+    warm = DecisionMemory(replicas=12, changed_at=NOW - 5000)
+    assert decide(given=made, pool=booted, memory=warm).replicas == 12
+    assert decide(given=plan(12, 5), pool=booted).replicas == 5, "a plan that ends sooner is read to its end"
+    assert decide(given=made, pool=booted, jobs=80).replicas == 20, "what waits is served, however late"
+
+
+def test_a_capacity_is_ordered_for_the_boot_that_its_price_was_found_for() -> None:
+    booted = msgspec.structs.replace(POOL, boot_p50_s=180.0)
+    made = priced(late_share=0.008)
+    assert decide(given=made, pool=booted).replicas == 14
+    assert decide(policy(prewarm={"leadSeconds": 300}), given=made, pool=booted).replicas == 16, "stated"
+    warm = DecisionMemory(replicas=16, changed_at=NOW - 5000, lower_since=NOW - 5000, lower_peak=14)
+    assert decide(given=made, pool=booted, memory=warm).replicas == 16
+
+
 def test_a_replica_takes_several_jobs() -> None:
     pool = msgspec.structs.replace(POOL, jobs_per_replica=4)
     assert decide(given=plan(9.0), pool=pool).replicas == 3
