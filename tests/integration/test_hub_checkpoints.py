@@ -1,12 +1,13 @@
 """A user's checkpoint from its import to a reproduced master: real NATS, object store, edge and worker."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,6 +18,7 @@ from safetensors.torch import save_file
 from tiny_checkpoints import sd_dir
 
 from halfdrop.contracts import subjects
+from halfdrop.contracts.patterns import PatternSpec
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.deploy.servers import NatsServer
 from halfdrop.hub.checkpoints.importing import import_checkpoint
@@ -24,7 +26,8 @@ from halfdrop.hub.checkpoints.lora_importing import import_lora
 from halfdrop.hub.printing.manifest import read_manifest
 from halfdrop.hub.printing.reproducing import reproduce
 from halfdrop.hub.refining import PlateRefiner
-from halfdrop.hub.sampler import Sampler
+from halfdrop.hub.sampler import Painted, Sampler
+from halfdrop.hub.saved_work import SAVED_NAME, decode_saved
 from halfdrop.hub.settings import HubSettings
 from halfdrop.hub.worker import Hub, run_worker
 from halfdrop.models.bundle import shipped_bundle_dir
@@ -36,7 +39,7 @@ from halfdrop.runtime.objects import ObjectStore, open_objects
 __all__ = ["sd_dir"]
 
 WaitUntil = Callable[..., Awaitable[None]]
-Work = Callable[[], AbstractAsyncContextManager[ObjectStore]]
+Work = Callable[..., "AbstractAsyncContextManager[Worker]"]
 StartEdge = Callable[..., Awaitable[Any]]
 
 HALF_DROP = Repeat(layout="half-drop").normalise()
@@ -105,33 +108,77 @@ def models_dir(sd_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+class PausedSampler(Sampler):
+    """Counts the steps of paintings, and waits in its thread after step `pause_at` until released."""
+
+    pause_at = 0
+
+    def __init__(self, models_dir: Path) -> None:
+        super().__init__(shipped_bundle_dir(), device="cpu", threads=1, models_dir=models_dir)
+        self.released = threading.Event()
+        self.counted = 0
+
+    async def paint(
+        self, spec: PatternSpec, unit_px: int, *, on_step: Callable[[], None] = lambda: None, **given: Any
+    ) -> Painted:
+        def end_step() -> None:
+            on_step()
+            self.counted += 1
+            if self.counted == self.pause_at:
+                self.released.wait(30)
+
+        return await super().paint(spec, unit_px, on_step=end_step, **given)
+
+
+class Worker(NamedTuple):
+    objects: ObjectStore
+    sampler: PausedSampler
+    stop: asyncio.Event
+
+
 @asynccontextmanager
-async def working(hub_nats: NatsServer, objects_url: str, models_dir: Path) -> AsyncIterator[ObjectStore]:
-    """A worker with the store's models, until the block ends."""
-    settings = HubSettings(nats_url=hub_nats.url, objects_url=objects_url, warm=False, max_deliver=1)
+async def working(
+    hub_nats: NatsServer, objects_url: str, models_dir: Path, *, pause_at: int = 0
+) -> AsyncIterator[Worker]:
+    """A worker with the store's models, until the block ends; told to stop, it waits for nothing."""
+    settings = HubSettings(nats_url=hub_nats.url, objects_url=objects_url, warm=False, max_deliver=1, grace_s=0)
     nothing, stop = models_dir / "nothing", asyncio.Event()
     with (
         ThreadPoolExecutor(2) as threads,
-        Sampler(shipped_bundle_dir(), device="cpu", threads=1, models_dir=models_dir) as sampler,
+        PausedSampler(models_dir) as sampler,
         PlateRefiner(nothing, nothing, device="cpu", enabled=False) as refiner,
     ):
         async with open_broker(hub_nats.url, name="hub-1", domain=subjects.HUB_DOMAIN) as broker:
             objects = open_objects(objects_url)
+            sampler.pause_at = pause_at
             hub = Hub(
                 settings=settings, broker=broker, objects=objects, sampler=sampler, refiner=refiner, threads=threads
             )
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(run_worker(hub, stop))
                 try:
-                    yield objects
+                    yield Worker(objects, sampler, stop)
                 finally:
                     stop.set()
+                    sampler.released.set()
 
 
 @pytest.fixture
 def work(hub_nats: NatsServer, objects_url: str, models_dir: Path) -> Work:
-    """`async with work() as objects`: a worker with the store's models."""
+    """`async with work() as worker`: a worker with the store's models."""
     return partial(working, hub_nats, objects_url, models_dir)
+
+
+async def list_models(edge: Any, wait_until: WaitUntil) -> dict[str, Any]:
+    """Return what the edge lists, by name, once it has heard of the worker's models."""
+    listed: dict[str, Any] = {}
+
+    async def is_listed() -> bool:
+        listed.update({one["id"]: one for one in (await edge.client.get("/v1/models")).json()["data"]})
+        return {"mine", "chintz"} <= listed.keys()
+
+    await wait_until(is_listed, timeout_s=30)
+    return listed
 
 
 async def finish(edge: Any, body: dict[str, Any], wait_until: WaitUntil) -> dict[str, Any]:
@@ -164,14 +211,9 @@ async def test_an_imported_checkpoint_is_listed_ordered_finished_and_reproduced(
 ) -> None:
     (tmp_path / "screens.toml").write_text(SCREENS)
     edge = await start_edge(TEMPLATES_DIR=tmp_path)
-    async with work() as objects:
-        listed: dict[str, Any] = {}
-
-        async def is_listed() -> bool:
-            listed.update({one["id"]: one for one in (await edge.client.get("/v1/models")).json()["data"]})
-            return {"mine", "chintz"} <= listed.keys()
-
-        await wait_until(is_listed, timeout_s=30)
+    async with work() as worker:
+        objects = worker.objects
+        listed = await list_models(edge, wait_until)
         about = {name: listed["mine"][name] for name in ("kind", "family", "has_previews", "native_px")}
         assert about == {"kind": "checkpoint", "family": "sd", "has_previews": False, "native_px": 64}
         assert listed["house"]["has_previews"]
@@ -212,6 +254,42 @@ async def test_an_imported_checkpoint_is_listed_ordered_finished_and_reproduced(
     )
     assert (made.different, made.missing, made.elsewhere) == ([], [], [])
     assert "master.png" in made.equal
+
+
+async def test_a_painting_that_is_interrupted_goes_on_from_its_step_and_is_the_same(
+    start_edge: StartEdge, work: Work, wait_until: WaitUntil
+) -> None:
+    edge = await start_edge()
+    body = ASKED | {"num_inference_steps": 6, "seed": 12, "formats": []}
+    async with work() as worker:
+        await list_models(edge, wait_until)
+        whole = await files_of(worker.objects, await finish(edge, body, wait_until))
+        for path in await worker.objects.list("patterns"):
+            await worker.objects.delete(path)
+
+    async with work(pause_at=3) as worker:
+        interrupted = asyncio.create_task(finish(edge, body, wait_until))
+        await wait_until(lambda: worker.sampler.counted == 3, timeout_s=30)
+        worker.stop.set()
+        await asyncio.sleep(0)  # what it came to is saved while its thread waits
+        saved: list[str] = []
+
+        async def is_saved() -> bool:
+            saved[:] = [path for path in await worker.objects.list("jobs/local") if path.endswith(SAVED_NAME)]
+            return bool(saved)
+
+        await wait_until(is_saved)
+    _, state = decode_saved(await worker.objects.get(saved[0]) or b"")
+    assert state is not None
+    assert state.step == 3
+
+    async with work() as worker:
+        done = await interrupted
+        assert done["status"] == "succeeded", done
+        assert worker.sampler.counted == 7 - 3, "the rest; this scheduler takes a step more than it is asked for"
+        resumed = await files_of(worker.objects, done)
+    assert resumed.keys() == whole.keys()
+    assert resumed["master.png"] == whole["master.png"]
 
 
 def check_painted(files: dict[str, bytes]) -> None:

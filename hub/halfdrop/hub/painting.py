@@ -1,8 +1,7 @@
 """A job for a user's checkpoint: its unit, as it lies under the pattern's key, or newly painted by the engine.
 
-What an earlier delivery painted, or another order of the same pattern in the same size, is not painted again. Steps are
-not saved as the house model's are: schedulers have memories of their own kinds, and those are not written down. A job
-that is interrupted while it paints begins anew.
+What an earlier delivery painted, or another order of the same pattern in the same size, is not painted again. One that
+was interrupted while it painted goes on from the step that was saved.
 """
 
 import asyncio
@@ -27,9 +26,10 @@ from halfdrop.hub.files import encode_picture, encode_webp
 from halfdrop.hub.finishing import finishing_steps
 from halfdrop.hub.leaving import JobPace
 from halfdrop.hub.printing.design import Design, describe_painting, design_painting
+from halfdrop.hub.progress import Progress
 from halfdrop.hub.progress_pictures import ProgressPictures, encode_progress
 from halfdrop.hub.reporting import Report
-from halfdrop.hub.sampler import Painted, Sampler
+from halfdrop.hub.sampler import Painted, Resumption, Sampler
 from halfdrop.models.provenance import describe_provenance
 from halfdrop.runtime.objects import ObjectStore
 from halfdrop.runtime.semantics import FILE_NAME, generating
@@ -56,6 +56,7 @@ async def paint(
     objects: ObjectStore,
     sampler: Sampler,
     report: Report,
+    progress: Progress,
     pace: JobPace,
 ) -> Painted:
     """Return the unit of the job's pattern, `key`. Raises InvalidInput for a size that the model cannot draw."""
@@ -72,6 +73,12 @@ async def paint(
     pace.sample(steps)
     counted = 0
 
+    def skip(done: int) -> None:
+        nonlocal counted
+        counted = min(done, steps)
+        pace.sample(steps - counted)
+        report.advance_from_thread(counted)
+
     def end_step() -> None:
         nonlocal counted
         pace.step()
@@ -84,12 +91,16 @@ async def paint(
     def sketch(take: Callable[[], Bytes], step: int) -> None:
         pictures.offer(lambda: partial(draw_sketch, take(), job), step)
 
+    resumption = Resumption(state=progress.state, on_resumed=skip, keep=progress.keep_state)
     with report.stage("sampling", **generating(job.spec.model_digest, job.spec.seed)):
-        painted = await sampler.paint(job.spec, unit_px, on_step=end_step, on_sketch=sketch, job_class=job.job_class)
+        painted = await sampler.paint(
+            job.spec, unit_px, on_step=end_step, on_sketch=sketch, resumption=resumption, job_class=job.job_class
+        )
         with report.timed("upload", **{FILE_NAME: path.rpartition("/")[2]}):
             data = await asyncio.to_thread(encode_unit, painted, job)
             await objects.put(path, data, media_type="application/msgpack")
             await _keep_previews(job, key, painted.unit, objects)
+    progress.forget_state()
     return painted
 
 

@@ -85,7 +85,7 @@ def draw_picture(state: SamplerState, job: Job) -> bytes:
     """Return the state as a WebP of PICTURE_PX: what the fields show now, noise included."""
     fields = np.clip(state.latents[0], -1, 1).astype(np.float32)
     _, substitutions = read_hex(job.spec.prompt)
-    palette = choose_palette(state.palettes[0], job.spec.palette, substitutions)
+    palette = choose_palette(state.tensors["palettes"][0], job.spec.palette, substitutions)
     return encode_progress(compose_tile(fields, palette, job.spec.repeat, PICTURE_PX))
 
 

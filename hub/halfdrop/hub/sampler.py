@@ -33,8 +33,9 @@ from halfdrop.models.fields import choose_palette, fields_to_plates, tidy_fields
 from halfdrop.models.house.schedule import time_steps
 
 if TYPE_CHECKING:
-    from halfdrop.hub.engine.diffusion import CheckpointModel, UnitState
+    from halfdrop.hub.engine.diffusion import CheckpointModel
     from halfdrop.hub.engine.house import Drawn, HouseModel, HouseState
+    from halfdrop.hub.engine.unit_state import UnitState
 
 log = structlog.get_logger()
 
@@ -167,14 +168,18 @@ class Sampler:
         *,
         on_step: Callable[[], None] = lambda: None,
         on_sketch: Callable[[Callable[[], Bytes], int], None] = lambda _, __: None,
+        resumption: "Resumption | None" = None,
         job_class: JobClass = "standard",
     ) -> Painted:
         """Return the unit that an imported checkpoint paints for `spec`.
 
         on_step is called in the engine's thread after each step; before it on_sketch, with what makes a small picture
-        of the unit so far, to be called at once, and the steps done. Raises PermanentError(unknown-model), InvalidInput
-        for what the model cannot draw. When the caller is cancelled, the job leaves at its next step.
+        of the unit so far, to be called at once, and the steps done. With a `resumption`, painting goes on from the
+        state in it if that fits, and each step's state is kept there, if its scheduler's memory can be written down.
+        Raises PermanentError(unknown-model), InvalidInput for what the model cannot draw. When the caller is cancelled,
+        the job leaves at its next step.
         """
+        resumption = resumption or Resumption()
         digest = spec.model_digest
         if self.imported.find(digest) is None:
             await asyncio.to_thread(self.imported.look)  # imported a moment ago, perhaps
@@ -188,13 +193,19 @@ class Sampler:
             guidance_scale=spec.guidance_scale,
             num_inference_steps=spec.num_inference_steps,
             loras=tuple(LoraChoice(file=self.imported.lora_file(use.digest), weight=use.weight) for use in uses),
+            saved=resumption.state,
         )
         drawn_by: list[CheckpointModel] = []
 
-        def begin(_: "UnitState") -> None:
+        def begin(state: "UnitState") -> None:
             drawn_by.append(cast("CheckpointModel", self.pool.find(digest)))
+            if state.step:
+                resumption.on_resumed(state.step)
 
         def end_step(state: "UnitState") -> None:
+            take = drawn_by[0].taker_of(state)
+            if take is not None:
+                resumption.keep(take, state.step)
             on_sketch(lambda: drawn_by[0].sketch(state), state.step)
             on_step()
 
@@ -269,8 +280,7 @@ def _taker_of(state: "HouseState") -> TakeState:
             levels=time_steps(state.steps),
             device=state.device,
             dtype=state.dtype,
-            latents=latents.cpu().numpy(),
-            palettes=palettes.float().cpu().numpy(),
+            tensors={"latents": latents.cpu().numpy(), "palettes": palettes.float().cpu().numpy()},
         )
 
     return take

@@ -6,8 +6,9 @@ none, because the picture would be another one. Pure: no store, no torch.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -36,7 +37,8 @@ class TensorForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SavedSampling(msgspec.Struct, frozen=True, kw_only=True):
-    """Where sampling stands. The seed's noise is spent in the latents: nothing is drawn by chance after step 0."""
+    """Where sampling stands. The seed's noise is spent in the latents; a scheduler that draws by chance later on has a
+    generator, whose state is one of the tensors."""
 
     model_digest: str
     seed: int
@@ -53,6 +55,8 @@ class SavedSampling(msgspec.Struct, frozen=True, kw_only=True):
     """The network's own precision: "float32"."""
 
     tensors: dict[str, TensorForm]
+    memory: dict[str, Any] = {}
+    """What the scheduler has come to remember beside its levels; empty for the house's, which remembers nothing."""
 
 
 class SavedFiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,11 +88,16 @@ class SamplerState:
     levels: tuple[float, ...]
     device: str
     dtype: str
-    latents: NDArray[np.float32]
-    """[1, layers, grid, grid]."""
+    tensors: Mapping[str, NDArray[Any]]
+    """`latents`, [1, channels, side, side]; the house model's `palettes`, [1, 5, 3], sRGB 0 to 1: the text encoder's
+    choice, made before the first step; those that `memory` names."""
 
-    palettes: NDArray[np.float32]
-    """[1, 5, 3], sRGB 0 to 1: the text encoder's choice, made before the first step."""
+    memory: Mapping[str, Any] = field(default_factory=dict)
+    """As in SavedSampling."""
+
+    @property
+    def latents(self) -> NDArray[Any]:
+        return self.tensors["latents"]
 
 
 TakeState = Callable[[], SamplerState]
@@ -102,7 +111,7 @@ def encode_saved(
     tensors: dict[str, np.ndarray] = {}
     sampling = None
     if state is not None:
-        tensors = {"latents": np.ascontiguousarray(state.latents), "palettes": np.ascontiguousarray(state.palettes)}
+        tensors = {name: np.ascontiguousarray(tensor) for name, tensor in state.tensors.items()}
         sampling = SavedSampling(
             model_digest=state.model_digest,
             seed=state.seed,
@@ -111,6 +120,7 @@ def encode_saved(
             device=state.device,
             dtype=state.dtype,
             tensors={name: _form_of(tensor) for name, tensor in tensors.items()},
+            memory=dict(state.memory),
         )
     record = SavedWork(release=release, pattern_key=pattern_key, size_px=size_px, sampling=sampling, files=files)
     meta = msgspec.json.encode(record)
@@ -127,8 +137,8 @@ def decode_saved(data: bytes) -> tuple[SavedWork, SamplerState | None]:
     if record.sampling is None:
         return record, None
     _check_tensors(tensors, record.sampling.tensors)
-    if set(tensors) != {"latents", "palettes"}:
-        raise ValueError(f"tensors: got {sorted(tensors)}; allowed: latents, palettes")
+    if "latents" not in tensors:
+        raise ValueError(f"tensors: got {sorted(tensors)}; allowed: latents, and what belongs to them")
     saved = record.sampling
     state = SamplerState(
         model_digest=saved.model_digest,
@@ -137,8 +147,8 @@ def decode_saved(data: bytes) -> tuple[SavedWork, SamplerState | None]:
         levels=saved.levels,
         device=saved.device,
         dtype=saved.dtype,
-        latents=tensors["latents"],
-        palettes=tensors["palettes"],
+        tensors=tensors,
+        memory=saved.memory,
     )
     return record, state
 
@@ -152,8 +162,10 @@ def why_unfit(
     device: str,
     dtype: str,
     shape: tuple[int, ...],
+    names: Collection[str] = ("latents",),
 ) -> str:
-    """Return why sampling cannot go on from `state`, or "" if it can. shape: that of the latents."""
+    """Return why sampling cannot go on from `state`, or "" if it can. shape: that of the latents; names: of the tensors
+    that there must be at least."""
     wanted: dict[str, tuple[object, object]] = {
         "model": (state.model_digest, model_digest),
         "seed": (state.seed, seed),
@@ -161,7 +173,8 @@ def why_unfit(
         "device": (state.device, device),
         "precision": (state.dtype, dtype),
         "shape of latents": (state.latents.shape, shape),
-        "kind of latents": (state.latents.dtype, np.dtype(np.float32)),
+        "kind of latents": (state.latents.dtype.kind, "f"),
+        "tensors": (sorted(state.tensors.keys() & set(names)), sorted(names)),
     }
     for name, (got, allowed) in wanted.items():
         if got != allowed:

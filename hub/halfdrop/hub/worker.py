@@ -322,7 +322,9 @@ async def _draw(
     """Return what the job's files are made of: plates, or a unit that a user's checkpoint painted."""
     model = hub.sampler.imported.find(job.spec.model_digest) if job.plates is None else None
     if model is not None:
-        painted = await paint(job, key, model=model, objects=hub.objects, sampler=hub.sampler, report=report, pace=pace)
+        painted = await paint(
+            job, key, model=model, objects=hub.objects, sampler=hub.sampler, report=report, progress=progress, pace=pace
+        )
         pace.finish(report.part_done(finishing_steps(job)))
         return await design_unit(job, painted, model=model, report=report)
     plates = await render(

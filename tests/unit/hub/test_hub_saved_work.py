@@ -27,8 +27,10 @@ def make_state(**changes: object) -> SamplerState:
         "levels": LEVELS,
         "device": "cpu",
         "dtype": "float32",
-        "latents": chance.standard_normal(SHAPE).astype(np.float32),
-        "palettes": chance.random((1, 5, 3)).astype(np.float32),
+        "tensors": {
+            "latents": chance.standard_normal(SHAPE).astype(np.float32),
+            "palettes": chance.random((1, 5, 3)).astype(np.float32),
+        },
     }
     return SamplerState(**(members | changes))  # type: ignore[arg-type]
 
@@ -58,7 +60,7 @@ def test_what_is_read_is_bit_for_bit_what_was_saved() -> None:
     assert (record.release, record.pattern_key, record.size_px, record.files) == ("0.1", "k", 256, FILES)
     assert state is not None
     assert state.latents.tobytes() == saved.latents.tobytes()
-    assert state.palettes.tobytes() == saved.palettes.tobytes()
+    assert state.tensors["palettes"].tobytes() == saved.tensors["palettes"].tobytes()
     assert (state.step, state.seed, state.levels, state.device) == (2, 7, LEVELS, "cpu")
 
 
@@ -111,8 +113,9 @@ def test_a_state_fits_only_what_it_belongs_to() -> None:
         assert "allowed" in fit(state, **{name: other}), name
     for step in (0, 4, -1):
         assert "step" in fit(make_state(step=step))
-    assert "finite" in fit(make_state(latents=np.full(SHAPE, np.nan, np.float32)))
-    assert "kind" in fit(make_state(latents=np.zeros(SHAPE, np.float16)))
+    assert "finite" in fit(make_state(tensors={"latents": np.full(SHAPE, np.nan, np.float32)}))
+    assert "tensors" in fit(state, names=("latents", "generator"))
+    assert "kind" in fit(make_state(tensors={"latents": np.zeros(SHAPE, np.int16)}))
 
 
 def test_the_digest_of_fields_tells_grids_and_palettes_apart() -> None:

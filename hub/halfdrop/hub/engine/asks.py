@@ -38,3 +38,5 @@ class UnitAsk:
     guidance_scale: float = PAINTED_GUIDANCE
     num_inference_steps: int = PAINTED_STEPS
     loras: tuple[LoraChoice, ...] = ()
+    saved: SamplerState | None = None
+    """As of a HouseAsk."""

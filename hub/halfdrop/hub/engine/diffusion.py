@@ -12,7 +12,6 @@ job's use a core; of a small one they share a call, because there issuing the wo
 import copy
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,8 @@ from halfdrop.hub.checkpoints.torus import Torus, lay_on_torus
 from halfdrop.hub.engine.asks import STRAIGHT, UnitAsk
 from halfdrop.hub.engine.planning import Group
 from halfdrop.hub.engine.rows import ROWS_USEFUL, RowThreads, free_weights, one_by_one
+from halfdrop.hub.engine.unit_state import UnitState, go_on, note_attributes, taker_of
+from halfdrop.hub.saved_work import TakeState
 
 LORAS_KEPT_BYTES = 512 * 2**20
 """LoRAs that were read and checked are kept so far, so that taking turns between a few costs a sum, not a file."""
@@ -43,29 +44,6 @@ colours by."""
 
 Bytes = NDArray[np.uint8]
 Colours = NDArray[np.float32]
-
-
-@dataclass(slots=True, kw_only=True)
-class UnitState:
-    """Where one unit stands."""
-
-    ask: UnitAsk
-    step: int
-    steps: int
-    latents: Tensor
-    """[1, C, H / f, W / f]."""
-
-    texts: list[Tensor]
-    """[1, 77, width] of each sample: with guidance first what is led away from, then the prompt."""
-
-    added: list[dict[str, Tensor]]
-    """Of each sample: SDXL's pooled text and sizes; empty for SD."""
-
-    timestep_condition: Tensor | None
-    """Guidance as an input, for networks that were distilled to take it so."""
-
-    scheduler: Any
-    scheduler_options: dict[str, Any]
 
 
 class CheckpointModel:
@@ -159,7 +137,7 @@ class CheckpointModel:
             scale = torch.tensor([ask.guidance_scale - 1])
             condition = pipeline.get_guidance_scale_embedding(scale, embedding_dim=self._guidance_width)
             condition = condition.to(device=device, dtype=noise.dtype)
-        return UnitState(
+        state = UnitState(
             ask=ask,
             step=0,
             steps=len(scheduler.timesteps),
@@ -169,7 +147,12 @@ class CheckpointModel:
             timestep_condition=condition,
             scheduler=scheduler,
             scheduler_options=_own_options(scheduler, generator),
+            unused=note_attributes(scheduler),
+            generator=generator,
         )
+        if ask.saved is not None:
+            go_on(state, ask.saved, model_digest=self.digest, dtype=self.dtype)
+        return state
 
     def predict(self, states: Sequence[UnitState]) -> list[Tensor]:
         calls = [[(state, place) for place in range(len(state.texts))] for state in states]
@@ -230,6 +213,10 @@ class CheckpointModel:
         levels = np.concatenate([flat, np.ones((len(flat), 1), np.float32)], axis=1) @ self._colours
         pixels: Bytes = np.clip(levels, 0, 255).astype(np.uint8)
         return pixels.reshape(*latents.shape[1:], 3)
+
+    def taker_of(self, state: UnitState) -> TakeState | None:
+        """Return what copies a state as it is now out of the device; None if its scheduler cannot be written down."""
+        return taker_of(state, model_digest=self.digest, dtype=self.dtype)
 
     def _is_guided(self, ask: UnitAsk) -> bool:
         return ask.guidance_scale > 1 and self._guidance_width is None

@@ -118,7 +118,7 @@ class HouseModel:
         condition, scores = pipeline.text_encoder(self._encode(prompt))
         negative = pipeline.text_encoder(self._encode(away))[0] if away else None
         latents = seeded_noise(ask.seed)[None] if saved is None else np.array(saved.latents)
-        palettes = palette_of(scores) if saved is None else torch.from_numpy(np.array(saved.palettes))
+        palettes = palette_of(scores) if saved is None else torch.from_numpy(np.array(saved.tensors["palettes"]))
         return HouseState(
             ask=ask,
             step=saved.step if saved is not None else 0,
@@ -189,6 +189,7 @@ class HouseModel:
             device=self.pipeline.device.type,
             dtype=self._group.dtype,
             shape=(1, *SHAPE),
+            names=("latents", "palettes"),
         )
         if reason:
             log.warning("saved_step_ignored", reason=reason)
