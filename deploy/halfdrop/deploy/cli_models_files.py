@@ -55,7 +55,10 @@ def import_model(
 
     if not path.exists():
         raise NotFound(f"{path} does not exist; allowed: {IMPORTABLE}")
-    is_checkpoint = path.is_dir() and not (path / MANIFEST_NAME).exists() and (path / INDEX_NAME).exists()
+    is_bundle = path.is_dir() and (path / MANIFEST_NAME).exists()
+    is_checkpoint = path.is_dir() and not is_bundle and (path / INDEX_NAME).exists()
+    if path.is_dir() and not (is_bundle or is_checkpoint):
+        raise InvalidInput("path", got=str(path), allowed=IMPORTABLE)
     is_lora = path.is_file() and path.suffix == LORA_SUFFIX
     if not (is_checkpoint or is_lora) and (given := [text for text in (name, version, licence) if text]):
         allowed = "nothing: only a checkpoint or a LoRA is named here; a bundle says itself what it is"
@@ -65,9 +68,7 @@ def import_model(
     with show_stages() as tell:
         if is_checkpoint or is_lora:
             added = _import_users(store, path, name=name, version=version, licence=licence, tell=tell)
-        elif path.is_dir():
-            if not (path / MANIFEST_NAME).exists():
-                raise InvalidInput("path", got=str(path), allowed=IMPORTABLE)
+        elif is_bundle:
             added = store.add(path, on_progress=tell)
         else:
             added = _import_archive(store, path, tell)

@@ -93,3 +93,10 @@ def test_a_refused_checkpoint_leaves_nothing_in_the_store(
     assert "diffusion_pytorch_model.safetensors: got" in err
     assert err.count("\n") == 1
     assert [path.name for path in store.directory.iterdir()] == [".lock"]
+
+
+def test_a_directory_that_is_no_model_is_refused_with_what_may_be_brought(run: Run, sd_dir: Path) -> None:
+    for named in ([], ["--name", "mine"]):
+        status, _, err = run("import", sd_dir / "unet", *named)
+        assert status == 2
+        assert f"path: got '{sd_dir / 'unet'}'; allowed: a bundle's directory" in err
