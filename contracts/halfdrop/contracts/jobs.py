@@ -14,7 +14,7 @@ from halfdrop.contracts.plates import Plates
 from halfdrop.contracts.printing import PrintFormat, PrintOptions, count_more_files
 from halfdrop.contracts.templates import USUAL_OUTPUTS, Finishing, UsualOutput, usual_outputs
 from halfdrop.contracts.tries import Tries
-from halfdrop.contracts.work import work_of
+from halfdrop.contracts.work import PAINTED_PX, work_of
 
 JobClass = Literal["realtime", "standard", "bulk"]
 
@@ -218,7 +218,8 @@ def accepted_work(job: Job) -> float:
     steps = 0 if job.plates is not None else job.spec.num_inference_steps
     more_files = count_more_files(formats=len(formats_of(job)), colourways=len(colourways_of(job)))
     gates = 0 if job.finishing is msgspec.UNSET else len(job.finishing.gates.rules())
-    return work_of(size_px=job.size_px, steps=steps, formats=more_files, gates=gates)
+    painted_px = PAINTED_PX if job.spec.unit_px is msgspec.UNSET else job.spec.unit_px
+    return work_of(size_px=job.size_px, steps=steps, formats=more_files, gates=gates, painted_px=painted_px)
 
 
 def formats_of(job: Job) -> tuple[PrintFormat, ...]:

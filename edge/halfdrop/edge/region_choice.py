@@ -9,7 +9,6 @@ import msgspec
 
 from halfdrop.contracts.jobs import Job, JobClass
 from halfdrop.contracts.pools import STATE_KEPT_S, WorkerState
-from halfdrop.contracts.work import work_of
 
 
 class SpillRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,11 +110,6 @@ def expected_wait_s(order: Job, view: RegionView, now: float) -> float | None:
     share = newest.weights.get(order.job_class, 1.0) / sum(newest.weights.get(name, 1.0) for name in work)
     in_class = work[order.job_class] / share if share > 0 else float("inf")
     return min(sum(work.values()) + newest.other_work, in_class + newest.other_work) / units_per_s
-
-
-def work_of_job(order: Job) -> float:
-    """Return what the order asks of a pool."""
-    return work_of(size_px=order.size_px, steps=0 if order.plates is not None else order.spec.num_inference_steps)
 
 
 def _choose_without_home(at_home: _Seen, able: Sequence[_Seen], seen: dict[str, _Seen]) -> RegionChoice:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import structlog
 
-from halfdrop.contracts.jobs import Job, JobState, JobStatus
+from halfdrop.contracts.jobs import Job, JobState, JobStatus, accepted_work
 from halfdrop.contracts.pools import STATE_EVERY_S, STATE_KEPT_S, WorkerState
 from halfdrop.contracts.subjects import hub_domain
 from halfdrop.edge.hub_link import HubLink
@@ -22,7 +22,6 @@ from halfdrop.edge.region_choice import (
     RegionView,
     SpillRule,
     choose_region,
-    work_of_job,
 )
 from halfdrop.runtime.broker import Broker
 
@@ -132,7 +131,7 @@ class Regions:
         """Remember that `order` went to `region`: its workers tell of it with their next state only."""
         self.links[region].forwarded += 1
         if self.are_several:
-            self._sent[region].add(time.time(), work_of_job(order))
+            self._sent[region].add(time.time(), accepted_work(order))
 
     def hear(self, state: WorkerState) -> None:
         """Take what a worker tells of itself and its pool."""

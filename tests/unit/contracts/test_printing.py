@@ -73,3 +73,12 @@ def test_each_file_more_is_work_more() -> None:
     job = Job(id="a1", origin="local", spec=spec, size_px=1024, created_at=1.0)
     with_more = msgspec.structs.replace(job, formats=("tiff",), colourways=(("#aabbcc",),))
     assert accepted_work(with_more) == accepted_work(job) + 0.5 * 4
+
+
+def test_a_step_of_a_checkpoint_counts_by_the_pixels_of_its_unit() -> None:
+    def work(**painted: int) -> float:
+        spec = PatternSpec(prompt="dots", model_digest="0" * 64, num_inference_steps=30, **painted)
+        return accepted_work(Job(id="a", origin="test", spec=spec, size_px=1024, created_at=0.0))
+
+    assert work() == work(unit_px=512) == 1 + 30 * 2
+    assert work(unit_px=1024) == 1 + 30 * 2 * 4
