@@ -5,15 +5,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
-from nats.js.errors import NotFoundError
+from hub_bench import HubView, open_hub, running_hub
 
 from halfdrop.contracts import subjects
 from halfdrop.contracts.dead_letters import DeadLetter
@@ -24,8 +23,6 @@ from halfdrop.contracts.jobs import (
     JobState,
     JobStatus,
     decode_job,
-    decode_status,
-    encode_job,
     supersedes,
 )
 from halfdrop.contracts.patterns import PatternSpec, pattern_key
@@ -35,24 +32,21 @@ from halfdrop.hub.dead_letters import drop, read_letters, revive
 from halfdrop.hub.refining import PlateRefiner
 from halfdrop.hub.sampler import Sampler
 from halfdrop.hub.settings import HubSettings
-from halfdrop.hub.worker import Hub, run_worker
 from halfdrop.models.fields import fields_to_plates
-from halfdrop.runtime.broker import Broker, open_broker
+from halfdrop.runtime.broker import Broker
 from halfdrop.runtime.objects import open_objects
-from halfdrop.runtime.streams import ensure_hub_streams
 
 WaitUntil = Callable[..., Awaitable[None]]
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-class Bench:
+class Bench(HubView):
     def __init__(self, broker: Broker, nats_url: str, objects_url: str) -> None:
-        self.broker = broker
+        super().__init__(broker, open_objects(objects_url))
         self.nats_url = nats_url
-        self.objects = open_objects(objects_url)
 
-    async def order(
+    async def order_of(
         self, job_id: str, *, tenant: str = "local", job_class: JobClass = "standard", **changes: object
     ) -> Job:
         spec = PatternSpec(prompt=f"red dots for {job_id}", model_digest="0" * 64)
@@ -60,11 +54,7 @@ class Bench:
             id=job_id, tenant=tenant, job_class=job_class, origin="test", spec=spec, size_px=256, created_at=time.time()
         )
         job = msgspec.structs.replace(job, **changes)
-        await self.broker.js.publish(
-            subjects.queued_job(job_class, tenant),
-            encode_job(job),
-            headers={"Nats-Msg-Id": job_id, "traceparent": TRACE},
-        )
+        await self.order(job, traceparent=TRACE)
         return job
 
     async def store_plates(self, job: Job) -> None:
@@ -75,29 +65,6 @@ class Bench:
         plates = fields_to_plates(fields, palette, pattern_key=key, model_digest=job.spec.model_digest)
         await self.objects.put(subjects.plates_path(key), encode_plates(plates))
 
-    async def told(self, job_id: str) -> list[JobStatus]:
-        """Return all statuses of the job, oldest first."""
-        state = (await self.broker.js.stream_info(subjects.EVENTS_STREAM)).state
-        messages = [
-            await self.broker.js.get_msg(subjects.EVENTS_STREAM, seq=number)
-            for number in range(state.first_seq, state.last_seq + 1)
-        ]
-        return [decode_status(m.data or b"") for m in messages if m.subject == subjects.job_event("test", job_id)]
-
-    async def last(self, job_id: str) -> JobStatus | None:
-        try:
-            message = await self.broker.js.get_last_msg(subjects.EVENTS_STREAM, subjects.job_event("test", job_id))
-        except NotFoundError:
-            return None
-        return decode_status(message.data or b"")
-
-    async def has_state(self, job_id: str, state: JobState) -> bool:
-        status = await self.last(job_id)
-        return status is not None and status.state is state
-
-    async def waiting(self, stream: str) -> int:
-        return (await self.broker.js.stream_info(stream)).state.messages
-
     async def letters(self) -> list[DeadLetter]:
         return [letter async for letter in read_letters(self.broker.js)]
 
@@ -106,53 +73,29 @@ class Bench:
         settings = HubSettings(
             name=name, nats_url=self.nats_url, objects_url=self.objects.url, ack_wait_s=5, warm=False
         )
-        stop = asyncio.Event()
-        with self._parts() as (threads, sampler, refiner):
-            async with open_broker(self.nats_url, name=name, domain=subjects.HUB_DOMAIN) as broker:
-                hub = Hub(
-                    settings=settings,
-                    broker=broker,
-                    objects=self.objects,
-                    sampler=sampler,
-                    refiner=refiner,
-                    threads=threads,
-                )
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(run_worker(hub, stop))
-                    try:
-                        yield
-                    finally:
-                        stop.set()
-
-    @contextmanager
-    def _parts(self) -> Iterator[tuple[ThreadPoolExecutor, Sampler, PlateRefiner]]:
         with (
-            ThreadPoolExecutor(2) as threads,
             Sampler(Path("nowhere"), device="cpu", threads=1) as sampler,
             PlateRefiner(Path("nowhere"), Path("nowhere"), device="cpu") as refiner,
         ):
-            yield threads, sampler, refiner
+            async with running_hub(settings, self.objects, sampler=sampler, refiner=refiner):
+                yield
 
     async def give_up(self, wait_until: WaitUntil, *job_ids: str) -> None:
         """Let a worker without a model fail the jobs that wait."""
         async with self.worker("hub-blind"):
             for job_id in job_ids:
                 await wait_until(lambda job_id=job_id: self.has_state(job_id, JobState.FAILED))
-            await wait_until(self._is_idle)
-
-    async def _is_idle(self) -> bool:
-        return await self.waiting(subjects.JOBS_STREAM) == 0
+            await wait_until(self.is_empty)
 
 
 @pytest.fixture
 async def bench(hub_nats: NatsServer, objects_url: str) -> AsyncIterator[Bench]:
-    async with open_broker(hub_nats.url, name="test", domain=subjects.HUB_DOMAIN) as broker:
-        await ensure_hub_streams(broker.js)
+    async with open_hub(hub_nats.url) as broker:
         yield Bench(broker, hub_nats.url, objects_url)
 
 
 async def test_a_dead_letter_has_all_that_is_needed_to_try_again(bench: Bench, wait_until: WaitUntil) -> None:
-    job = await bench.order("a1", tenant="mill", job_class="bulk")
+    job = await bench.order_of("a1", tenant="mill", job_class="bulk")
     await bench.give_up(wait_until, "a1")
     [letter] = await bench.letters()
     assert letter.job == job
@@ -167,7 +110,7 @@ async def test_a_dead_letter_has_all_that_is_needed_to_try_again(bench: Bench, w
 
 
 async def test_a_revived_job_runs_to_its_end_and_its_status_leaves_failed(bench: Bench, wait_until: WaitUntil) -> None:
-    job = await bench.order("a1")
+    job = await bench.order_of("a1")
     await bench.give_up(wait_until, "a1")
     [letter] = await bench.letters()
     await revive(bench.broker.js, letter, now=time.time())
@@ -178,7 +121,7 @@ async def test_a_revived_job_runs_to_its_end_and_its_status_leaves_failed(bench:
         await wait_until(lambda: bench.has_state("a1", JobState.COMPLETED))
     known: JobStatus | None = None
     states = []
-    for status in await bench.told("a1"):
+    for status in await bench.statuses("a1"):
         if supersedes(status, known):
             known = status
             if not states or states[-1] != status.state:
@@ -193,7 +136,7 @@ async def test_a_revived_job_runs_to_its_end_and_its_status_leaves_failed(bench:
 async def test_a_job_that_fails_after_its_revival_is_a_new_letter_and_can_be_revived_again(
     bench: Bench, wait_until: WaitUntil
 ) -> None:
-    await bench.order("a1")
+    await bench.order_of("a1")
     for revival in range(3):
         await bench.give_up(wait_until, "a1")
         [letter] = await bench.letters()
@@ -202,7 +145,7 @@ async def test_a_job_that_fails_after_its_revival_is_a_new_letter_and_can_be_rev
         assert status is not None
         assert status.state is JobState.FAILED
         await revive(bench.broker.js, letter, now=time.time())
-    failures = [status for status in await bench.told("a1") if status.state is JobState.FAILED]
+    failures = [status for status in await bench.statuses("a1") if status.state is JobState.FAILED]
     assert len(failures) == 3
 
 
@@ -210,7 +153,7 @@ async def test_a_retry_that_was_interrupted_can_be_done_again_and_queues_the_job
     bench: Bench, wait_until: WaitUntil
 ) -> None:
     """The letter is still there, as if the command had died before it removed it."""
-    await bench.order("a1")
+    await bench.order_of("a1")
     await bench.give_up(wait_until, "a1")
     [letter] = await bench.letters()
     await revive(bench.broker.js, letter, now=time.time())
@@ -224,7 +167,7 @@ async def test_a_retry_that_was_interrupted_can_be_done_again_and_queues_the_job
 
 async def test_a_revived_job_whose_result_is_there_is_told_as_completed(bench: Bench, wait_until: WaitUntil) -> None:
     """A worker that was believed dead finished it after it had been given up on."""
-    await bench.order("a1")
+    await bench.order_of("a1")
     await bench.give_up(wait_until, "a1")
     failed = await bench.last("a1")
     assert failed is not None
@@ -242,7 +185,7 @@ async def test_a_revived_job_whose_result_is_there_is_told_as_completed(bench: B
 async def test_what_is_no_job_or_is_past_its_deadline_cannot_be_revived_only_dropped(
     bench: Bench, wait_until: WaitUntil
 ) -> None:
-    await bench.order("a1", cancel_at=time.time() + 1)
+    await bench.order_of("a1", cancel_at=time.time() + 1)
     await bench.broker.js.publish(subjects.queued_job("standard", "mill"), b"\xff not a job")
     await bench.give_up(wait_until, "a1")
     late, unreadable = await bench.letters()
@@ -273,7 +216,7 @@ async def run(bench: Bench, *arguments: str, answer: bytes = b"") -> tuple[int, 
 
 async def test_the_commands_list_show_retry_and_drop(bench: Bench, wait_until: WaitUntil) -> None:
     for job_id, tenant in (("a1", "mill"), ("a2", "mill"), ("a3", "shop"), ("a4", "shop")):
-        await bench.order(job_id, tenant=tenant)
+        await bench.order_of(job_id, tenant=tenant)
     await bench.give_up(wait_until, "a1", "a2", "a3", "a4")
 
     status, output, _ = await run(bench, "list")
@@ -320,7 +263,7 @@ async def test_with_no_hub_the_commands_say_what_to_do(bench: Bench, tmp_path: P
 async def test_the_hub_of_a_data_directory_is_found(
     bench: Bench, hub_nats: NatsServer, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
-    await bench.order("a1")
+    await bench.order_of("a1")
     await bench.give_up(wait_until, "a1")
     bench.nats_url = ""  # the fixture's server lies where `halfdrop up` would have put it: tmp_path/nats-hub
     _, output, _ = await run(bench, "list", "--data-dir", str(tmp_path))

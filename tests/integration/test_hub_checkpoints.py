@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -14,10 +13,10 @@ import numpy as np
 import pytest
 import pyvips
 import torch
+from hub_bench import running_hub
 from safetensors.torch import save_file
 from tiny_checkpoints import sd_dir
 
-from halfdrop.contracts import subjects
 from halfdrop.contracts.patterns import PatternSpec
 from halfdrop.contracts.repeats import Repeat
 from halfdrop.deploy.servers import NatsServer
@@ -29,11 +28,9 @@ from halfdrop.hub.refining import PlateRefiner
 from halfdrop.hub.sampler import Painted, Sampler
 from halfdrop.hub.saved_work import SAVED_NAME, decode_saved
 from halfdrop.hub.settings import HubSettings
-from halfdrop.hub.worker import Hub, run_worker
 from halfdrop.models.bundle import shipped_bundle_dir
 from halfdrop.models.pixel_seams import border_step_ratio
 from halfdrop.models.store import ModelStore
-from halfdrop.runtime.broker import open_broker
 from halfdrop.runtime.objects import ObjectStore, open_objects
 
 __all__ = ["sd_dir"]
@@ -142,25 +139,19 @@ async def working(
 ) -> AsyncIterator[Worker]:
     """A worker with the store's models, until the block ends; told to stop, it waits for nothing."""
     settings = HubSettings(nats_url=hub_nats.url, objects_url=objects_url, warm=False, max_deliver=1, grace_s=0)
-    nothing, stop = models_dir / "nothing", asyncio.Event()
+    nothing = models_dir / "nothing"
     with (
-        ThreadPoolExecutor(2) as threads,
         PausedSampler(models_dir) as sampler,
         PlateRefiner(nothing, nothing, device="cpu", enabled=False) as refiner,
     ):
-        async with open_broker(hub_nats.url, name="hub-1", domain=subjects.HUB_DOMAIN) as broker:
-            objects = open_objects(objects_url)
-            sampler.pause_at = pause_at
-            hub = Hub(
-                settings=settings, broker=broker, objects=objects, sampler=sampler, refiner=refiner, threads=threads
-            )
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(run_worker(hub, stop))
-                try:
-                    yield Worker(objects, sampler, stop)
-                finally:
-                    stop.set()
-                    sampler.released.set()
+        objects = open_objects(objects_url)
+        sampler.pause_at = pause_at
+        async with running_hub(settings, objects, sampler=sampler, refiner=refiner) as stop:
+            try:
+                yield Worker(objects, sampler, stop)
+            finally:
+                stop.set()
+                sampler.released.set()
 
 
 @pytest.fixture

@@ -1,56 +1,30 @@
 """Pictures of a job on its way: from a real worker's sampling, and what becomes of a job when they cannot be made."""
 
-import asyncio
 import io
 import time
-from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
-from nats.js.errors import NotFoundError
+from hub_bench import HubView, open_hub, running_hub
 from PIL import Image
 
 from halfdrop.contracts import subjects
-from halfdrop.contracts.jobs import Job, JobState, JobStatus, decode_status, encode_job
+from halfdrop.contracts.jobs import Job, JobState, JobStatus
 from halfdrop.contracts.patterns import PatternSpec
 from halfdrop.deploy.servers import NatsServer
 from halfdrop.hub import progress_pictures, rendering
 from halfdrop.hub.refining import PlateRefiner
 from halfdrop.hub.sampler import Sampler
 from halfdrop.hub.settings import HubSettings
-from halfdrop.hub.worker import Hub, run_worker
 from halfdrop.models.bundle import open_bundle, shipped_bundle_dir
-from halfdrop.runtime.broker import Broker, open_broker
 from halfdrop.runtime.objects import ObjectStore, open_objects
-from halfdrop.runtime.streams import ensure_hub_streams
 
 if TYPE_CHECKING:
     from tests.conftest import WaitUntil
 
 STEPS = 50
-
-
-@asynccontextmanager
-async def worker(broker: Broker, objects: ObjectStore, tmp_path: Path) -> AsyncIterator[None]:
-    settings = HubSettings(nats_url="unused", objects_url=objects.url, ack_wait_s=10, grace_s=5, warm=False)
-    stop = asyncio.Event()
-    with (
-        ThreadPoolExecutor(2) as threads,
-        Sampler(shipped_bundle_dir(), device="cpu", threads=1) as sampler,
-        PlateRefiner(tmp_path / "none", shipped_bundle_dir(), device="cpu") as refiner,
-    ):
-        hub = Hub(settings=settings, broker=broker, objects=objects, sampler=sampler, refiner=refiner, threads=threads)
-        await sampler.warm()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(run_worker(hub, stop))
-            try:
-                yield
-            finally:
-                stop.set()
 
 
 async def run_job(
@@ -63,25 +37,23 @@ async def run_job(
         num_inference_steps=STEPS,
     )
     job = Job(id="job1", origin="test", spec=spec, size_px=256, created_at=time.time())
-    async with open_broker(hub_nats.url, name="hub", domain=subjects.HUB_DOMAIN) as broker:
-        await ensure_hub_streams(broker.js)
-        async with worker(broker, objects, tmp_path):
-            await broker.js.publish(subjects.queued_job(job.job_class, job.tenant), encode_job(job))
+    settings = HubSettings(nats_url=hub_nats.url, objects_url=objects.url, ack_wait_s=10, grace_s=5, warm=False)
+    async with open_hub(hub_nats.url) as broker:
+        view = HubView(broker, objects)
+        with (
+            Sampler(shipped_bundle_dir(), device="cpu", threads=1) as sampler,
+            PlateRefiner(tmp_path / "none", shipped_bundle_dir(), device="cpu") as refiner,
+        ):
+            await sampler.warm()
+            async with running_hub(settings, objects, sampler=sampler, refiner=refiner):
+                await view.order(job)
 
-            async def has_ended() -> bool:
-                try:
-                    last = await broker.js.get_last_msg(subjects.EVENTS_STREAM, subjects.job_event("test", job.id))
-                except NotFoundError:
-                    return False
-                return decode_status(last.data or b"").state.is_final
+                async def has_ended() -> bool:
+                    status = await view.last(job.id)
+                    return status is not None and status.state.is_final
 
-            await wait_until(has_ended, timeout_s=60)
-        state = (await broker.js.stream_info(subjects.EVENTS_STREAM)).state
-        messages = [
-            await broker.js.get_msg(subjects.EVENTS_STREAM, seq=number)
-            for number in range(state.first_seq, state.last_seq + 1)
-        ]
-    return [decode_status(message.data or b"") for message in messages]
+                await wait_until(has_ended, timeout_s=60)
+        return await view.statuses(job.id)
 
 
 def pictures_in(statuses: list[JobStatus]) -> list[int]:

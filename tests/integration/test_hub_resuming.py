@@ -8,7 +8,6 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -16,10 +15,10 @@ from pathlib import Path
 import msgspec
 import pytest
 import structlog
-from nats.js.errors import NotFoundError
+from hub_bench import HubView, open_hub, running_hub
 
 from halfdrop.contracts import subjects
-from halfdrop.contracts.jobs import Job, JobClass, JobState, JobStatus, decode_status, encode_job
+from halfdrop.contracts.jobs import Job, JobClass, JobState, JobStatus
 from halfdrop.contracts.patterns import PatternSpec
 from halfdrop.contracts.plates import Plates
 from halfdrop.contracts.tries import Tries
@@ -28,11 +27,9 @@ from halfdrop.hub.refining import PlateRefiner
 from halfdrop.hub.sampler import Resumption, Sampler
 from halfdrop.hub.saved_work import SAVED_NAME, SamplerState, TakeState, decode_saved, encode_saved
 from halfdrop.hub.settings import HubSettings
-from halfdrop.hub.worker import Hub, run_worker
 from halfdrop.models.bundle import open_bundle, shipped_bundle_dir
-from halfdrop.runtime.broker import Broker, open_broker
+from halfdrop.runtime.broker import Broker
 from halfdrop.runtime.objects import ObjectStore, open_objects
-from halfdrop.runtime.streams import ensure_hub_streams
 
 WaitUntil = Callable[..., Awaitable[None]]
 
@@ -90,36 +87,14 @@ class WatchedStore(ObjectStore):
         self.written.append(path.rpartition("/")[2])
 
 
-class Bench:
+class Bench(HubView):
+    """Workers with the shipped model that can be made to wait in the middle of a job."""
+
     def __init__(self, broker: Broker, nats_url: str, objects_url: str) -> None:
-        self.broker = broker
-        self.objects = open_objects(objects_url)
+        super().__init__(broker, open_objects(objects_url))
         self.settings = HubSettings(
             nats_url=nats_url, objects_url=objects_url, ack_wait_s=5, grace_s=0, warm=False, save_every_s=0
         )
-
-    async def order(self, job: Job) -> None:
-        subject = subjects.queued_job(job.job_class, job.tenant)
-        await self.broker.js.publish(subject, encode_job(job), headers={"Nats-Msg-Id": job.id})
-
-    async def last(self, job_id: str) -> JobStatus | None:
-        try:
-            message = await self.broker.js.get_last_msg(subjects.EVENTS_STREAM, subjects.job_event("test", job_id))
-        except NotFoundError:
-            return None
-        return decode_status(message.data or b"")
-
-    async def has_state(self, job_id: str, state: JobState, attempt: int = 0) -> bool:
-        status = await self.last(job_id)
-        return status is not None and status.state == state and status.attempt >= attempt
-
-    async def told(self, job_id: str) -> list[JobStatus]:
-        state = (await self.broker.js.stream_info(subjects.EVENTS_STREAM)).state
-        messages = [
-            await self.broker.js.get_msg(subjects.EVENTS_STREAM, seq=number)
-            for number in range(state.first_seq, state.last_seq + 1)
-        ]
-        return [decode_status(m.data or b"") for m in messages if m.subject == subjects.job_event("test", job_id)]
 
     async def saved(self, job_id: str) -> bytes | None:
         return await self.objects.get(subjects.artifact_path("local", job_id, SAVED_NAME))
@@ -129,35 +104,22 @@ class Bench:
         self, name: str, *, pause_at: int = 0, objects: ObjectStore | None = None, **changes: float
     ) -> AsyncIterator[tuple[PausedSampler, asyncio.Event]]:
         settings = msgspec.structs.replace(self.settings, name=name, **changes)
-        stop = asyncio.Event()
         with (
-            ThreadPoolExecutor(2) as threads,
             PausedSampler() as sampler,
             PlateRefiner(Path("no-refiner"), shipped_bundle_dir(), device="cpu") as refiner,
         ):
             sampler.pause_at = pause_at
-            async with open_broker(settings.nats_url, name=name, domain=subjects.HUB_DOMAIN) as broker:
-                hub = Hub(
-                    settings=settings,
-                    broker=broker,
-                    objects=objects or self.objects,
-                    sampler=sampler,
-                    refiner=refiner,
-                    threads=threads,
-                )
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(run_worker(hub, stop))
-                    try:
-                        yield sampler, stop
-                    finally:
-                        stop.set()
-                        sampler.released.set()
+            async with running_hub(settings, objects or self.objects, sampler=sampler, refiner=refiner) as stop:
+                try:
+                    yield sampler, stop
+                finally:
+                    stop.set()
+                    sampler.released.set()
 
 
 @pytest.fixture
 async def bench(hub_nats: NatsServer, objects_url: str) -> AsyncIterator[Bench]:
-    async with open_broker(hub_nats.url, name="test", domain=subjects.HUB_DOMAIN) as broker:
-        await ensure_hub_streams(broker.js)
+    async with open_hub(hub_nats.url) as broker:
         yield Bench(broker, hub_nats.url, objects_url)
 
 
@@ -291,7 +253,7 @@ async def test_a_stopping_worker_hands_its_job_back_with_the_step_it_came_to_and
     assert done is not None
     assert whole is not None
     assert [(a.name, a.sha256) for a in done.artifacts] == [(a.name, a.sha256) for a in whole.artifacts]
-    steps = [status.step for status in await bench.told(job.id)]
+    steps = [status.step for status in await bench.statuses(job.id)]
     assert steps == sorted(steps), "progress went back"
     assert await bench.saved(job.id) is None
 
@@ -333,7 +295,7 @@ async def test_files_that_are_stored_whole_are_not_made_again(bench: Bench, wait
     assert sorted(a.name for a in status.artifacts) == sorted([*stored, "proof.png", "manifest.json"])
     for artifact in status.artifacts:
         assert await bench.objects.size(artifact.path) == artifact.size_bytes
-    steps = [status.step for status in await bench.told(job.id)]
+    steps = [status.step for status in await bench.statuses(job.id)]
     assert steps == sorted(steps), "progress went back"
 
 

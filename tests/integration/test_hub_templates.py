@@ -1,20 +1,18 @@
 """Orders by a template through a real hub worker: files and report, another seed, and a gate that fails for good."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
-from nats.js.errors import NotFoundError
+from hub_bench import HubView, open_hub, running_hub
 
 from halfdrop.contracts import subjects
 from halfdrop.contracts.gate_reports import REPORT_NAME, decode_report
-from halfdrop.contracts.jobs import Job, JobState, JobStatus, decode_status, encode_job
+from halfdrop.contracts.jobs import Job, JobState, JobStatus
 from halfdrop.contracts.patterns import PatternSpec, canonical_bytes, pattern_key
 from halfdrop.contracts.plates import BAND_PX, GRID_PX, LAYERS, Plates, encode_plates
 from halfdrop.contracts.repeats import Repeat
@@ -23,12 +21,10 @@ from halfdrop.deploy.servers import NatsServer
 from halfdrop.hub.refining import PlateRefiner
 from halfdrop.hub.sampler import Sampler
 from halfdrop.hub.settings import HubSettings
-from halfdrop.hub.worker import Hub, run_worker
 from halfdrop.models.bundle import open_bundle, shipped_bundle_dir
 from halfdrop.models.fields import Fields, fields_to_plates
-from halfdrop.runtime.broker import Broker, open_broker
+from halfdrop.runtime.broker import Broker
 from halfdrop.runtime.objects import ObjectStore, open_objects
-from halfdrop.runtime.streams import ensure_hub_streams
 
 WaitUntil = Callable[..., Awaitable[None]]
 
@@ -81,72 +77,45 @@ def make_job(job_id: str, gates: Gates, *, radius_px: float = 20, tenant: str = 
     )
 
 
-class Mill:
+class Mill(HubView):
     """The hub's streams from outside, and a worker."""
 
     def __init__(self, broker: Broker, objects: ObjectStore, settings: HubSettings, tmp_path: Path) -> None:
-        self.broker = broker
-        self.objects = objects
+        super().__init__(broker, objects)
         self.settings = settings
         self.nowhere = tmp_path / "no-refiner"
 
     async def finish(self, job: Job, wait_until: WaitUntil) -> JobStatus:
         """Order a job and return its last status."""
-        subject = subjects.queued_job(job.job_class, job.tenant)
-        await self.broker.js.publish(subject, encode_job(job), headers={"Nats-Msg-Id": job.id})
-        found: list[JobStatus] = []
+        await self.order(job)
 
         async def is_over() -> bool:
-            try:
-                message = await self.broker.js.get_last_msg(subjects.EVENTS_STREAM, subjects.job_event("test", job.id))
-            except NotFoundError:
-                return False
-            assert message.data is not None
-            found[:] = [decode_status(message.data)]
-            return found[0].state.is_final
+            status = await self.last(job.id)
+            return status is not None and status.state.is_final
 
         await wait_until(is_over, timeout_s=60)
-        return found[0]
+        status = await self.last(job.id)
+        assert status is not None
+        return status
 
     async def stored(self, job: Job) -> set[str]:
         folder = subjects.artifact_path(job.tenant, job.id, "").rstrip("/")
         return {path.rpartition("/")[2] for path in await self.objects.list(folder)}
 
-    async def read(self, job: Job, name: str) -> bytes:
-        data = await self.objects.get(subjects.artifact_path(job.tenant, job.id, name))
-        assert data is not None, name
-        return data
-
     @asynccontextmanager
     async def worker(self) -> AsyncIterator[None]:
-        stop = asyncio.Event()
         with (
-            ThreadPoolExecutor(2) as threads,
             Sampler(shipped_bundle_dir(), device="cpu", threads=1) as sampler,
             PlateRefiner(self.nowhere, self.nowhere, device="cpu", enabled=False) as refiner,
         ):
-            async with open_broker(self.settings.nats_url, name="hub-1", domain=subjects.HUB_DOMAIN) as broker:
-                hub = Hub(
-                    settings=self.settings,
-                    broker=broker,
-                    objects=self.objects,
-                    sampler=sampler,
-                    refiner=refiner,
-                    threads=threads,
-                )
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(run_worker(hub, stop))
-                    try:
-                        yield
-                    finally:
-                        stop.set()
+            async with running_hub(self.settings, self.objects, sampler=sampler, refiner=refiner):
+                yield
 
 
 @pytest.fixture
 async def mill(hub_nats: NatsServer, objects_url: str, tmp_path: Path) -> AsyncIterator[Mill]:
     settings = HubSettings(nats_url=hub_nats.url, objects_url=objects_url, ack_wait_s=10, warm=False)
-    async with open_broker(hub_nats.url, name="test", domain=subjects.HUB_DOMAIN) as broker:
-        await ensure_hub_streams(broker.js)
+    async with open_hub(hub_nats.url) as broker:
         yield Mill(broker, open_objects(objects_url), settings, tmp_path)
 
 
