@@ -32,7 +32,6 @@ from halfdrop.edge.model_routes import (
     list_models,
 )
 from halfdrop.edge.openapi import get_openapi
-from halfdrop.edge.pages import load_studio, studio_handlers
 from halfdrop.edge.pool_routes import list_pools
 from halfdrop.edge.prediction_routes import (
     cancel_prediction,
@@ -49,6 +48,7 @@ from halfdrop.edge.progress_routes import get_progress_picture
 from halfdrop.edge.services import Services
 from halfdrop.edge.template_routes import get_template, list_templates
 from halfdrop.edge.webhook_routes import WEBHOOK_HANDLERS
+from halfdrop.runtime.pages import page_handlers
 
 STUDIO_DIR = Path(__file__).parent / "studio"
 
@@ -93,7 +93,7 @@ API_HANDLERS = [
 def make_app(services: Services, *, body_s: float, answer_s: float, batch_s: float = 0) -> Front:
     """Return the ASGI application that serves `services`; the time limits are Admission's."""
     inner = Litestar(
-        route_handlers=[*API_HANDLERS, *studio_handlers(load_studio(STUDIO_DIR))],
+        route_handlers=[*API_HANDLERS, *page_handlers(STUDIO_DIR, under="studio")],
         dependencies={"edge": Provide(lambda: services, sync_to_thread=False)},
         exception_handlers={
             HalfdropError: answer_problem,

@@ -27,11 +27,5 @@ def tag_of(prediction: Prediction, *, signed_for_s: float | None, now: float) ->
     return f'W/"{hashlib.sha256(msgspec.json.encode(coarse) + age).hexdigest()[:32]}"'
 
 
-def matches(if_none_match: str, tag: str) -> bool:
-    """True if a client that sent this If-None-Match has what `tag` stands for; weak comparison (RFC 9110, 13.1.2)."""
-    sent = [each.strip().removeprefix("W/") for each in if_none_match.split(",")]
-    return "*" in sent or tag.removeprefix("W/") in sent
-
-
 def _coarse(seconds: float | None) -> float | None:
     return None if seconds is None else seconds // ESTIMATES_TO_S

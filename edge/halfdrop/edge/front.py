@@ -18,8 +18,9 @@ from halfdrop.edge.access import KEY_HEADERS, SCOPE_NAME, Access, Door, Unauthor
 from halfdrop.edge.limits import Limit, QuotaExceeded, RateLimits, find_exceeded, limit_headers
 from halfdrop.edge.observing import PROBLEM_NAME, Observer
 from halfdrop.edge.problems import MisdirectedRequest, code_of, encode_problem, problem_of
-from halfdrop.edge.shelf import Shelf, matches_etag
+from halfdrop.edge.shelf import Shelf
 from halfdrop.edge.signing import AddressRefused, without_signature
+from halfdrop.runtime.entity_tags import matches_tag
 
 _ALLOWED_HOSTS = frozenset({b"127.0.0.1", b"[::1]", b"localhost"})
 _PORT = re.compile(rb":\d*$")
@@ -71,7 +72,7 @@ class Front:
         if self._note is not None and shelved.key:
             self._note(shelved.key)
         if_none_match = headers.get("if-none-match")
-        is_known = if_none_match is not None and matches_etag(if_none_match, shelved.etag)
+        is_known = if_none_match is not None and matches_tag(if_none_match, shelved.etag)
         fields = shelved.unchanged_headers if is_known else shelved.headers
         if seconds is not None:
             fields = [field for field in fields if field[0] != "cache-control"]

@@ -15,7 +15,7 @@ from halfdrop.contracts.jobs import Artifact, Job, JobStatus
 from halfdrop.contracts.subjects import OUTBOX_STREAM
 from halfdrop.edge.access import Access, access_of, needs
 from halfdrop.edge.disconnects import cancel_if_preferred
-from halfdrop.edge.entity_tags import matches, tag_of
+from halfdrop.edge.entity_tags import tag_of
 from halfdrop.edge.idempotency import HEADER
 from halfdrop.edge.listeners import Listener
 from halfdrop.edge.names import is_order_id, new_order_id
@@ -25,6 +25,7 @@ from halfdrop.edge.predictions import Prediction, PredictionPage, make_predictio
 from halfdrop.edge.requests import PredictionRequest, read_body
 from halfdrop.edge.services import EdgeServices
 from halfdrop.edge.template_orders import DEFAULT_MODEL
+from halfdrop.runtime.entity_tags import matches_tag
 from halfdrop.runtime.semantics import messaging
 
 PAGE_SIZE = 50
@@ -180,7 +181,7 @@ async def get_prediction(request: Request[Any, Any, Any], edge: EdgeServices, or
     signed_for_s = None if edge.door.is_open else edge.door.signer.ttl_s
     tag = tag_of(prediction, signed_for_s=signed_for_s, now=time.time())
     headers = {"Cache-Control": "private, no-cache", "ETag": tag}
-    if matches(request.headers.get("if-none-match", ""), tag):
+    if matches_tag(request.headers.get("if-none-match", ""), tag):
         return Response(b"", status_code=304, headers=headers, media_type=MediaType.JSON)
     answer = msgspec.json.encode(_sign(request, edge, prediction))
     return Response(answer, status_code=200, media_type=MediaType.JSON, headers=headers)

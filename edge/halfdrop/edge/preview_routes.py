@@ -15,8 +15,9 @@ from halfdrop.edge.previews import Picture
 from halfdrop.edge.requests import PreviewRequest, check_preview_size, read_body
 from halfdrop.edge.reuse import Reuse, choose_pattern, note_pattern
 from halfdrop.edge.services import EdgeServices
-from halfdrop.edge.shelf import CACHE_NAME, make_etag, matches_etag
+from halfdrop.edge.shelf import CACHE_NAME, make_etag
 from halfdrop.edge.template_orders import fit_preview
+from halfdrop.runtime.entity_tags import matches_tag
 
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,7 +121,7 @@ async def _answer_file(
 
 def _is_known(request: Request[Any, Any, Any], data: bytes) -> bool:
     asked = request.headers.get("if-none-match", "")
-    return bool(asked) and matches_etag(asked, make_etag(data))
+    return bool(asked) and matches_tag(asked, make_etag(data))
 
 
 def _wants_json(accept: str) -> bool:

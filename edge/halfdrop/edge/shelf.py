@@ -131,13 +131,6 @@ def make_etag(data: bytes) -> str:
     return f'"{xxhash.xxh3_64_hexdigest(data)}"'
 
 
-def matches_etag(if_none_match: str, etag: str) -> bool:
-    """True if a client that sent `if_none_match` has what `etag` names; weak comparison, as RFC 9110 wants it."""
-    if if_none_match == etag:
-        return True
-    return if_none_match.strip() == "*" or etag in (t.strip().removeprefix("W/") for t in if_none_match.split(","))
-
-
 def _file_target(plates_key: str, form: PictureForm) -> str:
     tenant, colon, _ = plates_key.rpartition(":")
     return tenant + colon + form.address(split_key(plates_key)[0])

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from litestar import Litestar, Request
@@ -12,13 +13,14 @@ from litestar.openapi.plugins import JsonRenderPlugin
 
 from halfdrop.contracts.errors import HalfdropError
 from halfdrop.forecaster.service import change_routes, metrics, routes, streams
-from halfdrop.forecaster.service.page import load_page, page_handlers
 from halfdrop.forecaster.service.planner import Planner
 from halfdrop.forecaster.service.policies import Policies
 from halfdrop.forecaster.service.problems import Misdirected, answer_problem
 from halfdrop.forecaster.service.replays import Replays
 from halfdrop.forecaster.service.streams import Streams
+from halfdrop.runtime.pages import page_handlers
 
+PAGE_DIR = Path(__file__).parent / "page"
 OWN_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 BODY_MAX_BYTES = 64 * 1024
 """A policy or an event has a hundredth of that."""
@@ -36,7 +38,7 @@ def make_app(
             *change_routes.HANDLERS,
             *streams.HANDLERS,
             metrics.get_metrics,
-            *page_handlers(load_page()),
+            *page_handlers(PAGE_DIR, under="planner"),
         ],
         dependencies={
             "planner": Provide(lambda: planner, sync_to_thread=False),

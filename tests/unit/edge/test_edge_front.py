@@ -10,8 +10,9 @@ from halfdrop.edge.access import Access, Door
 from halfdrop.edge.front import Front
 from halfdrop.edge.keys import create_key, read_keys
 from halfdrop.edge.limits import Limit, RateLimits
-from halfdrop.edge.shelf import Shelf, matches_etag
+from halfdrop.edge.shelf import Shelf
 from halfdrop.edge.signing_keys import ensure_signing_keys
+from halfdrop.runtime.entity_tags import matches_tag
 from halfdrop.runtime.objects import ObjectStore, open_objects
 
 PATH = "/p/" + "ab" * 16 + ".webp"
@@ -74,10 +75,10 @@ async def test_the_shelf_stays_within_its_bytes() -> None:
 
 
 def test_weak_and_listed_tags_match() -> None:
-    assert matches_etag('"a", W/"b"', '"b"')
-    assert matches_etag("*", '"b"')
-    assert not matches_etag('"a"', '"b"')
-    assert not matches_etag("", '"b"')
+    assert matches_tag('"a", W/"b"', '"b"')
+    assert matches_tag("*", '"b"')
+    assert not matches_tag('"a"', '"b"')
+    assert not matches_tag("", '"b"')
 
 
 @pytest.fixture
