@@ -5,10 +5,11 @@ import time
 from typing import TYPE_CHECKING
 
 import msgspec
+from nats.js.errors import NotFoundError
 
 from halfdrop.contracts.jobs import Job, JobState, accepted_status, decode_job, encode_status
 from halfdrop.contracts.patterns import pattern_key
-from halfdrop.contracts.subjects import HUB_DOMAIN, JOBS_STREAM, job_event
+from halfdrop.contracts.subjects import CANCELS_STREAM, HUB_DOMAIN, JOBS_STREAM, cancel_job, job_event
 from halfdrop.deploy.servers import NatsServer
 from halfdrop.runtime.broker import Broker, open_broker
 
@@ -89,3 +90,48 @@ async def test_what_it_cannot_hand_over_lies_on_its_volume_and_goes_out_once_whe
             return sorted(job.id for job in await jobs_at(hub)) == sorted(placed)
 
         await wait_until(are_there, timeout_s=RECOVERY_S)
+
+
+async def test_the_edges_that_remain_answer_for_its_orders_once_a_worker_began(
+    start_edge: "StartEdge", hub_nats: NatsServer, wait_until: "WaitUntil"
+) -> None:
+    edge = await start_edge()
+    async with open_broker(hub_nats.url, name="test", domain=HUB_DOMAIN) as hub:
+        await order(edge, 1)
+        await wait_until(lambda: _has_jobs(hub), timeout_s=RECOVERY_S)
+        [own] = await jobs_at(hub)
+        theirs = msgspec.structs.replace(own, id=own.id[:-1] + ("0" if own.id[-1] != "0" else "1"), origin="gone")
+        path = f"/v1/predictions/{theirs.id}"
+        assert (await edge.client.get(path)).status_code == 404, "no hub was told of it"
+
+        status = msgspec.structs.replace(
+            accepted_status(theirs, pattern_key(theirs.spec)), state=JobState.PROCESSING, attempt=1, steps=4, step=1
+        )
+        await hub.js.publish(job_event("gone", theirs.id), encode_status(status))
+        found = await edge.client.get(path)
+        assert found.status_code == 200, found.text
+        assert found.json()["status"] == "processing"
+        assert theirs.id not in (await edge.client.get("/v1/predictions")).text
+        assert (await edge.client.post(f"{path}/cancel")).json()["status"] == "processing"
+
+        async def is_canceled() -> bool:
+            try:
+                await hub.js.get_last_msg(CANCELS_STREAM, cancel_job(theirs.id))
+            except NotFoundError:
+                return False
+            return True
+
+        await wait_until(is_canceled, timeout_s=RECOVERY_S)
+        over = msgspec.structs.replace(status, state=JobState.CANCELED, completed_at=time.time())
+        await hub.js.publish(job_event("gone", theirs.id), encode_status(over))
+        assert (await edge.client.get(path)).json()["status"] == "canceled"
+        async with edge.client.stream("GET", f"{path}/stream") as events_of:
+            assert b"canceled" in await events_of.aread()
+
+        others = msgspec.structs.replace(over, id=theirs.id[:-2] + "zz", tenant="mill")
+        await hub.js.publish(job_event("gone", others.id), encode_status(others))
+        assert (await edge.client.get(f"/v1/predictions/{others.id}")).status_code == 404, "another tenant's"
+
+
+async def _has_jobs(hub: Broker) -> bool:
+    return bool(await jobs_at(hub))

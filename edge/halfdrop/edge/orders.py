@@ -62,6 +62,8 @@ FULL_CODES = frozenset({10077, 10047, 10023})
 
 FULL_RETRY_S = 30.0
 
+AskElsewhere = Callable[[str], Awaitable[JobStatus | None]]
+
 
 class OutboxFull(Unavailable):
     """The edge's own stream of orders has no room: the hub has been away for long, or the disk is full."""
@@ -70,7 +72,10 @@ class OutboxFull(Unavailable):
 class OrderBook:
     """The orders of this edge. Made by `open_orders`."""
 
-    def __init__(self, broker: Broker, bucket: KeyValue, listeners: Listeners) -> None:
+    def __init__(
+        self, broker: Broker, bucket: KeyValue, listeners: Listeners, ask_elsewhere: AskElsewhere | None = None
+    ) -> None:
+        self._ask_elsewhere = ask_elsewhere
         self._broker = broker
         self._js = broker.js
         self._bucket = bucket
@@ -178,16 +183,19 @@ class OrderBook:
             return status
         with translated("cancel the order"):
             await self._publish(outbox_cancel(order_id), order_id.encode(), message_id=_cancel_id(status))
-            if status.state is JobState.QUEUED:
+            if status.state is JobState.QUEUED and self.knows(order_id, tenant):
                 canceled = msgspec.structs.replace(status, state=JobState.CANCELED, completed_at=now, stage="")
                 return await self.apply(canceled)
         return status
 
     async def find(self, order_id: str, tenant: str) -> JobStatus:
-        """Return the newest status. Raises NotFound for an id that this edge does not know, or is another tenant's."""
+        """Return the newest status. Raises NotFound for an id that nobody knows who can be asked, or is another
+        tenant's."""
         status = self._open.get(order_id)
         if status is None and is_order_id(order_id):
             status = await self._read(order_id)
+            if status is None and self._ask_elsewhere is not None:
+                status = await self._ask_elsewhere(order_id)
         if status is None or status.tenant != tenant:
             raise NotFound(f"no prediction has the id {order_id[:40]!r}")
         return status
@@ -251,7 +259,7 @@ class OrderBook:
         Raises Unavailable if the edge's NATS is away.
         """
         status = self._open.get(order_id)
-        if status is not None or (tenant and not self._knows(order_id, tenant)):
+        if status is not None or (tenant and not self.knows(order_id, tenant)):
             return status
         return await self._read(order_id)
 
@@ -283,7 +291,8 @@ class OrderBook:
                 return None
             return _decode(order_id, entry.value)
 
-    def _knows(self, order_id: str, tenant: str) -> bool:
+    def knows(self, order_id: str, tenant: str) -> bool:
+        """Whether this edge took the order, or has heard of it from its hub."""
         ids = self._ids.get(tenant, [])
         place = bisect_left(ids, order_id)
         return place < len(ids) and ids[place] == order_id
@@ -299,11 +308,14 @@ class OrderBook:
             self._open[status.id] = status
 
 
-async def open_orders(broker: Broker, listeners: Listeners) -> OrderBook:
-    """Return the book with what earlier runs left in it. Raises Unavailable if the edge's NATS does not answer."""
+async def open_orders(broker: Broker, listeners: Listeners, *, ask_elsewhere: AskElsewhere | None = None) -> OrderBook:
+    """Return the book with what earlier runs left in it. Raises Unavailable if the edge's NATS does not answer.
+
+    ask_elsewhere: asked for the newest status of an order that this edge does not know, by its id.
+    """
     with translated("open the orders"):
         await ensure_edge_streams(broker.js)
-        book = OrderBook(broker, await broker.js.key_value(ORDERS_BUCKET), listeners)
+        book = OrderBook(broker, await broker.js.key_value(ORDERS_BUCKET), listeners, ask_elsewhere)
         await book.load()
         return book
 

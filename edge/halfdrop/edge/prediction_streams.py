@@ -79,6 +79,8 @@ async def _send_events(
                 return
             if status is None:
                 yield b": still here\n\n"
+                if not edge.orders.knows(order_id, access.tenant):  # another edge's: its news do not come by here
+                    listener.tell(await edge.orders.find(order_id, access.tenant))
                 continue
             for event in _events_of(form, status, describe(request, edge, status), seen):
                 seen = event.id

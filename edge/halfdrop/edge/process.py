@@ -30,6 +30,7 @@ from halfdrop.edge.batch_feeder import feed_batches
 from halfdrop.edge.batch_intake import BatchLimits
 from halfdrop.edge.degradation import Degradation
 from halfdrop.edge.demand import EdgeDemand, forward_demand
+from halfdrop.edge.elsewhere import ask_hubs
 from halfdrop.edge.estimates import Estimates
 from halfdrop.edge.farewell import settle_debts
 from halfdrop.edge.follower import follow_events
@@ -106,7 +107,7 @@ async def run_edge(settings: EdgeSettings, tracing: Tracing, *, began_s: float) 
         regions = open_regions(
             broker, region_names(settings), SpillRule(factor=settings.spill_factor, wait_min_s=settings.spill_min_s)
         )
-        orders = await open_orders(broker, listeners)
+        orders = await open_orders(broker, listeners, ask_elsewhere=partial(ask_hubs, regions.links.values()))
         batches = await open_batches(broker, objects, settings)
         listeners.watch(batches.note)
         pools = Pools(hand_on=regions.hear if regions.are_several else None)
