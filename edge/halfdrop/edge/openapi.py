@@ -237,7 +237,7 @@ def _get_listed_model() -> Json:
         "Describe a model by one of its names, as OpenAI's clients do", 200, json_of(ListedModel), ()
     )
     operation["parameters"] = [
-        parameter("name", "path", {"type": "string"}, "house, house-4 or a digest", "house"),
+        parameter("name", "path", {"type": "string"}, "house, house-5 or a digest", "house"),
     ]
     operation["responses"]["404"] = describe_refusal(404)
     return operation

@@ -16,7 +16,7 @@ import msgspec
 from halfdrop.contracts.errors import PermanentError
 
 MANIFEST_NAME = "manifest.json"
-SHIPPED_BUNDLE = "house-4"
+SHIPPED_BUNDLE = "house-5"
 SHIPPED_REFINER = "house-render-1"
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
 

@@ -35,7 +35,7 @@ from halfdrop.models.house.report import say
 from halfdrop.models.house.schedule import CLEAN_LIMIT, STUDENT_STEPS
 from halfdrop.models.house.tokenizer import Tokenizer
 
-NAME, VERSION = "house", "4"
+NAME, VERSION = "house", "5"
 LICENCE = "Apache-2.0"
 TRAINING_DATA = (
     "Patterns drawn by Halfdrop's own code while training (halfdrop.models.house.kinds), captioned by its own grammar; "
