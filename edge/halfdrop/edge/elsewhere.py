@@ -44,7 +44,7 @@ async def _ask(link: HubLink, order_id: str) -> JobStatus | None:
     except NotFoundError:
         return None
     except (NatsError, TimeoutError, OSError) as error:
-        log.info("hub_not_asked", region=link.region, job_id=order_id, error=repr(error))
+        log.info("hub_gave_no_answer", region=link.region, job_id=order_id, error=repr(error))
         return None
     except msgspec.MsgspecError as error:
         log.error("status_unreadable", job_id=order_id, error=str(error))

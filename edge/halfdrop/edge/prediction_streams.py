@@ -8,6 +8,7 @@ Who comes back with Last-Event-ID gets what it missed and still matters: the new
 yet told of. To who has seen the end the answer is 204, upon which an EventSource stops trying.
 """
 
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -15,7 +16,7 @@ import msgspec
 from litestar import Request, Response, get
 from litestar.response import Stream
 
-from halfdrop.contracts.errors import InvalidInput
+from halfdrop.contracts.errors import InvalidInput, NotFound
 from halfdrop.contracts.jobs import JobState, JobStatus
 from halfdrop.edge.access import access_of, needs
 from halfdrop.edge.disconnects import PARAMETER, asks_for_cancel, cancel_if_cut
@@ -80,7 +81,8 @@ async def _send_events(
             if status is None:
                 yield b": still here\n\n"
                 if not edge.orders.knows(order_id, access.tenant):  # another edge's: its news do not come by here
-                    listener.tell(await edge.orders.find(order_id, access.tenant))
+                    with contextlib.suppress(NotFound):  # the hub did not answer in time: asked again the next time
+                        listener.tell(await edge.orders.find(order_id, access.tenant))
                 continue
             for event in _events_of(form, status, describe(request, edge, status), seen):
                 seen = event.id
